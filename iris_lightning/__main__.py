@@ -1,0 +1,14 @@
+"""`python -m iris_lightning`, and the console script `iris-lightning`."""
+
+from iris_lightning.cli import main
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Runs the command line given in `sys.argv`."""
+    main()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,87 @@
+"""The checkpoints a run keeps, and how to find and read them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from iris_lightning.errors import UserError
+
+__all__ = ["BestCheckpoint", "LastCheckpoint", "find_checkpoint", "read_checkpoint"]
+
+RUNS = "lightning_logs"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/best.ckpt`, the epoch with the lowest `loss/val`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            filename="best",
+            monitor="loss/val",
+            mode="min",
+            save_on_train_epoch_end=True,  # when the epoch's train metrics are known, too
+            enable_version_counter=False,
+        )
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/last.ckpt`, the latest epoch.
+
+    `ModelCheckpoint(save_last=True)` would not do: that file goes stale while the monitored metric worsens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+def find_checkpoint(name: str, root: Path) -> Path:
+    """Returns the path that `--ckpt_path` means.
+
+    Args:
+        name: `best` or `last`, those of the newest run, or the path of a checkpoint.
+        root: Folder that holds `lightning_logs`.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if name not in ("best", "last"):
+        path = Path(name)
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "no such file"
+            raise UserError(f"--ckpt_path {name}: {found}; expected a checkpoint, or best or last of the newest run")
+        return path
+    # By number: as text, version_10 would come before version_2.
+    runs = {
+        int(match[1]): folder
+        for folder in (root / RUNS).glob("version_*")
+        if folder.is_dir() and (match := re.fullmatch(r"version_(\d+)", folder.name))
+    }
+    if not runs:
+        raise UserError(f"no run under {root / RUNS}; train one first (fit), or give --ckpt_path FILE")
+    path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
+    if not path.is_file():
+        raise UserError(f"the newest run, {path.parent.parent}, has no {name}.ckpt; give --ckpt_path FILE")
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of this project as data: nothing that it holds can run.
+
+    Returns:
+        At least `state_dict`, `hyper_parameters`, `datamodule_hyper_parameters` and `epoch`.
+
+    Raises:
+        UserError: If the file is not such a checkpoint.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever bytes the file holds, the user's remedy is the same
+        raise UserError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__})") from error
+    needed = {"state_dict": dict, "hyper_parameters": dict, "datamodule_hyper_parameters": dict, "epoch": int}
+    for key, kind in needed.items():
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
+            raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {key}")
+    return checkpoint

@@ -1,0 +1,129 @@
+"""Loss, optimizer, metrics and steps around a network."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from iris_lightning.network import IrisNetwork
+
+__all__ = ["IrisClassifier"]
+
+
+class IrisClassifier(L.LightningModule):
+    """Trains an `IrisNetwork` with cross-entropy and Adam.
+
+    Every epoch of a part (train, val, test) yields `loss/<part>`, the mean cross-entropy in nats over the part's rows,
+    and `accuracy/<part>`, correct predictions over all rows. Loggers get them with the epoch, from 0 on, as their step.
+
+    Args:
+        in_features: Number of features.
+        num_classes: Number of classes.
+        hidden: Sizes of the hidden layers; `[]` is multinomial logistic regression.
+        activation: What follows each hidden layer: `relu`, `tanh`, `gelu`, `silu`, or `null` for nothing.
+        standardize: Whether features are scaled to mean 0 and standard deviation 1 over the train part.
+        lr: Learning rate of Adam.
+        weight_decay: L2 penalty of Adam.
+
+    Raises:
+        ValueError: If a value is out of range.
+    """
+
+    def __init__(
+        self,
+        in_features: int = 4,
+        num_classes: int = 3,
+        hidden: Sequence[int] = (16, 8),
+        activation: str | None = None,
+        standardize: bool = False,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not (lr > 0 and math.isfinite(lr)):
+            raise ValueError(f"lr: expected a finite number above 0, got {lr}")
+        if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+            raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
+        hidden = list(hidden)
+        self.save_hyperparameters()
+        self.network = IrisNetwork(in_features, num_classes, hidden, activation, standardize)
+        self.metrics = nn.ModuleDict()  # named as they are logged
+        for part in ("train", "val", "test"):
+            self.metrics[f"loss/{part}"] = MeanMetric(nan_strategy="disable")
+            self.metrics[f"accuracy/{part}"] = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+
+    def setup(self, stage: str) -> None:
+        """Before training, takes the scale of the features from the train part of the Trainer's data module."""
+        if stage == "fit" and self.network.standardize:
+            self.network.fit_scaler(cast("Any", self.trainer).datamodule.parts["train"].features)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Computes logits, shape `(rows, num_classes)`, of features, shape `(rows, in_features)`."""
+        return cast("Tensor", self.network(features))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Returns Adam over the network's parameters."""
+        return torch.optim.Adam(
+            self.network.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Returns the mean loss of a batch; the Trainer zeroes gradients, goes backward and steps."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Adds a batch to the validation metrics; the Trainer sets eval mode and inference mode."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Adds a batch to the test metrics."""
+        self._step(batch, "test")
+
+    def _step(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
+        features, targets = batch
+        logits = self(features)
+        loss = cross_entropy(logits, targets)
+        # Sums now, logged once an epoch: `self.log` in each step would cost more than the step.
+        # The loss counts once for each row: MeanMetric's `weight` is ignored with nan_strategy="disable" (torchmetrics
+        # 1.9), and the other strategies would hide that a run has diverged.
+        self._metric(f"loss/{part}").update(loss.detach().expand(len(targets)))
+        self._metric(f"accuracy/{part}").update(logits.detach(), targets)
+        return loss
+
+    def _metric(self, name: str) -> Metric:
+        return cast("Metric", self.metrics[name])
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the train metrics."""
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics."""
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test metrics."""
+        self._log_epoch("test")
+
+    def _log_epoch(self, part: str) -> None:
+        values = {}
+        for name in (f"loss/{part}", f"accuracy/{part}"):
+            values[name] = self._metric(name).compute()
+            self._metric(name).reset()
+        if self.trainer.sanity_checking:
+            return
+        # For callbacks and results. Loggers get them directly, since `self.log` would put them at the global step.
+        self.log_dict(values, logger=False)
+        for logger in self.loggers:
+            logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.current_epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Writes the metrics of the epoch into its checkpoint, so that a checkpoint says how good it is."""
+        metrics = self.trainer.callback_metrics
+        checkpoint["metrics"] = {name: float(metrics[name]) for name in self.metrics if name in metrics}

@@ -1,0 +1,232 @@
+"""A table of flowers -> tensors -> seeded split -> loaders."""
+
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from iris_lightning.errors import UserError
+
+__all__ = ["Batches", "IrisDataModule", "ShuffledBatches", "Table", "load_iris_table", "split_rows"]
+
+PARTS = ("train", "val", "test")
+
+
+class Table(NamedTuple):
+    """A table as tensors.
+
+    Attributes:
+        features: float32, shape `(rows, features)`, in the units of the table (cm for Iris).
+        targets: int64, shape `(rows,)`, positions in `class_names`.
+        class_names: The classes, in the order of the logits.
+    """
+
+    features: Tensor
+    targets: Tensor
+    class_names: tuple[str, ...]
+
+
+def load_iris_table() -> Table:
+    """Returns scikit-learn's Iris: 150 flowers, 4 measurements in cm, 3 species."""
+    from sklearn.datasets import load_iris  # here: a second of imports that `--help` can do without
+
+    iris = load_iris()
+    return Table(
+        torch.tensor(iris.data, dtype=torch.float32),
+        torch.tensor(iris.target, dtype=torch.int64),
+        tuple(str(name) for name in iris.target_names),
+    )
+
+
+def split_rows(targets: Tensor, fractions: tuple[float, float, float], seed: int, stratify: bool) -> list[Tensor]:
+    """Deals the rows of a table out to train, validation and test.
+
+    Args:
+        targets: Class of each row, int64, shape `(rows,)`.
+        fractions: Share of each part; they sum to 1.
+        seed: Seed of the split.
+        stratify: Whether each part keeps the table's class shares.
+
+    Returns:
+        Three int64 tensors of row numbers. Without `stratify` they are those of `torch.utils.data.random_split` with a
+        generator seeded with `seed`, in the same order (without its Python list of all row numbers).
+
+    Raises:
+        UserError: If a part would be empty, or if stratifying needs more rows of a class than there are.
+    """
+    rows = len(targets)
+    # As in random_split: round down, then one more for each part in turn until no row is left.
+    sizes = [math.floor(rows * fraction) for fraction in fractions]
+    for i in range(rows - sum(sizes)):
+        sizes[i % len(sizes)] += 1
+    if 0 in sizes:
+        raise UserError(
+            f"--data.split: {list(fractions)} of {rows} rows leaves the {PARTS[sizes.index(0)]} part empty; "
+            "expected at least one row in each part"
+        )
+    if not stratify:
+        return list(torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).split(sizes))
+
+    from sklearn.model_selection import train_test_split
+
+    def deal(part: Tensor, size: int) -> list[Tensor]:
+        shares = targets[part].numpy()
+        return train_test_split(part, train_size=size, stratify=shares, random_state=seed)  # type: ignore[no-any-return]
+
+    try:
+        train, rest = deal(torch.arange(rows), sizes[0])
+        validation, test = deal(rest, sizes[1])
+    except ValueError as error:
+        raise UserError(f"--data.stratify: cannot keep the class shares in parts of {sizes} rows: {error}") from error
+    return [train, validation, test]
+
+
+class Batches(Dataset[tuple[Tensor, Tensor]]):
+    """One part of a table, whose items are whole batches: no work is done row by row.
+
+    Args:
+        features: float32, shape `(rows, features)`.
+        targets: int64, shape `(rows,)`.
+        batch_size: Rows per batch; the last one may be shorter.
+    """
+
+    def __init__(self, features: Tensor, targets: Tensor, batch_size: int) -> None:
+        self.features = features
+        self.targets = targets
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Returns the number of batches."""
+        return math.ceil(len(self.targets) / self.batch_size)
+
+    def __getitem__(self, index: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the batch with this number in the order of the part, or the batch of these rows."""
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size) if isinstance(index, int) else index
+        return self.features[rows], self.targets[rows]
+
+
+class ShuffledBatches(Sampler[Tensor]):
+    """Yields the row numbers of each batch, in an order that follows from the seed and the epoch alone.
+
+    The Trainer announces each epoch through `set_epoch`, as it does to a `DistributedSampler`; so the order needs no
+    state that a resumed run could lack.
+
+    Args:
+        dataset: What to shuffle.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, dataset: Batches, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch, from 0 on, whose order `iter` draws."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.dataset.targets), generator=generator)
+        return iter(order.split(self.dataset.batch_size))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+
+class IrisDataModule(L.LightningDataModule):
+    """scikit-learn's Iris in three seeded parts.
+
+    Args:
+        batch_size: Rows per batch.
+        split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same flowers.
+        split: Shares of the train, validation and test parts; they sum to 1.
+        stratify: Whether each part keeps the class shares of the whole table.
+        num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    Example:
+        >>> data = IrisDataModule()
+        >>> data.setup("test")
+        >>> features, targets = next(iter(data.test_dataloader()))
+        >>> features.shape, targets.shape
+        (torch.Size([10, 4]), torch.Size([10]))
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 10,
+        split_seed: int = 20,
+        split: tuple[float, float, float] = (0.7, 0.2, 0.1),
+        stratify: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1 row, got {batch_size}")
+        if not 0 <= split_seed < 2**32:
+            raise ValueError(f"split_seed: expected a whole number from 0 to {2**32 - 1}, got {split_seed}")
+        if not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
+            raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
+        if num_workers < 0:
+            raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
+        self.save_hyperparameters()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.parts: dict[str, Batches] = {}
+
+    @cached_property
+    def table(self) -> Table:
+        """The whole table."""
+        return load_iris_table()
+
+    @cached_property
+    def rows(self) -> dict[str, Tensor]:
+        """Row numbers of each part, int64, in the order of the part."""
+        options = self.hparams
+        parts = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
+        return dict(zip(PARTS, parts, strict=True))
+
+    @property
+    def num_features(self) -> int:
+        """Number of features of a row."""
+        return self.table.features.shape[1]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes in the table."""
+        return len(self.table.class_names)
+
+    def setup(self, stage: str) -> None:
+        """Builds the parts that a stage needs: train and val to fit, val to validate, test to test."""
+        for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+            rows = self.rows[part]
+            self.parts[part] = Batches(self.table.features[rows], self.table.targets[rows], self.batch_size)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Loads the train part, in a new order each epoch, seeded as the run is (`seed_everything`)."""
+        sampler = ShuffledBatches(self.parts["train"], torch.initial_seed())
+        if self.trainer is not None:
+            # The Trainer draws the first order before it announces the epoch, which in a resumed run is not 0.
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            sampler.set_epoch(progress.processed)
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Loads the validation part, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Loads the test part, in order."""
+        return self._loader("test")
+
+    def _loader(self, part: str, sampler: ShuffledBatches | None = None) -> DataLoader[tuple[Tensor, Tensor]]:
+        # batch_size=None: the dataset's items are batches already.
+        return DataLoader(self.parts[part], batch_size=None, sampler=sampler, num_workers=self.num_workers)

@@ -1,0 +1,81 @@
+"""The network: a plain `torch.nn.Module`, free of Lightning."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "IrisNetwork"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+class IrisNetwork(nn.Module):
+    """Fully connected layers from the features of a flower to one logit per class.
+
+    By default `Linear(4, 16)`, `Linear(16, 8)`, `Linear(8, 3)` with nothing between them: 243 parameters.
+
+    Args:
+        in_features: Number of features.
+        num_classes: Number of classes.
+        hidden: Sizes of the hidden layers; none makes it multinomial logistic regression.
+        activation: What follows each hidden layer: one of `ACTIVATIONS`, or `None` for nothing.
+        standardize: Whether features are scaled with the buffers `mean` and `std` first. Until `fit_scaler` has set
+            these, they are 0 and 1.
+
+    Raises:
+        ValueError: If a size is not a positive whole number or the activation is unknown.
+
+    Example:
+        >>> IrisNetwork(hidden=[])(torch.zeros(5, 4)).shape
+        torch.Size([5, 3])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        in_features: int = 4,
+        num_classes: int = 3,
+        hidden: Sequence[int] = (16, 8),
+        activation: str | None = None,
+        standardize: bool = False,
+    ) -> None:
+        super().__init__()
+        if any(size < 1 for size in hidden):
+            raise ValueError(f"hidden: expected sizes of at least 1, got {list(hidden)}")
+        if activation is not None and activation not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)} or null, got {activation!r}")
+        layers: list[nn.Module] = []
+        width = in_features
+        for size in hidden:
+            layers.append(nn.Linear(width, size))
+            if activation is not None:
+                layers.append(ACTIVATIONS[activation]())
+            width = size
+        layers.append(nn.Linear(width, num_classes))
+        self.layers = nn.Sequential(*layers)
+        self.standardize = standardize
+        if standardize:
+            self.register_buffer("mean", torch.zeros(in_features))
+            self.register_buffer("std", torch.ones(in_features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Computes logits, shape `(rows, num_classes)`, of features, shape `(rows, in_features)` in their own units."""
+        if self.standardize:
+            features = (features - self.mean) / self.std
+        logits: Tensor = self.layers(features)
+        return logits
+
+    @torch.no_grad()
+    def fit_scaler(self, features: Tensor) -> None:
+        """Sets `mean` and `std` to those of `features`, shape `(rows, in_features)`.
+
+        The same as scikit-learn's `StandardScaler`: the standard deviation of the population, and 1 for a feature that
+        never varies. Summed in float64, a column at a time, which spares memory on long tables.
+        """
+        for i, column in enumerate(features.unbind(1)):
+            variance, mean = torch.var_mean(column.double(), correction=0)
+            self.mean[i] = mean
+            self.std[i] = variance.sqrt() if variance > 0 else 1.0

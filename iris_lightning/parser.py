@@ -1,0 +1,112 @@
+"""How the command line tells mistakes: one line or two instead of the usage and a dump of types."""
+
+import difflib
+import os
+import re
+import sys
+from typing import Any, ClassVar, NoReturn
+
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+__all__ = ["IrisArgumentParser", "closest", "fail"]
+
+# Types as jsonargparse's messages call them, and as a user would.
+KINDS = {
+    "int": "a whole number",
+    "float": "a finite number",
+    "bool": "true or false",
+    "str": "text",
+    "NoneType": "null",
+    "list": "a list like [16, 8]",
+    "collections.abc.Sequence": "a list like [16, 8]",
+    "tuple": "a list like [0.7, 0.2, 0.1]",
+}
+
+
+def fail(message: str) -> NoReturn:
+    """Prints a mistake to stderr and exits with status 2."""
+    print(f"iris_lightning: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def closest(name: str, names: list[str]) -> str:
+    """Returns `; did you mean ...?` with the most similar of some names, or nothing where none is similar."""
+    match = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+class IrisArgumentParser(LightningArgumentParser):
+    """A parser whose errors name the option or file, what was given and what is allowed."""
+
+    _file: ClassVar[str | None] = None  # the YAML file being read
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints the mistake and exits with status 2."""
+        fail((f"{self._file}: " if self._file else "") + self._retell(message))
+
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """Parses a YAML file. Any mistake in it names the file, which the base class does not."""
+        IrisArgumentParser._file = str(path)
+        try:
+            config: Namespace = super().parse_path(path, *args, **kwargs)
+            known = set(self.strip_unknown(config).keys())
+            unknown = [key for key, _ in config.items() if key not in known]
+            if unknown:
+                self.error(f"unknown key {unknown[0]!r}{closest(unknown[0], self._names())}")
+        except (UnicodeDecodeError, OSError, TypeError, KeyError) as error:
+            self.error(str(error))
+        finally:
+            IrisArgumentParser._file = None
+        return config
+
+    def _names(self) -> list[str]:
+        return [option.removeprefix("--") for option in self._option_string_actions]
+
+    def _retell(self, message: str) -> str:
+        """Words an error of jsonargparse's for a user."""
+        if match := re.match(r"unrecognized arguments: (\S+)", message):
+            name = match[1].split("=")[0]
+            if not name.startswith("-"):
+                return f"unexpected argument {name!r}"
+            return f"unknown option {name}{closest(name, list(self._option_string_actions))}"
+        if match := re.match(r"argument subcommand: invalid choice: '(.*)' \(choose from (.*)\)", message):
+            names = match[2].replace("'", "")
+            return f"unknown subcommand {match[1]!r}; expected one of {names}{closest(match[1], names.split(', '))}"
+        if match := re.match(r'expected "subcommand" to be one of {(.*)}', message):
+            return f"no subcommand; expected one of {match[1].replace(',', ', ')} (--help says more)"
+        if match := re.match(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL):
+            return f"--{match[1]}: {_reason(match[2])}"
+        if match := re.match(r'Linked "([^"]*)"', message):
+            return f"--{match[1]}: follows from the table, and cannot be set"
+        if match := re.match(r"the following arguments are required: (.*)", message):
+            return f"an option with a class lacks its {match[1]} (give it as in --lr_scheduler.step_size)"
+        if match := re.match(r"Unexpected config: (.*)", message, re.DOTALL):
+            return f"expected options, as in 'trainer: {{max_epochs: 5}}', got {_one_line(match[1]) or 'nothing'}"
+        return _one_line(message)
+
+
+def _reason(text: str) -> str:
+    """Shortens what jsonargparse says of a value."""
+    if match := re.search(r"(File does not exist|Path is not a file): '(.*)'", text):
+        return f"{'no such file' if 'exist' in match[1] else 'not a file'}: {os.path.relpath(match[2])}"
+    if match := re.search(r"Problem with given class_path '(\S*)':\s*(.*)\n", text):
+        return f"{match[1].rsplit('.', 1)[-1]}: {match[2]}"
+    if match := re.search(r"Expected a dot import path string: (.*)", text):
+        return f"there is no class {match[1]!r}"
+    given = re.search(r"(?:Got|Given) value: (.*)", text)
+    kinds = re.findall(r"Expected an? (?:<class ')?(.*?)'?>?(?:\. Got value|\n|$)", text)
+    if given and kinds:
+        return f"expected {' or '.join(_kind(kind) for kind in kinds)}, got {given[1]}"
+    return _one_line(text)
+
+
+def _kind(name: str) -> str:
+    if match := re.match(r"typing.Literal\[(.*)\]", name):
+        return match[1]
+    return KINDS.get(name, name)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) < 300 else line[:300] + " …"

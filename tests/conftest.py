@@ -1,0 +1,67 @@
+"""Fixtures that all tests share."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from iris_lightning.cli import IrisCLI, main
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs each test in an empty folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one `fit` without options."""
+    root = tmp_path_factory.mktemp("default")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        main(["fit"])
+    return root / "lightning_logs" / "version_0"
+
+
+def fit(*args: str) -> IrisCLI:
+    """Runs `fit` in the current folder."""
+    return main(["fit", *args])
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint."""
+    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
+    return checkpoint
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Asserts equality of two state dicts, bit for bit."""
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Reads `(step, value)` of each scalar tag of a run with TensorBoard's own reader."""
+    events = EventAccumulator(str(run)).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """Runs a command that must fail as a user's mistake does, and returns what it said."""
+    before = sorted(Path.cwd().rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main(list(args))
+    message = capsys.readouterr().err
+    assert stop.value.code == 2, message
+    assert message.startswith("iris_lightning: error: ")
+    assert 1 <= len(message.splitlines()) <= 2, message
+    assert "Traceback" not in message
+    assert sorted(Path.cwd().rglob("*")) == before, "a failed command left something behind"
+    return message

@@ -1,0 +1,155 @@
+"""Mistakes of the user's: one line or two on stderr, exit status 2, nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import fails, fit, load
+
+# What is typed, and what the message must hold: the option, what was given, what is allowed.
+COMMANDS = {
+    "": ["no subcommand", "fit, validate, test"],
+    "fitt": ["'fitt'", "did you mean fit?"],
+    "fit extra": ["unexpected argument 'extra'"],
+    "fit --model.lrr 1": ["--model.lrr", "did you mean --model.lr?"],
+    "fit --model.l 1": ["unknown option --model.l"],
+    "fit --model.lr": ["--model.lr", "expected one argument"],
+    "fit --model.lr abc": ["--model.lr", "expected a finite number, got abc"],
+    "fit --model.lr 0": ["--model.lr", "above 0, got 0.0"],
+    "fit --model.lr -1": ["--model.lr", "above 0, got -1.0"],
+    "fit --model.lr nan": ["--model.lr", "finite number, got nan"],
+    "fit --model.lr .inf": ["--model.lr", "finite number above 0, got inf"],
+    "fit --model.weight_decay -1": ["--model.weight_decay", "at least 0, got -1.0"],
+    "fit --model.hidden [0]": ["--model.hidden", "at least 1, got [0]"],
+    "fit --model.hidden 8": ["--model.hidden", "a list like [16, 8], got 8"],
+    "fit --model.hidden [a]": ["--model.hidden", "a whole number, got a"],
+    "fit --model.activation rleu": ["--model.activation", "relu, tanh, gelu, silu or null, got 'rleu'"],
+    "fit --model.in_features 5": ["--model.in_features", "follows from the table"],
+    "fit --data.batch_size 0": ["--data.batch_size", "at least 1 row, got 0"],
+    "fit --data.batch_size 2.5": ["--data.batch_size", "a whole number, got 2.5"],
+    "fit --data.batch_size nan": ["--data.batch_size", "a whole number, got nan"],
+    "fit --data.num_workers -1": ["--data.num_workers", "0 or more processes, got -1"],
+    "fit --data.split_seed -1": ["--data.split_seed", "got -1"],
+    "fit --data.split [0.5,0.5]": ["--data.split", "3 elements", "[0.5, 0.5]"],
+    "fit --data.split [0.5,0.5,0.5]": ["--data.split", "sum to 1, got [0.5, 0.5, 0.5]"],
+    "fit --data.split [1.2,-0.1,-0.1]": ["--data.split", "above 0", "[1.2, -0.1, -0.1]"],
+    "fit --data.split [0.99,0.005,0.005]": ["--data.split", "[0.99, 0.005, 0.005]", "test part empty"],
+    "fit --data.stratify true --data.split [0.98,0.01,0.01]": ["--data.stratify", "[148, 1, 1] rows"],
+    "fit --data.stratify 3": ["--data.stratify", "true or false, got 3"],
+    "fit --seed_everything -1": ["--seed_everything", "from 0 to 4294967295, got -1"],
+    "fit --trainer.max_epochs 0": ["--trainer.max_epochs", "at least 1 epoch, got 0"],
+    "fit --trainer.max_epochs -1": ["--trainer.max_epochs", "at least 1 epoch, got -1"],
+    "fit --trainer.max_epochs inf": ["--trainer.max_epochs", "a whole number or null, got inf"],
+    "fit --trainer.precision 7": ["--trainer.precision", "16-mixed", "got 7"],
+    "fit --trainer.accelerator abacus": ["--trainer.accelerator abacus", "Available names are"],
+    "fit --trainer.devices 0": ["--trainer.devices 0", "not a valid input"],
+    "fit --trainer.val_check_interval 50": ["val_check_interval", "50"],
+    "fit --trainer.callbacks+=EarlyStoping": ["--trainer.callbacks", "no class 'EarlyStoping'"],
+    "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss/vall": [
+        "EarlyStopping.monitor",
+        "accuracy/val, got 'loss/vall'; did you mean loss/val?",
+    ],
+    "fit --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val": ["--lr_scheduler.monitor", "got 'val'"],
+    "fit --lr_scheduler StepLR": ["step_size"],
+    "fit --optimizer Adm": ["--optimizer", "no class 'Adm'"],
+    "fit --optimizer SGD --optimizer.lr -1": ["--optimizer.lr", "above 0, got -1.0"],
+    "fit --optimizer SGD --optimizer.momentum -1": ["--optimizer", "momentum", "-1.0"],
+    "fit --optimizer SGD --model.lr 0.5": ["--model.lr 0.5", "--optimizer.lr"],
+    "fit --config nope.yaml": ["--config", "no such file: nope.yaml"],
+    "fit --config .": ["--config", "not a file: ."],
+    "validate": ["no run under lightning_logs", "fit"],
+    "test --ckpt_path last": ["no run under lightning_logs", "fit"],
+    "test --ckpt_path nope.ckpt": ["--ckpt_path nope.ckpt", "no such file"],
+    "test --ckpt_path .": ["--ckpt_path .", "a folder"],
+    "fit --ckpt_path nope.ckpt": ["--ckpt_path nope.ckpt", "no such file"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_mistyped_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, *command.split())
+    for part in COMMANDS[command]:
+        assert part in message
+
+
+FILES = {
+    "model:\n  lrr: 1\n": ["unknown key 'model.lrr'; did you mean model.lr?"],
+    "modell:\n  lr: 1\n": ["unknown key 'modell.lr'; did you mean model.lr?"],
+    "foo: 1\n": ["unknown key 'foo'"],
+    "trainer:\n  max_epochs: x\n": ["--trainer.max_epochs: expected a whole number or null, got x"],
+    "model: [\n": ["line 2"],
+    "": ["expected options", "got nothing"],
+    "- a\n": ["expected options", "got - a"],
+    "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    init_args:\n      monitr: x\n": ["'monitr'"],
+    "\x00\x01": ["mine.yaml"],
+    "model:\n  lr: &a 1\n  lr: *b\n": ["mine.yaml"],
+}
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_bad_yaml_files_are_named(text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.yaml").write_text(text)
+    message = fails(capsys, "fit", "--config", "mine.yaml")
+    for part in ["mine.yaml: ", *FILES[text]]:
+        assert part in message
+
+
+def test_a_yaml_file_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.yaml").write_bytes(bytes(range(256)))
+    assert "mine.yaml: " in fails(capsys, "fit", "--config", "mine.yaml")
+
+
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+@pytest.mark.parametrize("content", ["empty", "truncated", "text", "bytes", "weights", "list", "other network"])
+def test_files_that_are_no_checkpoint(
+    verb: str, content: str, default_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder / "a.ckpt"
+    good = (default_run / "checkpoints" / "best.ckpt").read_bytes()
+    checkpoint = load(default_run / "checkpoints" / "best.ckpt")
+    if content == "weights":
+        torch.save(checkpoint["state_dict"], file)
+    elif content == "list":
+        torch.save([1, 2], file)
+    elif content == "other network":
+        checkpoint["state_dict"]["network.layers.0.weight"] = torch.zeros(5, 4)
+        torch.save(checkpoint, file)
+    else:
+        data = {"empty": b"", "truncated": good[: len(good) // 2], "text": b"species,1\n", "bytes": bytes(range(256))}
+        file.write_bytes(data[content])
+    message = fails(capsys, verb, "--ckpt_path", "a.ckpt")
+    assert "a.ckpt: " in message
+    assert ("holds another network" if content == "other network" else "not a checkpoint") in message
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "trained"),
+    [
+        ("--model.lr 0.5", "0.5", "0.001"),
+        ("--model.hidden [8]", "[8]", "[16, 8]"),
+        ("--model.standardize true", "True", "False"),
+        ("--data.split_seed 0", "0", "20"),
+        ("--data.split [0.6,0.2,0.2]", "[0.6, 0.2, 0.2]", "[0.7, 0.2, 0.1]"),
+        ("--data.stratify true", "True", "False"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+def test_what_contradicts_the_checkpoint_is_refused(
+    verb: str, options: str, given: str, trained: str, default_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = default_run / "checkpoints" / "best.ckpt"
+    message = fails(capsys, verb, "--ckpt_path", str(path), *options.split())
+    assert options.split()[0] in message
+    assert f" {given}: {path} was trained with {trained}" in message
+
+
+def test_a_newest_run_without_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    (folder / "lightning_logs" / "version_1").mkdir()
+    assert "lightning_logs/version_1, has no best.ckpt" in fails(capsys, "test")
+
+
+def test_a_run_folder_that_cannot_be_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "taken").write_text("a file")
+    assert "taken" in fails(capsys, "fit", "--trainer.default_root_dir", "taken")

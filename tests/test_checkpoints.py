@@ -1,0 +1,92 @@
+"""Which checkpoints a run keeps, and what evaluating them gives."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from iris_lightning.checkpoints import find_checkpoint
+from iris_lightning.cli import main
+from tests.conftest import assert_same_weights, curves, fit, load
+
+
+def test_best_is_the_lowest_loss_and_last_the_last_epoch_when_validation_worsens() -> None:
+    cli = fit("--optimizer", "SGD", "--optimizer.lr", "0.1", "--trainer.max_epochs", "8")
+    checkpoints = Path("lightning_logs/version_0/checkpoints")
+    losses = [value for _, value in curves(checkpoints.parent)["loss/val"]]
+    best, last = load(checkpoints / "best.ckpt"), load(checkpoints / "last.ckpt")
+    assert losses[-1] > min(losses), "the run should worsen at its end"
+    assert best["epoch"] == losses.index(min(losses))
+    assert best["metrics"]["loss/val"] == pytest.approx(min(losses))
+    assert last["epoch"] == 7
+    assert_same_weights(last["state_dict"], cli.model.state_dict())
+    assert sorted(os.listdir(checkpoints)) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("name", ["best", "last", "PATH"])
+def test_a_reloaded_checkpoint_has_the_same_metrics(name: str) -> None:
+    fit("--model.lr", "0.02", "--model.hidden", "[5]", "--model.standardize", "true", "--data.stratify", "true")
+    path = Path("lightning_logs/version_0/checkpoints") / f"{'best' if name == 'PATH' else name}.ckpt"
+    cli = main(["validate", "--ckpt_path", str(path) if name == "PATH" else name])
+    found = {metric: float(value) for metric, value in cli.trainer.callback_metrics.items()}
+    assert found == pytest.approx({metric: load(path)["metrics"][metric] for metric in ("loss/val", "accuracy/val")})
+    assert_same_weights(cli.model.state_dict(), load(path)["state_dict"])
+
+
+def test_evaluation_uses_the_split_of_the_checkpoint() -> None:
+    fit("--data.split_seed", "3", "--data.split", "[0.5,0.25,0.25]", "--data.batch_size", "4")
+    cli = main(["test"])
+    assert cli.datamodule.hparams.split_seed == 3
+    assert len(cli.datamodule.parts["test"].targets) == 37
+
+
+def test_evaluation_opens_no_run_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    before = sorted(Path().rglob("*"))
+    capsys.readouterr()
+    main(["validate"])
+    main(["test", "--data.batch_size", "4"])
+    assert sorted(Path().rglob("*")) == before
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[0] == "checkpoint: lightning_logs/version_0/checkpoints/best.ckpt (epoch 4)"
+    assert out.splitlines()[1].startswith("loss/val ")
+    assert out.splitlines()[3].startswith("loss/test ")
+
+
+def test_the_newest_run_is_the_one_with_the_highest_number(folder: Path) -> None:
+    for number in (2, 9, 10):
+        checkpoints = folder / "lightning_logs" / f"version_{number}" / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        (checkpoints / "best.ckpt").touch()
+    assert find_checkpoint("best", folder).parent.parent.name == "version_10"
+
+
+@pytest.mark.parametrize("num_workers", ["0", "1"])
+def test_a_resumed_run_goes_on_from_the_checkpoint(num_workers: str) -> None:
+    options = ["--model.hidden", "[5]", "--data.batch_size", "7", "--data.num_workers", num_workers]
+    fit("--trainer.max_epochs", "2", *options)
+    cli = main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"])
+    whole = fit("--trainer.max_epochs", "4", *options)
+    assert_same_weights(cli.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_checkpoint_holds_plain_values_only(default_run: Path) -> None:
+    checkpoint = torch.load(default_run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"] == {
+        "in_features": 4,
+        "num_classes": 3,
+        "hidden": [16, 8],
+        "activation": None,
+        "standardize": False,
+        "lr": 0.001,
+        "weight_decay": 0.0,
+    }
+    assert checkpoint["datamodule_hyper_parameters"] == {
+        "batch_size": 10,
+        "split_seed": 20,
+        "split": (0.7, 0.2, 0.1),
+        "stratify": False,
+        "num_workers": 0,
+    }

@@ -1,0 +1,116 @@
+"""The verbs as a user types them."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from iris_lightning.cli import main
+from tests.conftest import assert_same_weights, curves, fit, load
+
+METRICS = r"loss/val \d\.\d{4}, accuracy/val [01]\.\d{4}"
+EPOCH = r"epoch \d  loss/train \d\.\d{4}  loss/val \d\.\d{4}  accuracy/val [01]\.\d{4}"
+
+
+def test_what_a_default_run_says_and_writes(capfd: pytest.CaptureFixture[str]) -> None:
+    main(["fit"])
+    out, err = capfd.readouterr()
+    lines = out.splitlines()
+    assert err == ""
+    assert re.fullmatch(
+        r"Iris: 150 rows \(105 train, 30 val, 15 test\), 4 features, 3 classes; 243 parameters on \w+", lines[0]
+    )
+    assert all(re.fullmatch(EPOCH, line) for line in lines[1:6])
+    assert lines[6] == "run:    lightning_logs/version_0"
+    assert re.fullmatch(rf"best:   epoch \d, {METRICS} \(lightning_logs/version_0/checkpoints/best\.ckpt\)", lines[7])
+    assert lines[8] == "curves: tensorboard --logdir lightning_logs"
+    assert len(lines) == 9
+    assert "test " not in "".join(lines[1:])
+    run = set(os.listdir("lightning_logs/version_0"))
+    assert {"config.yaml", "checkpoints"} < run
+
+
+def test_tensorboard_shows_four_curves_against_the_epoch(default_run: Path) -> None:
+    found = curves(default_run)
+    assert set(found) == {"loss/train", "accuracy/train", "loss/val", "accuracy/val"}
+    assert all([step for step, _ in points] == [0, 1, 2, 3, 4] for points in found.values())
+
+
+def test_options_from_yaml_and_command_line_the_later_winning(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("model:\n  lr: 0.5\n  hidden: [3]\ntrainer:\n  max_epochs: 4\n")
+    cli = fit("--config", "mine.yaml", "--model.lr", "0.01", "--data.batch_size", "5", "--trainer.max_epochs", "2")
+    assert dict(cli.model.hparams) | {"lr": 0.01, "hidden": [3]} == dict(cli.model.hparams)
+    assert cli.trainer.current_epoch == 2
+    assert cli.trainer.num_training_batches == 21
+    saved = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    assert saved["model"]["lr"] == 0.01
+
+
+def test_the_config_of_a_run_repeats_it(default_run: Path) -> None:
+    again = fit("--config", str(default_run / "config.yaml"))
+    assert_same_weights(again.model.state_dict(), load(default_run / "checkpoints" / "last.ckpt")["state_dict"])
+
+
+def test_own_callbacks_and_loggers_leave_the_checkpoints_in_place(folder: Path) -> None:
+    cli = fit(
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=loss/val",
+        "--trainer.callbacks+=ModelCheckpoint",
+        "--trainer.callbacks.monitor=loss/val",
+        "--trainer.logger=CSVLogger",
+        "--trainer.logger.save_dir=elsewhere",
+    )
+    checkpoints = sorted(path.name for path in Path(cli.trainer.log_dir or "", "checkpoints").iterdir())
+    assert {"best.ckpt", "last.ckpt"} < set(checkpoints)
+
+
+def test_no_logger_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        fit("--trainer.logger", "false", "--trainer.max_epochs", "1")
+    assert not Path("lightning_logs").exists()
+    assert sorted(os.listdir("checkpoints")) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_scheduler_without_an_optimizer_works_on_adam() -> None:
+    cli = fit(
+        "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "1", "--model.lr", "0.01", "--model.weight_decay", "0.1"
+    )
+    (optimizer,) = cli.trainer.optimizers
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.param_groups[0]["initial_lr"] == 0.01
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.1**5)
+
+
+def test_a_plateau_scheduler_watches_a_metric() -> None:
+    cli = fit("--lr_scheduler", "ReduceLROnPlateau", "--lr_scheduler.monitor", "loss/val", "--trainer.max_epochs", "1")
+    assert cli.trainer.lr_scheduler_configs[0].monitor == "loss/val"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.fast_dev_run", "true"],
+        ["--trainer.enable_checkpointing", "false"],
+        ["--trainer.limit_val_batches", "0"],
+        ["--trainer.overfit_batches", "2"],
+        ["--trainer.check_val_every_n_epoch", "2"],
+        ["--trainer.max_steps", "7"],
+        ["--trainer.barebones", "true"],
+    ],
+)
+def test_the_trainers_own_switches_work(options: list[str]) -> None:
+    assert fit("--trainer.max_epochs", "3", *options).trainer.state.finished
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in (["--version"], ["--help"], ["fit", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+        assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "iris_lightning 0.1.0" in out
+    assert "--data.split_seed" in out

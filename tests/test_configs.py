@@ -1,0 +1,29 @@
+"""The configs that ship with the project."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, assert_same_weights, fit, load
+
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+
+
+def test_tutorial_is_the_same_as_no_config(default_run: Path) -> None:
+    cli = fit("--config", str(REPOSITORY / "configs" / "tutorial.yaml"))
+    assert_same_weights(cli.model.state_dict(), load(default_run / "checkpoints" / "last.ckpt")["state_dict"])
+    cli = fit("--config", str(REPOSITORY / "configs" / "tutorial.yaml"), "--seed_everything", "1")
+    with pytest.raises(AssertionError):
+        assert_same_weights(cli.model.state_dict(), load(default_run / "checkpoints" / "last.ckpt")["state_dict"])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_trains(config: Path) -> None:
+    assert fit("--config", str(config)).trainer.state.finished
+
+
+def test_standardized_beats_the_lesson(default_run: Path) -> None:
+    fit("--config", str(REPOSITORY / "configs" / "standardized.yaml"))
+    best = load(Path("lightning_logs/version_0/checkpoints/best.ckpt"))["metrics"]
+    assert best["loss/val"] < load(default_run / "checkpoints" / "best.ckpt")["metrics"]["loss/val"] / 2
+    assert round(best["accuracy/val"], 4) >= 0.9

@@ -1,0 +1,87 @@
+"""The project against the lesson: a plain PyTorch loop with the same seed has the same weights, bit for bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_iris
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, random_split
+
+from tests.conftest import assert_same_weights, curves, fit
+
+
+class Flowers(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Iris, a row at a time."""
+
+    def __init__(self) -> None:
+        self.data, self.target = load_iris(return_X_y=True)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(self.data[index]).float(), torch.tensor(self.target[index])
+
+
+class LessonNetwork(nn.Module):
+    """Three linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 8), nn.Linear(8, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str, list[float]]]:
+    """Trains as the lesson does; the one thing set is the order of the train rows, drawn from seed + epoch."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    train, val, _ = random_split(Flowers(), [0.7, 0.2, 0.1], torch.Generator().manual_seed(20))
+    torch.manual_seed(seed)
+    model = LessonNetwork().to(device)
+    loss_fn = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters())
+    history: dict[str, list[float]] = {f"{m}/{part}": [] for m in ("loss", "accuracy") for part in ("train", "val")}
+    for epoch in range(epochs):
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed + epoch))
+        loaders = {
+            "train": DataLoader(train, batch_size, sampler=order.tolist()),
+            "val": DataLoader(val, batch_size, shuffle=False),
+        }
+        for part, loader in loaders.items():
+            model.train(part == "train")
+            total_loss = total_correct = 0.0
+            for data, target in loader:
+                data, target = data.to(device), target.to(device)
+                with torch.set_grad_enabled(part == "train"):
+                    optimizer.zero_grad()
+                    logits = model(data)
+                    loss = loss_fn(logits, target)
+                    if part == "train":
+                        loss.backward()
+                        optimizer.step()
+                total_loss += loss.item() * len(target)  # the mean over rows, not over batches
+                total_correct += logits.argmax(dim=1).eq(target).sum().item()
+            history[f"loss/{part}"].append(total_loss / len(loader.dataset))  # type: ignore[arg-type]
+            history[f"accuracy/{part}"].append(total_correct / len(loader.dataset))  # type: ignore[arg-type]
+    return model, history
+
+
+@pytest.mark.parametrize(("seed", "batch_size"), [(20, 10), (7, 10), (20, 16), (0, 1)])
+def test_fit_does_what_the_lesson_does(seed: int, batch_size: int) -> None:
+    model, history = lesson(seed, batch_size, epochs=5)
+    cli = fit("--seed_everything", str(seed), "--data.batch_size", str(batch_size))
+    ours = cli.model.network.to(next(model.parameters()).device)
+    assert_same_weights(ours.state_dict(), model.state_dict())
+    found = curves(Path("lightning_logs/version_0"))
+    for name, values in history.items():
+        assert [value for _, value in found[name]] == pytest.approx(values, rel=2e-6), name
+
+
+def test_another_seed_gives_other_weights() -> None:
+    one, _ = lesson(1, 10, epochs=1)
+    cli = fit("--seed_everything", "2", "--trainer.max_epochs", "1")
+    assert not torch.equal(one.get_parameter("layers.0.weight"), cli.model.network.layers[0].weight)
