@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from iris_lightning.errors import UserError
 
-__all__ = ["BestCheckpoint", "LastCheckpoint", "find_checkpoint", "read_checkpoint"]
+__all__ = ["BestCheckpoint", "LastCheckpoint", "find_checkpoint", "read_checkpoint", "run_of"]
 
 RUNS = "lightning_logs"
 
@@ -63,8 +63,16 @@ def find_checkpoint(name: str, root: Path) -> Path:
         raise UserError(f"no run under {root / RUNS}; train one first (fit), or give --ckpt_path FILE")
     path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
     if not path.is_file():
-        raise UserError(f"the newest run, {path.parent.parent}, has no {name}.ckpt; give --ckpt_path FILE")
+        raise UserError(
+            f"the newest run, {path.parent.parent}, has no {name}.ckpt; delete it, or give --ckpt_path FILE"
+        )
     return path
+
+
+def run_of(path: Path) -> Path | None:
+    """Returns the run folder that a checkpoint lies in, or `None` where it lies elsewhere."""
+    run = path.parent.parent
+    return run if path.parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning import __version__
-from iris_lightning.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint, read_checkpoint
+from iris_lightning.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint, read_checkpoint, run_of
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
@@ -91,45 +91,51 @@ class IrisCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:  # type: ignore[override]
-        """Parses the arguments, and keeps apart what was given from what is a default."""
-        self.config = parser.parse_args(args)
-        self.given = parser.parse_args(args, defaults=False)[self.config.subcommand]
-        seed = self.config[self.config.subcommand].seed_everything
-        if not 0 <= seed < 2**32:
-            raise UserError(f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {seed}")
+        """Parses the arguments: what was given, before what the run to be resumed had, before the defaults."""
+        given = parser.parse_args(args, defaults=False)
+        verb, self.given = given.subcommand, given[given.subcommand]
+        name = self.given.get("ckpt_path") or (None if verb == "fit" else "best")
+        root = (self.given.get("trainer") or Namespace()).get("default_root_dir")
+        self.path = find_checkpoint(name, Path(root or ".")) if name else None
+        self.run = run_of(self.path) if self.path and verb == "fit" else None
+        before = self._parser(verb).parse_path(self.run / "config.yaml", defaults=False) if self.run else Namespace()
+        self.config = parser.parse_args(args, namespace=Namespace({verb: before}))
+        options = self.config[verb]
+        for key in ("seed_everything", "optimizer", "lr_scheduler"):
+            if self.run and options.get(key) != before.get(key):
+                raise UserError(f"--{key}: {self.run} has another one, and a resumed run has to keep it; leave it out")
+        if not 0 <= options.seed_everything < 2**32:
+            raise UserError(
+                f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {options.seed_everything}"
+            )
 
     def _parse_ckpt_path(self) -> None:
-        """Finds the checkpoint to use and takes the options that belong to it from it.
+        """Takes the options that belong to a checkpoint from it.
 
         Lightning's own version lets the checkpoint silently win over what was typed.
         """
+        self.checkpoint = read_checkpoint(self.path) if self.path else None
+        if self.checkpoint is None:
+            return
         verb = self.config.subcommand
         options = self.config[verb]
-        self.checkpoint: dict[str, Any] | None = None
-        name = options.ckpt_path or (None if verb == "fit" else "best")
-        if name is None:
-            return
-        path = find_checkpoint(name, Path(options.trainer.default_root_dir or "."))
-        self.checkpoint = read_checkpoint(path)
-        options.ckpt_path = str(path)
-        for group in ("model", "data"):
-            source = self.checkpoint["hyper_parameters" if group == "model" else "datamodule_hyper_parameters"]
+        options.ckpt_path = str(self.path)
+        for group, source in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
             given = self.given.get(group) or Namespace()
-            known = options[group]
-            for key, value in source.items():
-                if key not in known:
+            for key, value in self.checkpoint[source].items():
+                if key not in options[group]:
                     continue
-                if key in given and key not in FREE[verb] and _plain(given[key]) != _plain(value):
+                if key not in given:
+                    options[group][key] = value
+                elif key not in FREE[verb] and _plain(given[key]) != _plain(value):
                     raise UserError(
-                        f"--{group}.{key} {_plain(given[key])}: {path} was trained with {_plain(value)}, "
+                        f"--{group}.{key} {_plain(given[key])}: {self.path} was trained with {_plain(value)}, "
                         f"and {verb} has to keep that; leave the option out"
                     )
-                if key not in given:
-                    known[key] = value
         try:
             self.parser.validate(self.config)
         except (TypeError, KeyError) as error:
-            raise UserError(f"{path}: its options do not fit: {error}") from error
+            raise UserError(f"{self.path}: its options do not fit: {error}") from error
 
     def before_instantiate_classes(self) -> None:
         """Refuses what the Trainer would take for something else than the user means."""
@@ -187,8 +193,7 @@ class IrisCLI(LightningCLI):
         for name in sorted(ours.keys() | theirs.keys()):
             shapes = [tuple(state[name].shape) if name in state else "nothing" for state in (theirs, ours)]
             if shapes[0] != shapes[1]:
-                path = self.config[self.subcommand].ckpt_path
-                raise UserError(f"{path}: holds another network: {name} is {shapes[0]} there and {shapes[1]} here")
+                raise UserError(f"{self.path}: holds another network: {name} is {shapes[0]} there and {shapes[1]} here")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Builds the Trainer with this project's logger and callbacks beside the user's own."""
@@ -199,8 +204,7 @@ class IrisCLI(LightningCLI):
             config["log_every_n_steps"] = None
         else:
             if config["logger"] in (None, True):
-                root = config["default_root_dir"] or "."
-                config["logger"] = TensorBoardLogger(root, default_hp_metric=False) if fits else False
+                config["logger"] = self._logger(config["default_root_dir"] or ".") if fits else False
             if config["enable_progress_bar"] is None:
                 config["enable_progress_bar"] = sys.stdout.isatty()
             if fits:
@@ -221,6 +225,13 @@ class IrisCLI(LightningCLI):
             self._check_monitor("--lr_scheduler.monitor", scheduler.get("init_args", Namespace()).get("monitor"))
         return trainer
 
+    def _logger(self, root: str) -> TensorBoardLogger:
+        if self.run:  # goes on in its folder
+            return TensorBoardLogger(
+                self.run.parent.parent, self.run.parent.name, self.run.name, default_hp_metric=False
+            )
+        return TensorBoardLogger(root, default_hp_metric=False)
+
     def _check_monitor(self, option: str, name: str | None) -> None:
         """Refuses a metric that nothing logs, before the first epoch is spent."""
         known = [metric for metric in self.model.metrics if not metric.endswith("/test")]
@@ -232,6 +243,12 @@ class IrisCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), **verbose, "weights_only": True}
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "fit" and self.checkpoint and self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 1):
+            self._say(
+                f"nothing to do: {self.path} has finished {self.checkpoint['epoch'] + 1} of {self.trainer.max_epochs} "
+                "epochs; raise --trainer.max_epochs to go on"
+            )
+            return
         try:
             super()._run_subcommand(subcommand)
         except (MisconfigurationException, TypeError, ValueError) as error:
@@ -239,7 +256,7 @@ class IrisCLI(LightningCLI):
             frames = list(traceback.walk_tb(error.__traceback__))
             if not str(frames[-1][0].f_globals["__name__"]).startswith("lightning.") or self.trainer.global_step:
                 raise
-            if isinstance(self.trainer.logger, TensorBoardLogger):
+            if isinstance(self.trainer.logger, TensorBoardLogger) and not self.run:
                 shutil.rmtree(self.trainer.logger.log_dir, ignore_errors=True)
                 with suppress(OSError):  # it holds other runs
                     os.rmdir(self.trainer.logger.root_dir)
@@ -270,7 +287,7 @@ class IrisCLI(LightningCLI):
     def before_validate(self) -> None:
         """Says which checkpoint is evaluated."""
         assert self.checkpoint is not None
-        self._say(f"checkpoint: {self.config[self.subcommand].ckpt_path} (epoch {self.checkpoint['epoch']})")
+        self._say(f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})")
 
     def after_validate(self) -> None:
         """Says how good the checkpoint is."""

@@ -24,6 +24,7 @@ REMARKS = (
 WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # of Lightning, about its own use of torch
     r".*does not have many workers",  # of no use: the batches are slices of tensors
+    r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
     r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
 )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning as L
 import torch
@@ -177,6 +177,7 @@ class IrisDataModule(L.LightningDataModule):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
         if num_workers < 0:
             raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
+        split = cast("tuple[float, float, float]", list(split))  # checkpoints and YAML know no tuples
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -50,10 +50,10 @@ class IrisArgumentParser(LightningArgumentParser):
         IrisArgumentParser._file = str(path)
         try:
             config: Namespace = super().parse_path(path, *args, **kwargs)
-            known = set(self.strip_unknown(config).keys())
-            unknown = [key for key, _ in config.items() if key not in known]
-            if unknown:
-                self.error(f"unknown key {unknown[0]!r}{closest(unknown[0], self._names())}")
+            names = self._names()
+            for key, _ in config.items():
+                if key not in names and not any(key.startswith(f"{name}.") for name in names):
+                    self.error(f"unknown key {key!r}{closest(key, names)}")
         except (UnicodeDecodeError, OSError, TypeError, KeyError) as error:
             self.error(str(error))
         finally:
@@ -61,7 +61,11 @@ class IrisArgumentParser(LightningArgumentParser):
         return config
 
     def _names(self) -> list[str]:
-        return [option.removeprefix("--") for option in self._option_string_actions]
+        """The options with a value of their own; that of an option with a class has keys of its own."""
+        names = [option[2:] for option in self._option_string_actions if not option.endswith(".help")]
+        for verb, parser in getattr(self._subcommands_action, "choices", {}).items():
+            names += [f"{verb}.{name}" for name in parser._names()]
+        return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
 
     def _retell(self, message: str) -> str:
         """Words an error of jsonargparse's for a user."""

@@ -56,6 +56,7 @@ COMMANDS = {
     "fit --optimizer SGD --optimizer.lr -1": ["--optimizer.lr", "above 0, got -1.0"],
     "fit --optimizer SGD --optimizer.momentum -1": ["--optimizer", "momentum", "-1.0"],
     "fit --optimizer SGD --model.lr 0.5": ["--model.lr 0.5", "--optimizer.lr"],
+    "--config nope.yaml fit": ["--config", "no such file: nope.yaml"],
     "fit --config nope.yaml": ["--config", "no such file: nope.yaml"],
     "fit --config .": ["--config", "not a file: ."],
     "validate": ["no run under lightning_logs", "fit"],
@@ -142,6 +143,17 @@ def test_what_contradicts_the_checkpoint_is_refused(
     message = fails(capsys, verb, "--ckpt_path", str(path), *options.split())
     assert options.split()[0] in message
     assert f" {given}: {path} was trained with {trained}" in message
+
+
+@pytest.mark.parametrize(
+    "options", ["--optimizer SGD", "--lr_scheduler ExponentialLR --lr_scheduler.gamma 0.5", "--seed_everything 1"]
+)
+def test_what_contradicts_the_run_to_resume_is_refused(
+    options: str, default_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = default_run / "checkpoints" / "best.ckpt"
+    message = fails(capsys, "fit", "--ckpt_path", str(path), "--trainer.max_epochs", "9", *options.split())
+    assert f"{options.split()[0]}: {default_run} has another one" in message
 
 
 def test_a_newest_run_without_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

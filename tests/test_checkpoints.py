@@ -72,6 +72,34 @@ def test_a_resumed_run_goes_on_from_the_checkpoint(num_workers: str) -> None:
     assert_same_weights(cli.model.state_dict(), whole.model.state_dict())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--optimizer", "SGD", "--optimizer.lr", "0.1", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "3"],
+        ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/val", "--seed_everything", "3"],
+    ],
+)
+def test_a_resumed_run_keeps_its_optimizer_callbacks_and_seed(options: list[str]) -> None:
+    whole = fit("--trainer.max_epochs", "4", *options, "--trainer.default_root_dir", "whole")
+    fit("--trainer.max_epochs", "2", *options)
+    cli = main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"])
+    assert_same_weights(cli.model.state_dict(), whole.model.state_dict())
+    assert os.listdir("lightning_logs") == ["version_0"]
+    best = load(Path("lightning_logs/version_0/checkpoints/best.ckpt"))["metrics"]
+    assert best == load(Path("whole/lightning_logs/version_0/checkpoints/best.ckpt"))["metrics"]
+
+
+def test_a_finished_run_has_nothing_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    capsys.readouterr()
+    main(["fit", "--ckpt_path", "last"])
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    out = capsys.readouterr().out
+    assert "has finished 5 of 5 epochs; raise --trainer.max_epochs to go on" in out
+    assert len(out.splitlines()) == 1
+
+
 def test_a_checkpoint_holds_plain_values_only(default_run: Path) -> None:
     checkpoint = torch.load(default_run / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"] == {
@@ -86,7 +114,7 @@ def test_a_checkpoint_holds_plain_values_only(default_run: Path) -> None:
     assert checkpoint["datamodule_hyper_parameters"] == {
         "batch_size": 10,
         "split_seed": 20,
-        "split": (0.7, 0.2, 0.1),
+        "split": [0.7, 0.2, 0.1],
         "stratify": False,
         "num_workers": 0,
     }

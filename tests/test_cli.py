@@ -54,6 +54,20 @@ def test_the_config_of_a_run_repeats_it(default_run: Path) -> None:
     assert_same_weights(again.model.state_dict(), load(default_run / "checkpoints" / "last.ckpt")["state_dict"])
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_classes_in_a_yaml_file(place: str, folder: Path) -> None:
+    options = {
+        "optimizer": {"class_path": "SGD", "init_args": {"lr": 0.1}},
+        "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2}},
+        "trainer": {"callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "loss/val"}}]},
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"fit": options} if place == "before" else options))
+    config = ["--config", "mine.yaml"]
+    cli = main([*config, "fit"] if place == "before" else ["fit", *config])
+    assert type(cli.trainer.optimizers[0]) is torch.optim.SGD
+    assert cli.trainer.early_stopping_callbacks
+
+
 def test_own_callbacks_and_loggers_leave_the_checkpoints_in_place(folder: Path) -> None:
     cli = fit(
         "--trainer.callbacks+=EarlyStopping",
