@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from iris_lightning.network import IrisNetwork
 
@@ -20,14 +20,19 @@ class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
 
     Every epoch of a part (train, val, test) yields `loss/<part>`, the mean cross-entropy in nats over the part's rows,
-    and `accuracy/<part>`, correct predictions over all rows. Loggers get them with the epoch, from 0 on, as their step.
+    `accuracy/<part>`, correct predictions over all rows, and `f1/<part>`, the mean of the classes' F1 scores, which a
+    frequent class cannot dominate. Loggers get them with the epoch, from 0 on, as their step.
+
+    `loss/<part>` counts rows alike also with `class_weight`, so that runs with and without it can be compared.
 
     Args:
-        in_features: Number of features.
-        num_classes: Number of classes.
+        feature_names: Names of the features, in the order of their columns.
+        class_names: Names of the classes, in the order of the logits.
         hidden: Sizes of the hidden layers; `[]` is multinomial logistic regression.
         activation: What follows each hidden layer: `relu`, `tanh`, `gelu`, `silu`, or `null` for nothing.
         standardize: Whether features are scaled to mean 0 and standard deviation 1 over the train part.
+        class_weight: `balanced` gives every class the same say in training, however rare it is, with scikit-learn's
+            weights `rows / (classes * rows of the class)` over the train part; `null` gives it to every row.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
 
@@ -35,13 +40,16 @@ class IrisClassifier(L.LightningModule):
         ValueError: If a value is out of range.
     """
 
+    class_weight: Tensor
+
     def __init__(
         self,
-        in_features: int = 4,
-        num_classes: int = 3,
+        feature_names: list[str],
+        class_names: list[str],
         hidden: Sequence[int] = (16, 8),
         activation: str | None = None,
         standardize: bool = False,
+        class_weight: Literal["balanced"] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
     ) -> None:
@@ -52,16 +60,28 @@ class IrisClassifier(L.LightningModule):
             raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
         hidden = list(hidden)
         self.save_hyperparameters()
-        self.network = IrisNetwork(in_features, num_classes, hidden, activation, standardize)
+        classes = len(class_names)
+        self.network = IrisNetwork(len(feature_names), classes, hidden, activation, standardize)
+        self.register_buffer("class_weight", torch.ones(classes), persistent=False)  # `setup` computes it
         self.metrics = nn.ModuleDict()  # named as they are logged
         for part in ("train", "val", "test"):
             self.metrics[f"loss/{part}"] = MeanMetric(nan_strategy="disable")
-            self.metrics[f"accuracy/{part}"] = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+            self.metrics[f"accuracy/{part}"] = MulticlassAccuracy(classes, average="micro", validate_args=False)
+            self.metrics[f"f1/{part}"] = MulticlassF1Score(classes, average="macro", validate_args=False)
 
     def setup(self, stage: str) -> None:
-        """Before training, takes the scale of the features from the train part of the Trainer's data module."""
-        if stage == "fit" and self.network.standardize:
-            self.network.fit_scaler(cast("Any", self.trainer).datamodule.parts["train"].features)
+        """Before training, takes the scale of the features and the class weights from the data module's train part."""
+        if stage != "fit":
+            return
+        train = cast("Any", self.trainer).datamodule.parts["train"]
+        if self.network.standardize:
+            self.network.fit_scaler(train.features)
+        if self.hparams["class_weight"] == "balanced":
+            from sklearn.utils.class_weight import compute_class_weight
+
+            present = train.targets.unique()
+            weights = compute_class_weight("balanced", classes=present.numpy(), y=train.targets.numpy())
+            self.class_weight[present] = torch.tensor(weights, dtype=torch.float32)
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, num_classes)`, of features, shape `(rows, in_features)`."""
@@ -94,6 +114,10 @@ class IrisClassifier(L.LightningModule):
         # 1.9), and the other strategies would hide that a run has diverged.
         self._metric(f"loss/{part}").update(loss.detach().expand(len(targets)))
         self._metric(f"accuracy/{part}").update(logits.detach(), targets)
+        self._metric(f"f1/{part}").update(logits.detach(), targets)
+        if part == "train" and self.hparams["class_weight"] == "balanced":
+            # Over the number of rows, not over the sum of their weights: each row counts alike in whichever batch.
+            return cross_entropy(logits, targets, self.class_weight, reduction="sum") / len(targets)
         return loss
 
     def _metric(self, name: str) -> Metric:
@@ -113,7 +137,7 @@ class IrisClassifier(L.LightningModule):
 
     def _log_epoch(self, part: str) -> None:
         values = {}
-        for name in (f"loss/{part}", f"accuracy/{part}"):
+        for name in (f"loss/{part}", f"accuracy/{part}", f"f1/{part}"):
             values[name] = self._metric(name).compute()
             self._metric(name).reset()
         if self.trainer.sanity_checking:

@@ -23,8 +23,8 @@ from iris_lightning.checkpoints import BestCheckpoint, LastCheckpoint, find_chec
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError
-from iris_lightning.parser import IrisArgumentParser, closest, fail
+from iris_lightning.errors import UserError, closest
+from iris_lightning.parser import IrisArgumentParser, fail
 
 __all__ = ["IrisCLI", "main"]
 
@@ -35,8 +35,9 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # it would repeat rows to make shares equal
 }
-# What may differ from the checkpoint that a verb uses, since no result depends on it.
-FREE = {"fit": {"num_workers"}, "validate": {"num_workers", "batch_size"}, "test": {"num_workers", "batch_size"}}
+# What may differ from the checkpoint that a verb uses: what no result depends on, and which table is evaluated.
+EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma"}
+FREE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}
 
 
 class IrisCLI(LightningCLI):
@@ -86,9 +87,9 @@ class IrisCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Takes the network's sizes from the table."""
-        parser.link_arguments("data.num_features", "model.in_features", apply_on="instantiate")
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        """Takes the network's inputs and outputs from the table."""
+        for names in ("feature_names", "class_names"):
+            parser.link_arguments(f"data.{names}", f"model.{names}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:  # type: ignore[override]
         """Parses the arguments: what was given, before what the run to be resumed had, before the defaults."""
@@ -170,11 +171,12 @@ class IrisCLI(LightningCLI):
 
         def build(kind: type[Any], *args: Any, **kwargs: Any) -> Any:
             try:
-                return kind(*args, **kwargs)
-            except UserError:
-                raise
+                component = kind(*args, **kwargs)
             except ValueError as error:
                 raise UserError(f"--{'data' if kind is IrisDataModule else 'model'}.{error}") from error
+            if kind is IrisDataModule and self.checkpoint is not None:
+                component.load_state_dict(self.checkpoint["IrisDataModule"])  # before the table is read
+            return component
 
         kinds = (IrisDataModule, IrisClassifier)
         self.config_init = self.parser.instantiate(self.config, instantiators=[(build, kind, False) for kind in kinds])
@@ -187,6 +189,7 @@ class IrisCLI(LightningCLI):
         self.trainer = self.instantiate_trainer()
         if self.checkpoint is not None:
             self._check_shapes(self.checkpoint["state_dict"])
+            self._check_table(self.checkpoint["datamodule_hyper_parameters"]["path"])
 
     def _check_shapes(self, theirs: dict[str, torch.Tensor]) -> None:
         ours = self.model.state_dict()
@@ -194,6 +197,13 @@ class IrisCLI(LightningCLI):
             shapes = [tuple(state[name].shape) if name in state else "nothing" for state in (theirs, ours)]
             if shapes[0] != shapes[1]:
                 raise UserError(f"{self.path}: holds another network: {name} is {shapes[0]} there and {shapes[1]} here")
+
+    def _check_table(self, path: str | None) -> None:
+        if self.datamodule.is_another_table and (self.subcommand == "fit" or self.datamodule.hparams["path"] == path):
+            raise UserError(
+                f"{self.datamodule.hparams['path']}: the table is not the one that {self.path} was trained with; "
+                "start a new run"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Builds the Trainer with this project's logger and callbacks beside the user's own."""
@@ -264,13 +274,16 @@ class IrisCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Says what is trained, on what."""
-        data = self.datamodule
-        shares = ", ".join(f"{len(rows)} {part}" for part, rows in data.rows.items())
+        table = self.datamodule.table
+        shares = ", ".join(f"{len(rows)} {part}" for part, rows in self.datamodule.rows.items())
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         self._say(
-            f"Iris: {len(data.table.targets)} rows ({shares}), {data.num_features} features, "
-            f"{data.num_classes} classes; {parameters} parameters on {self.trainer.strategy.root_device}"
+            f"{table.source}: {len(table.targets)} rows ({shares}), {len(table.feature_names)} features, "
+            f"{len(table.class_names)} classes of {table.target!r}; "
+            f"{parameters} parameters on {self.trainer.strategy.root_device}"
         )
+        for note in table.notes:
+            self._say(f"{table.source}: {note}")
 
     def after_fit(self) -> None:
         """Says where the run is, how good its best epoch was, and what to do next."""
@@ -288,6 +301,9 @@ class IrisCLI(LightningCLI):
         """Says which checkpoint is evaluated."""
         assert self.checkpoint is not None
         self._say(f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})")
+        table = self.datamodule.table
+        if self.datamodule.is_another_table:
+            self._say(f"{table.source}: not the table of the checkpoint, so all of its {len(table.targets)} rows")
 
     def after_validate(self) -> None:
         """Says how good the checkpoint is."""

@@ -1,9 +1,10 @@
-"""A table of flowers -> tensors -> seeded split -> loaders."""
+"""A table -> seeded split -> loaders."""
 
+import hashlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -11,36 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from iris_lightning.errors import UserError
+from iris_lightning.table import Table, load_iris_table, read_table
 
-__all__ = ["Batches", "IrisDataModule", "ShuffledBatches", "Table", "load_iris_table", "split_rows"]
+__all__ = ["Batches", "IrisDataModule", "ShuffledBatches", "split_rows"]
 
 PARTS = ("train", "val", "test")
-
-
-class Table(NamedTuple):
-    """A table as tensors.
-
-    Attributes:
-        features: float32, shape `(rows, features)`, in the units of the table (cm for Iris).
-        targets: int64, shape `(rows,)`, positions in `class_names`.
-        class_names: The classes, in the order of the logits.
-    """
-
-    features: Tensor
-    targets: Tensor
-    class_names: tuple[str, ...]
-
-
-def load_iris_table() -> Table:
-    """Returns scikit-learn's Iris: 150 flowers, 4 measurements in cm, 3 species."""
-    from sklearn.datasets import load_iris  # here: a second of imports that `--help` can do without
-
-    iris = load_iris()
-    return Table(
-        torch.tensor(iris.data, dtype=torch.float32),
-        torch.tensor(iris.target, dtype=torch.int64),
-        tuple(str(name) for name in iris.target_names),
-    )
 
 
 def split_rows(targets: Tensor, fractions: tuple[float, float, float], seed: int, stratify: bool) -> list[Tensor]:
@@ -140,11 +116,16 @@ class ShuffledBatches(Sampler[Tensor]):
 
 
 class IrisDataModule(L.LightningDataModule):
-    """scikit-learn's Iris in three seeded parts.
+    """A table of measurements with a class label, in three seeded parts; by default scikit-learn's Iris.
 
     Args:
+        path: CSV (also compressed: `.csv.gz`, `.csv.zst`) or Parquet file; null means scikit-learn's Iris.
+        target: Column of the class: text, whole numbers or booleans. By default `species`, else the last column.
+        features: Columns of the features; by default every numeric one but the target.
+        missing: What a row that lacks a value is: an `error`, or one to `drop`.
+        decimal_comma: Whether the CSV file separates columns with `;` and writes numbers as `5,1`.
         batch_size: Rows per batch.
-        split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same flowers.
+        split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same rows.
         split: Shares of the train, validation and test parts; they sum to 1.
         stratify: Whether each part keeps the class shares of the whole table.
         num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
@@ -162,6 +143,11 @@ class IrisDataModule(L.LightningDataModule):
 
     def __init__(
         self,
+        path: str | None = None,
+        target: str | None = None,
+        features: list[str] | None = None,
+        missing: Literal["error", "drop"] = "error",
+        decimal_comma: bool = False,
         batch_size: int = 10,
         split_seed: int = 20,
         split: tuple[float, float, float] = (0.7, 0.2, 0.1),
@@ -182,28 +168,68 @@ class IrisDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.parts: dict[str, Batches] = {}
+        self._trained_on: dict[str, Any] = {}
 
     @cached_property
     def table(self) -> Table:
-        """The whole table."""
-        return load_iris_table()
+        """The whole table.
+
+        Raises:
+            UserError: If the file is no table that the options fit.
+        """
+        options = self.hparams
+        known = self._trained_on.get("class_names")
+        if options["path"] is None:
+            table = load_iris_table(options["features"])
+        else:
+            names = ("path", "target", "features", "missing", "decimal_comma")
+            table = read_table(**{name: options[name] for name in names}, class_names=known)
+        # What checkpoints say, and a later evaluation reads.
+        options["target"], options["features"] = table.target, table.feature_names
+        return table
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the features and targets in their order; the same for CSV and Parquet of the same rows."""
+        content = hashlib.sha256(self.table.features.numpy().data)
+        content.update(self.table.targets.numpy().data)
+        return content.hexdigest()
+
+    @property
+    def is_another_table(self) -> bool:
+        """Whether a checkpoint is evaluated with other rows than it was trained with."""
+        return bool(self._trained_on) and self._trained_on["sha256"] != self.sha256
 
     @cached_property
     def rows(self) -> dict[str, Tensor]:
-        """Row numbers of each part, int64, in the order of the part."""
+        """Row numbers of each part, int64, in the order of the part.
+
+        A table that the checkpoint was not trained with has one part, for whatever it is evaluated as.
+        """
+        if self.is_another_table:
+            everything = torch.arange(len(self.table.targets))
+            return {"val": everything, "test": everything}
         options = self.hparams
         parts = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
         return dict(zip(PARTS, parts, strict=True))
 
     @property
-    def num_features(self) -> int:
-        """Number of features of a row."""
-        return self.table.features.shape[1]
+    def feature_names(self) -> list[str]:
+        """Names of the features, in the order of the network's inputs."""
+        return self.table.feature_names
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes in the table."""
-        return len(self.table.class_names)
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the logits."""
+        return self.table.class_names
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint must know of the table to be evaluated on the rows it was not trained with."""
+        return {"sha256": self.sha256, "class_names": self.class_names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the classes and the identity of the table from a checkpoint, before the table is read."""
+        self._trained_on = state_dict
 
     def setup(self, stage: str) -> None:
         """Builds the parts that a stage needs: train and val to fit, val to validate, test to test."""

@@ -1,6 +1,5 @@
 """How the command line tells mistakes: one line or two instead of the usage and a dump of types."""
 
-import difflib
 import os
 import re
 import sys
@@ -9,7 +8,9 @@ from typing import Any, ClassVar, NoReturn
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-__all__ = ["IrisArgumentParser", "closest", "fail"]
+from iris_lightning.errors import closest
+
+__all__ = ["IrisArgumentParser", "fail"]
 
 # Types as jsonargparse's messages call them, and as a user would.
 KINDS = {
@@ -28,12 +29,6 @@ def fail(message: str) -> NoReturn:
     """Prints a mistake to stderr and exits with status 2."""
     print(f"iris_lightning: error: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def closest(name: str, names: list[str]) -> str:
-    """Returns `; did you mean ...?` with the most similar of some names, or nothing where none is similar."""
-    match = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {match[0]}?" if match else ""
 
 
 class IrisArgumentParser(LightningArgumentParser):

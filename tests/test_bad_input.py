@@ -25,7 +25,7 @@ COMMANDS = {
     "fit --model.hidden 8": ["--model.hidden", "a list like [16, 8], got 8"],
     "fit --model.hidden [a]": ["--model.hidden", "a whole number, got a"],
     "fit --model.activation rleu": ["--model.activation", "relu, tanh, gelu, silu or null, got 'rleu'"],
-    "fit --model.in_features 5": ["--model.in_features", "follows from the table"],
+    "fit --model.class_names [a]": ["--model.class_names", "follows from the table"],
     "fit --data.batch_size 0": ["--data.batch_size", "at least 1 row, got 0"],
     "fit --data.batch_size 2.5": ["--data.batch_size", "a whole number, got 2.5"],
     "fit --data.batch_size nan": ["--data.batch_size", "a whole number, got nan"],
@@ -48,7 +48,7 @@ COMMANDS = {
     "fit --trainer.callbacks+=EarlyStoping": ["--trainer.callbacks", "no class 'EarlyStoping'"],
     "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss/vall": [
         "EarlyStopping.monitor",
-        "accuracy/val, got 'loss/vall'; did you mean loss/val?",
+        "f1/val, got 'loss/vall'; did you mean loss/val?",
     ],
     "fit --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val": ["--lr_scheduler.monitor", "got 'val'"],
     "fit --lr_scheduler StepLR": ["step_size"],

@@ -10,6 +10,8 @@ from iris_lightning.checkpoints import find_checkpoint
 from iris_lightning.cli import main
 from tests.conftest import assert_same_weights, curves, fit, load
 
+FEATURES = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
+
 
 def test_best_is_the_lowest_loss_and_last_the_last_epoch_when_validation_worsens() -> None:
     cli = fit("--optimizer", "SGD", "--optimizer.lr", "0.1", "--trainer.max_epochs", "8")
@@ -103,15 +105,21 @@ def test_a_finished_run_has_nothing_to_resume(capsys: pytest.CaptureFixture[str]
 def test_a_checkpoint_holds_plain_values_only(default_run: Path) -> None:
     checkpoint = torch.load(default_run / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"] == {
-        "in_features": 4,
-        "num_classes": 3,
+        "feature_names": FEATURES,
+        "class_names": ["setosa", "versicolor", "virginica"],
         "hidden": [16, 8],
         "activation": None,
         "standardize": False,
+        "class_weight": None,
         "lr": 0.001,
         "weight_decay": 0.0,
     }
     assert checkpoint["datamodule_hyper_parameters"] == {
+        "path": None,
+        "target": "species",
+        "features": FEATURES,
+        "missing": "error",
+        "decimal_comma": False,
         "batch_size": 10,
         "split_seed": 20,
         "split": [0.7, 0.2, 0.1],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from iris_lightning import IrisClassifier
 from tests.conftest import fit, load
@@ -26,6 +26,8 @@ def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
         assert float(metrics[f"loss/{part}"]) == pytest.approx(log_loss(data.targets, probabilities), rel=1e-5)
         accuracy = accuracy_score(data.targets, probabilities.argmax(axis=1))
         assert float(metrics[f"accuracy/{part}"]) == pytest.approx(accuracy)
+        f1 = f1_score(data.targets, probabilities.argmax(axis=1), average="macro")
+        assert float(metrics[f"f1/{part}"]) == pytest.approx(f1)
 
 
 def test_the_scale_is_that_of_the_train_part_alone() -> None:
@@ -58,4 +60,4 @@ def test_a_diverged_run_shows_it() -> None:
 )
 def test_values_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        IrisClassifier(**options)  # type: ignore[arg-type]
+        IrisClassifier(["length"], ["small", "large"], **options)  # type: ignore[arg-type]

@@ -21,7 +21,8 @@ def test_what_a_default_run_says_and_writes(capfd: pytest.CaptureFixture[str]) -
     lines = out.splitlines()
     assert err == ""
     assert re.fullmatch(
-        r"Iris: 150 rows \(105 train, 30 val, 15 test\), 4 features, 3 classes; 243 parameters on \w+", lines[0]
+        r"Iris: 150 rows \(105 train, 30 val, 15 test\), 4 features, 3 classes of 'species'; 243 parameters on \w+",
+        lines[0],
     )
     assert all(re.fullmatch(EPOCH, line) for line in lines[1:6])
     assert lines[6] == "run:    lightning_logs/version_0"
@@ -33,9 +34,9 @@ def test_what_a_default_run_says_and_writes(capfd: pytest.CaptureFixture[str]) -
     assert {"config.yaml", "checkpoints"} < run
 
 
-def test_tensorboard_shows_four_curves_against_the_epoch(default_run: Path) -> None:
+def test_tensorboard_shows_the_curves_against_the_epoch(default_run: Path) -> None:
     found = curves(default_run)
-    assert set(found) == {"loss/train", "accuracy/train", "loss/val", "accuracy/val"}
+    assert set(found) == {f"{name}/{part}" for name in ("loss", "accuracy", "f1") for part in ("train", "val")}
     assert all([step for step, _ in points] == [0, 1, 2, 3, 4] for points in found.values())
 
 

@@ -23,7 +23,7 @@ def test_the_table_is_iris_as_the_lesson_casts_it() -> None:
     assert table.targets.dtype == torch.int64
     assert torch.equal(table.features, torch.tensor(features).to(torch.float))
     assert torch.equal(table.targets, torch.tensor(targets))
-    assert table.class_names == ("setosa", "versicolor", "virginica")
+    assert table.class_names == ["setosa", "versicolor", "virginica"]
 
 
 @pytest.mark.parametrize("seed", [20, 0, 2**32 - 1])
