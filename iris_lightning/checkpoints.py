@@ -12,6 +12,18 @@ from iris_lightning.errors import UserError
 __all__ = ["BestCheckpoint", "LastCheckpoint", "find_checkpoint", "read_checkpoint", "run_of"]
 
 RUNS = "lightning_logs"
+NEEDED = {
+    "pytorch-lightning_version": str,
+    "epoch": int,
+    "state_dict": dict,
+    "hyper_parameters": dict,
+    "datamodule_hyper_parameters": dict,
+    "IrisDataModule": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "callbacks": dict,
+    "loops": dict,
+}
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -26,6 +38,15 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Knows the best epoch of a resumed run, also where its folder has moved since."""
+        best = Path(str(self.dirpath), "best.ckpt")
+        if best.is_file():
+            here = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
+            super().load_state_dict(
+                {**state_dict, **here, "best_k_models": {str(best): state_dict["best_model_score"]}}
+            )
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, the latest epoch.
@@ -35,6 +56,9 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Needs nothing of a resumed run."""
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
@@ -69,17 +93,26 @@ def find_checkpoint(name: str, root: Path) -> Path:
     return path
 
 
-def run_of(path: Path) -> Path | None:
-    """Returns the run folder that a checkpoint lies in, or `None` where it lies elsewhere."""
+def run_of(path: Path) -> Path:
+    """Returns the run folder that a checkpoint lies in, to resume the run.
+
+    Raises:
+        UserError: If it lies in none, or is not the latest checkpoint of the run.
+    """
     run = path.parent.parent
-    return run if path.parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
+    if path.parent.name != "checkpoints" or not (run / "config.yaml").is_file():
+        raise UserError(f"--ckpt_path {path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)")
+    last = path.with_name("last.ckpt")
+    if last != path and last.is_file() and (reached := read_checkpoint(last)["epoch"]) > read_checkpoint(path)["epoch"]:
+        raise UserError(f"--ckpt_path {path}: the run has gone on to epoch {reached}, which would be lost; resume last")
+    return run
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of this project as data: nothing that it holds can run.
 
     Returns:
-        At least `state_dict`, `hyper_parameters`, `datamodule_hyper_parameters` and `epoch`.
+        At least what `NEEDED` lists.
 
     Raises:
         UserError: If the file is not such a checkpoint.
@@ -88,8 +121,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes the file holds, the user's remedy is the same
         raise UserError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__})") from error
-    needed = {"state_dict": dict, "hyper_parameters": dict, "datamodule_hyper_parameters": dict, "epoch": int}
-    for key, kind in needed.items():
+    for key, kind in NEEDED.items():
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {key}")
+    for name, tensor in checkpoint["state_dict"].items():
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            raise UserError(f"{path}: not a checkpoint of iris_lightning: its {name} is no tensor")
     return checkpoint

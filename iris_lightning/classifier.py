@@ -1,6 +1,5 @@
 """Loss, optimizer, metrics and steps around a network."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -54,15 +53,17 @@ class IrisClassifier(L.LightningModule):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
-        if not (lr > 0 and math.isfinite(lr)):
+        largest = torch.finfo(torch.float32).max
+        if not 0 < lr <= largest:
             raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not (weight_decay >= 0 and math.isfinite(weight_decay)):
+        if not 0 <= weight_decay <= largest:
             raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
         hidden = list(hidden)
         self.save_hyperparameters()
         classes = len(class_names)
         self.network = IrisNetwork(len(feature_names), classes, hidden, activation, standardize)
         self.register_buffer("class_weight", torch.ones(classes), persistent=False)  # `setup` computes it
+        self.epoch_metrics: dict[str, float] = {}  # of the epoch in progress, as far as they are known
         self.metrics = nn.ModuleDict()  # named as they are logged
         for part in ("train", "val", "test"):
             self.metrics[f"loss/{part}"] = MeanMetric(nan_strategy="disable")
@@ -73,10 +74,14 @@ class IrisClassifier(L.LightningModule):
         """Before training, takes the scale of the features and the class weights from the data module's train part."""
         if stage != "fit":
             return
-        train = cast("Any", self.trainer).datamodule.parts["train"]
+        balance = self.hparams["class_weight"] == "balanced"
+        data = cast("Any", self.trainer).datamodule
+        if data is None and (self.network.standardize or balance):
+            raise ValueError("standardize and class_weight need a data module with `parts`, got none")
         if self.network.standardize:
-            self.network.fit_scaler(train.features)
-        if self.hparams["class_weight"] == "balanced":
+            self.network.fit_scaler(data.parts["train"].features)
+        if balance:
+            train = data.parts["train"]
             from sklearn.utils.class_weight import compute_class_weight
 
             present = train.targets.unique()
@@ -123,6 +128,10 @@ class IrisClassifier(L.LightningModule):
     def _metric(self, name: str) -> Metric:
         return cast("Metric", self.metrics[name])
 
+    def on_train_epoch_start(self) -> None:
+        """Forgets the metrics of the epoch before."""
+        self.epoch_metrics.clear()
+
     def on_train_epoch_end(self) -> None:
         """Logs the train metrics."""
         self._log_epoch("train")
@@ -144,10 +153,11 @@ class IrisClassifier(L.LightningModule):
             return
         # For callbacks and results. Loggers get them directly, since `self.log` would put them at the global step.
         self.log_dict(values, logger=False)
+        numbers = {name: float(value) for name, value in values.items()}
+        self.epoch_metrics |= numbers
         for logger in self.loggers:
-            logger.log_metrics({name: float(value) for name, value in values.items()}, step=self.current_epoch)
+            logger.log_metrics(numbers, step=self.current_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Writes the metrics of the epoch into its checkpoint, so that a checkpoint says how good it is."""
-        metrics = self.trainer.callback_metrics
-        checkpoint["metrics"] = {name: float(metrics[name]) for name in self.metrics if name in metrics}
+        checkpoint["metrics"] = dict(self.epoch_metrics)

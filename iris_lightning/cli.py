@@ -1,12 +1,11 @@
 """The verbs, their defaults, and what is settled before one runs."""
 
-import json
-import math
 import os
 import shutil
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning import __version__
@@ -24,6 +23,7 @@ from iris_lightning.classifier import IrisClassifier
 from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError, closest
+from iris_lightning.options import check_values, settle_optimizer, take_from_checkpoint
 from iris_lightning.parser import IrisArgumentParser, fail
 
 __all__ = ["IrisCLI", "main"]
@@ -33,11 +33,9 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,  # Lightning warns where an epoch has fewer batches than this
     "num_sanity_val_steps": 0,  # the first epoch validates soon enough
     "enable_model_summary": False,
+    "devices": 1,
     "use_distributed_sampler": False,  # it would repeat rows to make shares equal
 }
-# What may differ from the checkpoint that a verb uses: what no result depends on, and which table is evaluated.
-EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma"}
-FREE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}
 
 
 class IrisCLI(LightningCLI):
@@ -62,7 +60,8 @@ class IrisCLI(LightningCLI):
                 "allow_abbrev": False,
                 **{verb: {"allow_abbrev": False} for verb in self.subcommands()},
             },
-            save_config_kwargs={"overwrite": True},  # without a logger, every run has the same folder
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},  # that of the run to be resumed
             load_from_checkpoint_support=False,  # it would write the name of a function to call into checkpoints
         )
 
@@ -95,97 +94,64 @@ class IrisCLI(LightningCLI):
         """Parses the arguments: what was given, before what the run to be resumed had, before the defaults."""
         given = parser.parse_args(args, defaults=False)
         verb, self.given = given.subcommand, given[given.subcommand]
-        name = self.given.get("ckpt_path") or (None if verb == "fit" else "best")
+        name = self.given.get("ckpt_path")
+        if name is None and verb != "fit":
+            name = "best"
         root = (self.given.get("trainer") or Namespace()).get("default_root_dir")
-        self.path = find_checkpoint(name, Path(root or ".")) if name else None
+        self.path = None if name is None else find_checkpoint(name, Path(root or "."))
         self.run = run_of(self.path) if self.path and verb == "fit" else None
-        before = self._parser(verb).parse_path(self.run / "config.yaml", defaults=False) if self.run else Namespace()
-        self.config = parser.parse_args(args, namespace=Namespace({verb: before}))
-        options = self.config[verb]
-        for key in ("seed_everything", "optimizer", "lr_scheduler"):
-            if self.run and options.get(key) != before.get(key):
-                raise UserError(f"--{key}: {self.run} has another one, and a resumed run has to keep it; leave it out")
-        if not 0 <= options.seed_everything < 2**32:
-            raise UserError(
-                f"--seed_everything: expected a whole number from 0 to {2**32 - 1}, got {options.seed_everything}"
-            )
+        if self.run:
+            before = Namespace(fit=self._parser("fit").parse_path(self.run / "config.yaml", defaults=False))
+            whole = parser.parse_args(["fit"], namespace=before).fit
+            self.config = parser.parse_args(args, namespace=before)
+            for key in ("seed_everything", "optimizer", "lr_scheduler", "trainer.default_root_dir"):
+                if self.config.fit.get(key) != whole.get(key):
+                    raise UserError(f"--{key}: {self.run} has another one, and a resumed run keeps it; leave it out")
+        else:
+            self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Takes the options that belong to a checkpoint from it.
-
-        Lightning's own version lets the checkpoint silently win over what was typed.
-        """
-        self.checkpoint = read_checkpoint(self.path) if self.path else None
-        if self.checkpoint is None:
-            return
+        """Settles all options; Lightning's own version lets a checkpoint silently win over what was typed."""
         verb = self.config.subcommand
         options = self.config[verb]
-        options.ckpt_path = str(self.path)
-        for group, source in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
-            given = self.given.get(group) or Namespace()
-            for key, value in self.checkpoint[source].items():
-                if key not in options[group]:
-                    continue
-                if key not in given:
-                    options[group][key] = value
-                elif key not in FREE[verb] and _plain(given[key]) != _plain(value):
-                    raise UserError(
-                        f"--{group}.{key} {_plain(given[key])}: {self.path} was trained with {_plain(value)}, "
-                        f"and {verb} has to keep that; leave the option out"
-                    )
-        try:
-            self.parser.validate(self.config)
-        except (TypeError, KeyError) as error:
-            raise UserError(f"{self.path}: its options do not fit: {error}") from error
-
-    def before_instantiate_classes(self) -> None:
-        """Refuses what the Trainer would take for something else than the user means."""
-        options = self.config[self.subcommand]
-        epochs = options.trainer.max_epochs
-        if epochs is not None and epochs < 1:
-            raise UserError(f"--trainer.max_epochs: expected at least 1 epoch, got {epochs}")
-        if self.subcommand == "fit":
-            self._settle_optimizer(options)
-
-    def _settle_optimizer(self, options: Namespace) -> None:
-        """Makes `--optimizer`, `--lr_scheduler` and the model's own optimizer options agree.
-
-        LightningCLI ignores a scheduler without an optimizer, and the model's options beside an optimizer.
-        """
-        if options.lr_scheduler and not options.optimizer:
-            adam = Namespace(lr=options.model.lr, weight_decay=options.model.weight_decay)
-            options.optimizer = Namespace(class_path="torch.optim.Adam", init_args=adam)
-        if not options.optimizer:
-            return
-        for key, default in (("lr", 1e-3), ("weight_decay", 0.0)):
-            used, typed = options.optimizer.init_args.get(key), options.model[key]
-            if typed not in (used, default):
-                raise UserError(f"--model.{key} {typed}: has no effect beside --optimizer; use --optimizer.{key}")
-            if key == "lr" and used is not None and not 0 < used < math.inf:
-                raise UserError(f"--optimizer.lr: expected a finite number above 0, got {used}")
-            if used is not None:
-                options.model[key] = used  # what the checkpoint will say
+        self.checkpoint = None
+        if self.path:
+            self.checkpoint = read_checkpoint(self.path)
+            options.ckpt_path = str(self.path)
+            take_from_checkpoint(verb, options, self.given, self.checkpoint, self.path)
+            try:
+                self.parser.validate(self.config)
+            except (TypeError, KeyError) as error:
+                raise UserError(f"{self.path}: its options do not fit: {error}") from error
+        check_values(verb, options, {"data": IrisDataModule, "model": IrisClassifier})
+        if verb == "fit":
+            settle_optimizer(options, self.given)
 
     def instantiate_classes(self) -> None:
         """Builds data module, model and Trainer; a value out of range names its option."""
 
         def build(kind: type[Any], *args: Any, **kwargs: Any) -> Any:
+            group = "data" if kind is IrisDataModule else "model"
             try:
                 component = kind(*args, **kwargs)
             except ValueError as error:
-                raise UserError(f"--{'data' if kind is IrisDataModule else 'model'}.{error}") from error
+                typed = str(error).partition(":")[0] in (self.given.get(group) or Namespace())
+                raise UserError(f"--{group}.{error}" if typed or not self.path else f"{self.path}: {error}") from error
+            except RuntimeError as error:  # from torch: too large for this machine
+                raise UserError(f"--{group}: {str(error).splitlines()[0]}") from error
             if kind is IrisDataModule and self.checkpoint is not None:
                 component.load_state_dict(self.checkpoint["IrisDataModule"])  # before the table is read
             return component
 
         kinds = (IrisDataModule, IrisClassifier)
-        self.config_init = self.parser.instantiate(self.config, instantiators=[(build, kind, False) for kind in kinds])
+        with _telling():
+            self.config_init = self.parser.instantiate(
+                self.config, instantiators=[(build, kind, False) for kind in kinds]
+            )
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
-        try:
+        with _telling("--optimizer or --lr_scheduler: "):
             self._add_configure_optimizers_method_to_model(self.subcommand)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"--optimizer or --lr_scheduler: {error}") from error
         self.trainer = self.instantiate_trainer()
         if self.checkpoint is not None:
             self._check_shapes(self.checkpoint["state_dict"])
@@ -221,18 +187,18 @@ class IrisCLI(LightningCLI):
                 own.append(EpochLines())
                 if config["enable_checkpointing"] is not False:
                     own += [BestCheckpoint(), LastCheckpoint()]
-        if not fits:
-            self.save_config_callback = None
-        try:
+        if not fits or not config["logger"]:
+            self.save_config_callback = None  # there is no run folder
+        typed = self.given.get("trainer") or Namespace()
+        with _telling(f"--trainer ({', '.join(f'{key} {value}' for key, value in typed.items())}): "):
             trainer: L.Trainer = self._instantiate_trainer(config, own)
-        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-            given = self.given.get("trainer") or Namespace()
-            named = [key for key in given.keys() if key in str(error)] or list(given.keys())  # noqa: SIM118
-            raise UserError(f"{', '.join(f'--trainer.{key} {given[key]}' for key in named)}: {error}") from error
-        for callback in [*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks]:
-            self._check_monitor(f"{type(callback).__name__}.monitor", getattr(callback, "monitor", None))
-        if fits and (scheduler := self._get(self.config, "lr_scheduler")):
-            self._check_monitor("--lr_scheduler.monitor", scheduler.get("init_args", Namespace()).get("monitor"))
+        if trainer.world_size > 1:
+            raise UserError(f"--trainer.devices: {trainer.world_size} processes; expected one")
+        if fits:
+            for callback in [*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks]:
+                self._check_monitor(f"{type(callback).__name__}.monitor", getattr(callback, "monitor", None))
+            if scheduler := self._get(self.config, "lr_scheduler"):
+                self._check_monitor("--lr_scheduler.monitor", scheduler.get("init_args", Namespace()).get("monitor"))
         return trainer
 
     def _logger(self, root: str) -> TensorBoardLogger:
@@ -244,7 +210,7 @@ class IrisCLI(LightningCLI):
 
     def _check_monitor(self, option: str, name: str | None) -> None:
         """Refuses a metric that nothing logs, before the first epoch is spent."""
-        known = [metric for metric in self.model.metrics if not metric.endswith("/test")]
+        known = [metric for metric in self.model.metrics if not metric.endswith("/test")] + ["epoch", "step"]
         if name is not None and name not in known:
             raise UserError(f"{option}: expected one of {', '.join(known)}, got {name!r}{closest(name, known)}")
 
@@ -253,24 +219,24 @@ class IrisCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), **verbose, "weights_only": True}
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand == "fit" and self.checkpoint and self.checkpoint["epoch"] + 1 >= (self.trainer.max_epochs or 1):
+        epochs = self.trainer.max_epochs or 0
+        if subcommand == "fit" and self.checkpoint and 0 < epochs <= self.checkpoint["epoch"] + 1:
             self._say(
-                f"nothing to do: {self.path} has finished {self.checkpoint['epoch'] + 1} of {self.trainer.max_epochs} "
-                "epochs; raise --trainer.max_epochs to go on"
+                f"nothing to do: {self.path} has finished {self.checkpoint['epoch'] + 1} of {epochs} epochs; "
+                "raise --trainer.max_epochs to go on"
             )
             return
+        logger = self.trainer.logger
+        new = isinstance(logger, TensorBoardLogger) and not os.path.exists(logger.log_dir)
         try:
-            super()._run_subcommand(subcommand)
-        except (MisconfigurationException, TypeError, ValueError) as error:
-            # Options that Lightning checks only when it runs. Anything else is a bug of ours.
-            frames = list(traceback.walk_tb(error.__traceback__))
-            if not str(frames[-1][0].f_globals["__name__"]).startswith("lightning.") or self.trainer.global_step:
-                raise
-            if isinstance(self.trainer.logger, TensorBoardLogger) and not self.run:
-                shutil.rmtree(self.trainer.logger.log_dir, ignore_errors=True)
+            with _telling(unless=lambda: bool(self.model.epoch_metrics)):  # it has worked for an epoch
+                super()._run_subcommand(subcommand)
+        except UserError:
+            if new and isinstance(logger, TensorBoardLogger):
+                shutil.rmtree(logger.log_dir, ignore_errors=True)
                 with suppress(OSError):  # it holds other runs
-                    os.rmdir(self.trainer.logger.root_dir)
-            raise UserError(str(error)) from error
+                    os.rmdir(logger.root_dir)
+            raise
 
     def before_fit(self) -> None:
         """Says what is trained, on what."""
@@ -290,7 +256,7 @@ class IrisCLI(LightningCLI):
         if self.trainer.log_dir and self.trainer.logger:
             self._say(f"run:    {os.path.relpath(self.trainer.log_dir)}")
         for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, BestCheckpoint) and callback.best_model_path:
+            if isinstance(callback, BestCheckpoint) and os.path.isfile(callback.best_model_path):
                 best = read_checkpoint(Path(callback.best_model_path))
                 metrics = ", ".join(f"{name} {best['metrics'][name]:.4f}" for name in ("loss/val", "accuracy/val"))
                 self._say(f"best:   epoch {best['epoch']}, {metrics} ({os.path.relpath(callback.best_model_path)})")
@@ -317,9 +283,31 @@ class IrisCLI(LightningCLI):
             print(text)
 
 
-def _plain(value: Any) -> Any:
-    """Returns a value as YAML would hold it, so that a tuple equals the list that was typed."""
-    return json.loads(json.dumps(value))
+class RunConfig(SaveConfigCallback):
+    """Writes the options of the run into its folder once training starts, so that a refused run leaves none."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Waits."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes `config.yaml`, without the checkpoint that the run was resumed from."""
+        self.config = self.config.clone()
+        self.config.ckpt_path = None
+        super().setup(trainer, pl_module, "fit")
+
+
+@contextmanager
+def _telling(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Tells what torch or Lightning raise as a mistake in the options. What our own code raises is a bug of ours."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
+            raise
+        raise UserError(f"{prefix}{error}") from error
 
 
 def main(args: list[str] | None = None) -> IrisCLI:
@@ -338,6 +326,6 @@ def main(args: list[str] | None = None) -> IrisCLI:
     try:
         return IrisCLI(args)
     except (UserError, MisconfigurationException) as error:
-        fail(" ".join(str(error).split()))
+        fail(" ".join(str(error).split())[:600])
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))

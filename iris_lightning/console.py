@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from typing import cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -48,17 +49,10 @@ class EpochLines(Callback):
 
     NAMES = ("loss/train", "loss/val", "accuracy/val")
 
-    def __init__(self) -> None:
-        self.validated = False
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes that the validation metrics are of this epoch."""
-        self.validated = True
-
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the epoch before: at its end, the callbacks' turn came before its train metrics."""
         if trainer.current_epoch > self.first_epoch:
-            self._print(trainer, trainer.current_epoch - 1)
+            self._print(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes where this run starts."""
@@ -67,11 +61,10 @@ class EpochLines(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the last epoch."""
         if trainer.current_epoch > self.first_epoch:
-            self._print(trainer, trainer.current_epoch - 1)
+            self._print(trainer, pl_module)
 
-    def _print(self, trainer: L.Trainer, epoch: int) -> None:
-        names = [name for name in self.NAMES if self.validated or not name.endswith("/val")]
-        self.validated = False
-        values = "  ".join(f"{name} {trainer.callback_metrics[name]:.4f}" for name in names)
+    def _print(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = cast("dict[str, float]", pl_module.epoch_metrics)
         if trainer.is_global_zero:
-            tqdm.write(f"epoch {epoch}  {values}")
+            values = "  ".join(f"{name} {metrics[name]:.4f}" for name in self.NAMES if name in metrics)
+            tqdm.write(f"epoch {trainer.current_epoch - 1}  {values}")

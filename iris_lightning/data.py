@@ -155,8 +155,8 @@ class IrisDataModule(L.LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1 row, got {batch_size}")
+        if not 1 <= batch_size < 2**31:
+            raise ValueError(f"batch_size: expected 1 to {2**31 - 1} rows, got {batch_size}")
         if not 0 <= split_seed < 2**32:
             raise ValueError(f"split_seed: expected a whole number from 0 to {2**32 - 1}, got {split_seed}")
         if not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
@@ -239,7 +239,7 @@ class IrisDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Loads the train part, in a new order each epoch, seeded as the run is (`seed_everything`)."""
-        sampler = ShuffledBatches(self.parts["train"], torch.initial_seed())
+        sampler = ShuffledBatches(self.parts["train"], torch.initial_seed() % 2**62)
         if self.trainer is not None:
             # The Trainer draws the first order before it announces the epoch, which in a resumed run is not 0.
             progress: Any = self.trainer.fit_loop.epoch_progress.current

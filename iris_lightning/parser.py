@@ -35,6 +35,14 @@ class IrisArgumentParser(LightningArgumentParser):
     """A parser whose errors name the option or file, what was given and what is allowed."""
 
     _file: ClassVar[str | None] = None  # the YAML file being read
+    _arguments: ClassVar[list[str]] = []  # the command line
+
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parses the command line, and keeps it to name options in errors."""
+        if self._subcommands_action:
+            IrisArgumentParser._arguments = sys.argv[1:] if args is None else list(args)
+        config: Namespace = super().parse_args(args, *more, **kwargs)
+        return config
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the mistake and exits with status 2."""
@@ -42,25 +50,39 @@ class IrisArgumentParser(LightningArgumentParser):
 
     def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
         """Parses a YAML file. Any mistake in it names the file, which the base class does not."""
+        outer = self._file
         IrisArgumentParser._file = str(path)
         try:
             config: Namespace = super().parse_path(path, *args, **kwargs)
             names = self._names()
-            for key, _ in config.items():
+            for key, value in config.items():
+                if any(name.startswith(f"{key}.") for name in names):
+                    self.error(f"{key}: expected options of its own, got {value}")
                 if key not in names and not any(key.startswith(f"{name}.") for name in names):
                     self.error(f"unknown key {key!r}{closest(key, names)}")
         except (UnicodeDecodeError, OSError, TypeError, KeyError) as error:
             self.error(str(error))
         finally:
-            IrisArgumentParser._file = None
+            IrisArgumentParser._file = outer
         return config
 
     def _names(self) -> list[str]:
         """The options with a value of their own; that of an option with a class has keys of its own."""
         names = [option[2:] for option in self._option_string_actions if not option.endswith(".help")]
+        names = [name for name in names if name not in self.__dict__.get("_linked", ())]
         for verb, parser in getattr(self._subcommands_action, "choices", {}).items():
             names += [f"{verb}.{name}" for name in parser._names()]
         return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+
+    def link_arguments(self, source: Any, target: str, *args: Any, **kwargs: Any) -> None:
+        """Links an option to another one; it can no more be given."""
+        super().link_arguments(source, target, *args, **kwargs)
+        self.__dict__.setdefault("_linked", set()).add(target)
+
+    def _typed(self, name: str) -> str:
+        """The whole name of an option of a class, which jsonargparse's messages leave out."""
+        typed = [argument.split("=")[0].removeprefix("--") for argument in self._arguments]
+        return next((whole for whole in typed if whole.endswith(f".{name}")), name)
 
     def _retell(self, message: str) -> str:
         """Words an error of jsonargparse's for a user."""
@@ -75,11 +97,15 @@ class IrisArgumentParser(LightningArgumentParser):
         if match := re.match(r'expected "subcommand" to be one of {(.*)}', message):
             return f"no subcommand; expected one of {match[1].replace(',', ', ')} (--help says more)"
         if match := re.match(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL):
-            return f"--{match[1]}: {_reason(match[2])}"
+            return f"--{self._typed(match[1])}: {_reason(match[2])}"
+        if match := re.match(r"Option '(.*)' is not accepted", message):
+            whole = self._typed(match[1])
+            name = repr(whole) if whole == match[1] else f"--{whole}"
+            return f"{name}: no such option of the class it belongs to"
         if match := re.match(r'Linked "([^"]*)"', message):
             return f"--{match[1]}: follows from the table, and cannot be set"
         if match := re.match(r"the following arguments are required: (.*)", message):
-            return f"an option with a class lacks its {match[1]} (give it as in --lr_scheduler.step_size)"
+            return f"a class among the options lacks its {match[1]}; give it as --NAME.{match[1]} after --NAME CLASS"
         if match := re.match(r"Unexpected config: (.*)", message, re.DOTALL):
             return f"expected options, as in 'trainer: {{max_epochs: 5}}', got {_one_line(match[1]) or 'nothing'}"
         return _one_line(message)

@@ -256,7 +256,7 @@ class _File:
         notice.start()
         try:
             yield
-        except (PolarsError, PanicException) as error:
+        except (PolarsError, PanicException, OSError) as error:  # OSError: a damaged compression
             kind = "CSV" if self.is_csv else "Parquet"
             reason = str(error).splitlines()[0]
             if "found more fields" in reason:

@@ -1,10 +1,12 @@
 """Mistakes of the user's: one line or two on stderr, exit status 2, nothing left behind."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from iris_lightning.cli import main
 from tests.conftest import fails, fit, load
 
 # What is typed, and what the message must hold: the option, what was given, what is allowed.
@@ -26,7 +28,7 @@ COMMANDS = {
     "fit --model.hidden [a]": ["--model.hidden", "a whole number, got a"],
     "fit --model.activation rleu": ["--model.activation", "relu, tanh, gelu, silu or null, got 'rleu'"],
     "fit --model.class_names [a]": ["--model.class_names", "follows from the table"],
-    "fit --data.batch_size 0": ["--data.batch_size", "at least 1 row, got 0"],
+    "fit --data.batch_size 0": ["--data.batch_size", "1 to 2147483647 rows, got 0"],
     "fit --data.batch_size 2.5": ["--data.batch_size", "a whole number, got 2.5"],
     "fit --data.batch_size nan": ["--data.batch_size", "a whole number, got nan"],
     "fit --data.num_workers -1": ["--data.num_workers", "0 or more processes, got -1"],
@@ -38,17 +40,38 @@ COMMANDS = {
     "fit --data.stratify true --data.split [0.98,0.01,0.01]": ["--data.stratify", "[148, 1, 1] rows"],
     "fit --data.stratify 3": ["--data.stratify", "true or false, got 3"],
     "fit --seed_everything -1": ["--seed_everything", "from 0 to 4294967295, got -1"],
-    "fit --trainer.max_epochs 0": ["--trainer.max_epochs", "at least 1 epoch, got 0"],
-    "fit --trainer.max_epochs -1": ["--trainer.max_epochs", "at least 1 epoch, got -1"],
+    "fit --trainer.max_epochs 0": ["--trainer.max_epochs", "at least 1, got 0"],
+    "fit --trainer.max_epochs -1": ["--trainer.max_epochs", "at least 1, got -1"],
+    "fit --trainer.max_steps 0": ["--trainer.max_steps", "at least 1", "got 0"],
+    "fit --trainer.check_val_every_n_epoch 0": ["--trainer.check_val_every_n_epoch", "at least 1, got 0"],
+    "fit --trainer.accumulate_grad_batches 0": ["--trainer.accumulate_grad_batches", "at least 1, got 0"],
+    "fit --trainer.limit_train_batches 0": ["--trainer.limit_train_batches", "more than 0, got 0"],
+    "validate --ckpt_path RUN --trainer.limit_val_batches 0": ["--trainer.limit_val_batches", "more than 0, got 0"],
+    "fit --data.batch_size 99999999999999999999": ["--data.batch_size", "1 to 2147483647 rows"],
+    "fit --model.hidden [100000000000000]": ["--model"],
+    "fit --model.lr 1e308": ["--model.lr", "above 0, got 1e+308"],
+    "fit --trainer.devices 2": ["--trainer.devices", "2 processes; expected one"],
+    "fit --trainer.strategy xla": ["--trainer", "strategy xla"],
+    "fit --optimizer SparseAdam": ["SparseAdam"],
+    "fit --optimizer SGD --optimizer.lr inf": ["--optimizer.lr"],
+    "fit --optimizer SGD --optimizer.lrr 3": ["--optimizer.lrr: no such option"],
+    "fit --optimizer SGD --optimizer.weight_decay -1": ["--optimizer.weight_decay", "at least 0, got -1.0"],
+    "fit --optimizer SGD --model.lr 0.002": ["--model.lr 0.002", "--optimizer.lr"],
+    "fit --optimizer.lr 0.1": ["--optimizer.lr: no such option"],
+    "fit --lr_scheduler StepLR --lr_scheduler.step_size 0": ["zero"],
+    "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=loss/val --trainer.callbacks.mode=mini": [
+        "mini"
+    ],
+    "test --ckpt_path=": ["--ckpt_path", "a folder"],
     "fit --trainer.max_epochs inf": ["--trainer.max_epochs", "a whole number or null, got inf"],
     "fit --trainer.precision 7": ["--trainer.precision", "16-mixed", "got 7"],
-    "fit --trainer.accelerator abacus": ["--trainer.accelerator abacus", "Available names are"],
-    "fit --trainer.devices 0": ["--trainer.devices 0", "not a valid input"],
+    "fit --trainer.accelerator abacus": ["accelerator abacus", "Available names are"],
+    "fit --trainer.devices 0": ["devices 0", "not a valid input"],
     "fit --trainer.val_check_interval 50": ["val_check_interval", "50"],
     "fit --trainer.callbacks+=EarlyStoping": ["--trainer.callbacks", "no class 'EarlyStoping'"],
     "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss/vall": [
         "EarlyStopping.monitor",
-        "f1/val, got 'loss/vall'; did you mean loss/val?",
+        "step, got 'loss/vall'; did you mean loss/val?",
     ],
     "fit --lr_scheduler ReduceLROnPlateau --lr_scheduler.monitor val": ["--lr_scheduler.monitor", "got 'val'"],
     "fit --lr_scheduler StepLR": ["step_size"],
@@ -68,8 +91,8 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_mistyped_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    message = fails(capsys, *command.split())
+def test_mistyped_commands(command: str, default_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, *command.replace("RUN", str(default_run / "checkpoints" / "best.ckpt")).split())
     for part in COMMANDS[command]:
         assert part in message
 
@@ -80,6 +103,10 @@ FILES = {
     "foo: 1\n": ["unknown key 'foo'"],
     "trainer:\n  max_epochs: x\n": ["--trainer.max_epochs: expected a whole number or null, got x"],
     "model: [\n": ["line 2"],
+    "model: 5\n": ["model: expected options of its own, got 5"],
+    "model:\n  lr: null\n": ["--model.lr", "got null"],
+    "seed_everything: null\n": ["--seed_everything", "got null"],
+    "model:\n  class_names: [a]\n": ["class_names"],
     "": ["expected options", "got nothing"],
     "- a\n": ["expected options", "got - a"],
     "trainer:\n  callbacks:\n  - class_path: EarlyStopping\n    init_args:\n      monitr: x\n": ["'monitr'"],
@@ -92,7 +119,7 @@ FILES = {
 def test_bad_yaml_files_are_named(text: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mine.yaml").write_text(text)
     message = fails(capsys, "fit", "--config", "mine.yaml")
-    for part in ["mine.yaml: ", *FILES[text]]:
+    for part in [*([] if "null" in text else ["mine.yaml: "]), *FILES[text]]:
         assert part in message
 
 
@@ -101,27 +128,69 @@ def test_a_yaml_file_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture
     assert "mine.yaml: " in fails(capsys, "fit", "--config", "mine.yaml")
 
 
+class Bomb:
+    """A pickle that makes a file when it is loaded as code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
 @pytest.mark.parametrize("verb", ["fit", "validate", "test"])
-@pytest.mark.parametrize("content", ["empty", "truncated", "text", "bytes", "weights", "list", "other network"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "empty",
+        "truncated",
+        "text",
+        "bytes",
+        "weights",
+        "list",
+        "other network",
+        "pickle",
+        "no seed",
+        "no loops",
+        "null lr",
+    ],
+)
 def test_files_that_are_no_checkpoint(
     verb: str, content: str, default_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = folder / "a.ckpt"
+    file = folder / "run" / "checkpoints" / "a.ckpt"
+    file.parent.mkdir(parents=True)
+    shutil.copy(default_run / "config.yaml", file.parent.parent)
     good = (default_run / "checkpoints" / "best.ckpt").read_bytes()
     checkpoint = load(default_run / "checkpoints" / "best.ckpt")
     if content == "weights":
         torch.save(checkpoint["state_dict"], file)
     elif content == "list":
         torch.save([1, 2], file)
+    elif content == "pickle":
+        torch.save({**checkpoint, "epoch": Bomb(folder / "exploded")}, file)
+    elif content == "no seed":
+        del checkpoint["datamodule_hyper_parameters"]["split_seed"]
+        torch.save(checkpoint, file)
+    elif content == "no loops":
+        del checkpoint["loops"]
+        torch.save(checkpoint, file)
+    elif content == "null lr":
+        checkpoint["hyper_parameters"]["lr"] = None
+        torch.save(checkpoint, file)
     elif content == "other network":
         checkpoint["state_dict"]["network.layers.0.weight"] = torch.zeros(5, 4)
         torch.save(checkpoint, file)
     else:
         data = {"empty": b"", "truncated": good[: len(good) // 2], "text": b"species,1\n", "bytes": bytes(range(256))}
         file.write_bytes(data[content])
-    message = fails(capsys, verb, "--ckpt_path", "a.ckpt")
-    assert "a.ckpt: " in message
-    assert ("holds another network" if content == "other network" else "not a checkpoint") in message
+    message = fails(capsys, verb, "--ckpt_path", str(file), *(["--trainer.max_epochs", "9"] if verb == "fit" else []))
+    if content == "null lr":
+        assert "--model.lr: expected a value, got null" in message
+    else:
+        assert "a.ckpt: " in message
+        assert ("holds another network" if content == "other network" else "not a checkpoint") in message
+    assert not (folder / "exploded").exists()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +229,50 @@ def test_a_newest_run_without_checkpoint(folder: Path, capsys: pytest.CaptureFix
     fit("--trainer.max_epochs", "1")
     (folder / "lightning_logs" / "version_1").mkdir()
     assert "lightning_logs/version_1, has no best.ckpt" in fails(capsys, "test")
+
+
+def test_a_checkpoint_outside_a_run_has_no_run_to_resume(
+    default_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(default_run / "checkpoints" / "last.ckpt", folder)
+    message = fails(capsys, "fit", "--ckpt_path", "last.ckpt", "--trainer.max_epochs", "9")
+    assert "--ckpt_path last.ckpt: lies in no run folder" in message
+
+
+def test_an_earlier_checkpoint_would_lose_the_later_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--optimizer", "SGD", "--optimizer.lr", "0.1", "--trainer.max_epochs", "8")
+    message = fails(capsys, "fit", "--ckpt_path", "best", "--trainer.max_epochs", "9")
+    assert "the run has gone on to epoch 7, which would be lost; resume last" in message
+
+
+@pytest.mark.parametrize("mistake", ["--trainer.val_check_interval 500", "--trainer.check_val_every_n_epoch 0"])
+def test_a_mistake_leaves_the_run_that_was_to_be_resumed_as_it_was(
+    mistake: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--trainer.max_epochs", "1")
+    config = Path("lightning_logs/version_0/config.yaml")
+    before = config.read_text()
+    with pytest.raises(SystemExit):
+        main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2", *mistake.split()])
+    assert "Traceback" not in capsys.readouterr().err
+    assert config.read_text() == before
+    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"]).trainer.current_epoch == 2
+
+
+def test_a_mistake_leaves_other_runs_alone() -> None:
+    fit("--trainer.max_epochs", "1")
+    logger = ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=.", "--trainer.logger.version=0"]
+    checkpoints = Path("lightning_logs/version_0/checkpoints")
+    before = sorted(checkpoints.iterdir())
+    with pytest.raises(SystemExit):
+        main(["fit", *logger, "--trainer.val_check_interval", "500"])
+    assert sorted(checkpoints.iterdir()) == before
+
+
+def test_without_a_logger_no_config_is_overwritten(folder: Path) -> None:
+    (folder / "config.yaml").write_text("# mine\ntrainer: {max_epochs: 1}\n")
+    fit("--config", "config.yaml", "--trainer.logger", "false")
+    assert (folder / "config.yaml").read_text().startswith("# mine")
 
 
 def test_a_run_folder_that_cannot_be_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,9 @@ def test_a_reloaded_checkpoint_has_the_same_metrics(name: str) -> None:
     path = Path("lightning_logs/version_0/checkpoints") / f"{'best' if name == 'PATH' else name}.ckpt"
     cli = main(["validate", "--ckpt_path", str(path) if name == "PATH" else name])
     found = {metric: float(value) for metric, value in cli.trainer.callback_metrics.items()}
-    assert found == pytest.approx({metric: load(path)["metrics"][metric] for metric in ("loss/val", "accuracy/val")})
+    assert found == pytest.approx(
+        {metric: load(path)["metrics"][metric] for metric in ("loss/val", "accuracy/val", "f1/val")}
+    )
     assert_same_weights(cli.model.state_dict(), load(path)["state_dict"])
 
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from iris_lightning import IrisClassifier
-from tests.conftest import fit, load
+from tests.conftest import curves, fit, load
 
 
 @pytest.mark.parametrize("batch_size", ["10", "7", "1000"])
@@ -42,6 +42,13 @@ def test_the_sanity_check_leaves_no_trace() -> None:
     plain = fit("--trainer.max_epochs", "1")
     checked = fit("--trainer.max_epochs", "1", "--trainer.num_sanity_val_steps", "2")
     assert plain.trainer.callback_metrics == checked.trainer.callback_metrics
+    assert curves(Path("lightning_logs/version_0")) == curves(Path("lightning_logs/version_1"))
+
+
+def test_a_checkpoint_holds_the_metrics_of_its_own_epoch_alone() -> None:
+    fit("--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2")
+    last = load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))
+    assert set(last["metrics"]) == {"loss/train", "accuracy/train", "f1/train"}
 
 
 def test_a_diverged_run_shows_it() -> None:

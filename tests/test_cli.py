@@ -82,6 +82,13 @@ def test_own_callbacks_and_loggers_leave_the_checkpoints_in_place(folder: Path) 
     assert {"best.ckpt", "last.ckpt"} < set(checkpoints)
 
 
+def test_a_resumed_run_can_be_repeated_from_its_config() -> None:
+    fit("--trainer.max_epochs", "1", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "1")
+    resumed = main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"])
+    again = fit("--config", "lightning_logs/version_0/config.yaml")
+    assert_same_weights(again.model.state_dict(), resumed.model.state_dict())
+
+
 def test_no_logger_twice(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         fit("--trainer.logger", "false", "--trainer.max_epochs", "1")

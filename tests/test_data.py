@@ -109,7 +109,7 @@ def test_train_order_follows_from_seed_and_epoch() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size: expected at least 1 row, got 0"),
+        ({"batch_size": 0}, "batch_size: expected 1 to 2147483647 rows, got 0"),
         ({"num_workers": -1}, "num_workers: expected 0 or more"),
         ({"split_seed": -1}, "split_seed: expected a whole number from 0"),
         ({"split": (0.5, 0.5, 0.5)}, "split: expected three fractions above 0 that sum to 1"),
