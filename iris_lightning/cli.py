@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning import __version__
 from iris_lightning.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint, read_checkpoint, run_of
-from iris_lightning.classifier import IrisClassifier
+from iris_lightning.classifier import METRICS, IrisClassifier
 from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError, closest
@@ -210,7 +210,7 @@ class IrisCLI(LightningCLI):
 
     def _check_monitor(self, option: str, name: str | None) -> None:
         """Refuses a metric that nothing logs, before the first epoch is spent."""
-        known = [metric for metric in self.model.metrics if not metric.endswith("/test")] + ["epoch", "step"]
+        known = [f"{metric}/{part}" for part in ("train", "val") for metric in METRICS] + ["epoch", "step"]
         if name is not None and name not in known:
             raise UserError(f"{option}: expected one of {', '.join(known)}, got {name!r}{closest(name, known)}")
 

@@ -82,8 +82,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int | Tensor) -> tuple[Tensor, Tensor]:
         """Returns the batch with this number in the order of the part, or the batch of these rows."""
-        rows = slice(index * self.batch_size, (index + 1) * self.batch_size) if isinstance(index, int) else index
-        return self.features[rows], self.targets[rows]
+        if isinstance(index, int):
+            rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+            return self.features[rows], self.targets[rows]
+        return self.features.index_select(0, index), self.targets.index_select(0, index)  # twice as fast as [index]
 
 
 class ShuffledBatches(Sampler[Tensor]):
@@ -234,6 +236,8 @@ class IrisDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Builds the parts that a stage needs: train and val to fit, val to validate, test to test."""
         for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+            if part in self.parts:
+                continue
             rows = self.rows[part]
             self.parts[part] = Batches(self.table.features[rows], self.table.targets[rows], self.batch_size)
 

@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+)
 
 from iris_lightning import IrisClassifier
+from iris_lightning.classifier import scores
 from tests.conftest import curves, fit, load
 
 
@@ -28,6 +34,13 @@ def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
         assert float(metrics[f"accuracy/{part}"]) == pytest.approx(accuracy)
         f1 = f1_score(data.targets, probabilities.argmax(axis=1), average="macro")
         assert float(metrics[f"f1/{part}"]) == pytest.approx(f1)
+
+
+def test_scores_are_those_of_torchmetrics() -> None:
+    predictions, targets = torch.randint(0, 4, (500,)), torch.randint(0, 5, (500,))  # the last class never predicted
+    accuracy, f1 = scores(multiclass_confusion_matrix(predictions, targets, 6))  # and one that never occurs
+    torch.testing.assert_close(accuracy, multiclass_accuracy(predictions, targets, 6, average="micro"))
+    torch.testing.assert_close(f1, multiclass_f1_score(predictions, targets, 6, average="macro"))
 
 
 def test_the_scale_is_that_of_the_train_part_alone() -> None:
