@@ -29,10 +29,10 @@ def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
             if part == "test"
             else load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["metrics"]
         )
-        assert float(metrics[f"loss/{part}"]) == pytest.approx(log_loss(data.targets, probabilities), rel=1e-5)
-        accuracy = accuracy_score(data.targets, probabilities.argmax(axis=1))
+        assert float(metrics[f"loss/{part}"]) == pytest.approx(log_loss(data.targets.numpy(), probabilities), rel=1e-5)
+        accuracy = accuracy_score(data.targets.numpy(), probabilities.argmax(axis=1))
         assert float(metrics[f"accuracy/{part}"]) == pytest.approx(accuracy)
-        f1 = f1_score(data.targets, probabilities.argmax(axis=1), average="macro")
+        f1 = f1_score(data.targets.numpy(), probabilities.argmax(axis=1), average="macro")
         assert float(metrics[f"f1/{part}"]) == pytest.approx(f1)
 
 

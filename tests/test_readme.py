@@ -10,20 +10,28 @@ from iris_lightning.cli import main
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
-COMMANDS = re.findall(r"^python -m iris_lightning (.*)$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^python (-m iris_lightning|-c) (.*)$", README, re.MULTILINE)
+BEST = re.compile(r"^best: .* loss/val (\S+), accuracy/val (\S+) ", re.MULTILINE)
 
 
 def test_commands_run_in_their_order_and_print_the_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "configs").symlink_to(REPOSITORY / "configs")
-    assert len(COMMANDS) >= 9
-    for command in COMMANDS:
+    printed: dict[str, list[float]] = {}
+    assert len(COMMANDS) >= 14
+    for how, command in COMMANDS:
+        if how == "-c":
+            exec(shlex.split(command)[0], {})
+            continue
         main(shlex.split(command))
-    best = re.findall(r"^best: .* loss/val (\S+), accuracy/val (\S+) ", capsys.readouterr().out, re.MULTILINE)
-    quoted = re.findall(r"^\| `configs/\S+` .* \| (\S+) \| (\S+) \|$", README, re.MULTILINE)
-    quoted.append(*re.findall(r"^best: .* loss/val (\S+), accuracy/val (\S+) ", README, re.MULTILINE))
-    # Not to the last digit: another processor may sum in another order.
-    for found, expected in zip([best[-2], best[-1], best[0]], quoted, strict=True):
-        assert [float(x) for x in found] == pytest.approx([float(x) for x in expected], abs=0.005)
+        if best := BEST.search(capsys.readouterr().out):
+            printed.setdefault(command, [float(value) for value in best.groups()])
+    quoted = {"fit": BEST.findall(README)[0]}
+    for config, *values in re.findall(r"^\| `(configs/\S+)` .* \| (\S+) \| (\S+) \|$", README, re.MULTILINE):
+        quoted[f"fit --config {config}"] = values
+    assert len(quoted) == 4
+    for command, values in quoted.items():
+        # Not to the last digit: another processor may sum in another order.
+        assert printed[command] == pytest.approx([float(value) for value in values], abs=0.005), command
 
 
 def test_the_places_named_in_the_table_exist() -> None:
@@ -32,6 +40,9 @@ def test_the_places_named_in_the_table_exist() -> None:
     for file, names in places:
         source = (REPOSITORY / "iris_lightning" / file).read_text()
         for name in re.findall(r"`([\w.]+)`", names):
-            assert re.search(rf"(class|def) {name.split('.')[-1]}\b|{name.split('.')[-1]}\b.*=|\"{name}\"", source), (
-                name
-            )
+            assert re.search(rf"(class|def) {name.split('.')[-1]}\b|\"{name}\"|^{name} =", source, re.MULTILINE), name
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert "pip install -q -e '.[test]' && pytest" in README
+    assert "README.md" in (REPOSITORY / ".ci" / "run").read_text()
