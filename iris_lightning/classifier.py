@@ -169,6 +169,8 @@ class IrisClassifier(L.LightningModule):
 
     def _log_epoch(self, part: str) -> None:
         total_loss, confusion = self._metric(f"loss/{part}"), self._metric(f"confusion/{part}")
+        if not confusion.update_called:  # the rest of an epoch that a resumed run had finished
+            return
         matrix = confusion.compute()
         accuracy, f1 = scores(matrix)
         values = {f"loss/{part}": total_loss.compute() / matrix.sum(), f"accuracy/{part}": accuracy, f"f1/{part}": f1}

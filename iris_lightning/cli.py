@@ -13,7 +13,7 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -24,7 +24,7 @@ from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError, closest
 from iris_lightning.options import check_values, settle_optimizer, take_from_checkpoint
-from iris_lightning.parser import IrisArgumentParser, fail
+from iris_lightning.parser import IrisArgumentParser, fail, reason
 
 __all__ = ["IrisCLI", "main"]
 
@@ -180,8 +180,11 @@ class IrisCLI(LightningCLI):
             config["log_every_n_steps"] = None
         else:
             if config["logger"] in (None, True):
-                config["logger"] = self._logger(config["default_root_dir"] or ".") if fits else False
-            if config["enable_progress_bar"] is None:
+                with _telling("--trainer.default_root_dir: "):
+                    config["logger"] = self._logger(config["default_root_dir"] or ".") if fits else False
+            if config["enable_progress_bar"] is None and not any(
+                isinstance(callback, ProgressBar) for callback in config["callbacks"] or []
+            ):
                 config["enable_progress_bar"] = sys.stdout.isatty()
             if fits:
                 own.append(EpochLines())
@@ -227,7 +230,8 @@ class IrisCLI(LightningCLI):
             )
             return
         logger = self.trainer.logger
-        new = isinstance(logger, TensorBoardLogger) and not os.path.exists(logger.log_dir)
+        with _telling("--trainer: "):
+            new = isinstance(logger, TensorBoardLogger) and not os.path.exists(logger.log_dir)
         try:
             with _telling(unless=lambda: bool(self.model.epoch_metrics)):  # it has worked for an epoch
                 super()._run_subcommand(subcommand)
@@ -307,7 +311,7 @@ def _telling(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> It
         frames = list(traceback.walk_tb(error.__traceback__))
         if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
             raise
-        raise UserError(f"{prefix}{error}") from error
+        raise UserError(prefix + (reason(str(error)) or type(error).__name__)) from error
 
 
 def main(args: list[str] | None = None) -> IrisCLI:

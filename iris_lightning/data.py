@@ -165,6 +165,12 @@ class IrisDataModule(L.LightningDataModule):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
         if num_workers < 0:
             raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
+        if path is None:
+            for name, value, default in (("target", target, "species"), ("missing", missing, "error")):
+                if value not in (None, default):
+                    raise ValueError(f"{name}: has no effect without a path, got {value!r}")
+            if decimal_comma:
+                raise ValueError("decimal_comma: has no effect without a path")
         split = cast("tuple[float, float, float]", list(split))  # checkpoints and YAML know no tuples
         self.save_hyperparameters()
         self.batch_size = batch_size

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from iris_lightning.errors import closest
 
-__all__ = ["IrisArgumentParser", "fail"]
+__all__ = ["IrisArgumentParser", "fail", "reason"]
 
 # Types as jsonargparse's messages call them, and as a user would.
 KINDS = {
@@ -97,7 +97,7 @@ class IrisArgumentParser(LightningArgumentParser):
         if match := re.match(r'expected "subcommand" to be one of {(.*)}', message):
             return f"no subcommand; expected one of {match[1].replace(',', ', ')} (--help says more)"
         if match := re.match(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL):
-            return f"--{self._typed(match[1])}: {_reason(match[2])}"
+            return f"--{self._typed(match[1])}: {reason(match[2])}"
         if match := re.match(r"Option '(.*)' is not accepted", message):
             whole = self._typed(match[1])
             name = repr(whole) if whole == match[1] else f"--{whole}"
@@ -111,8 +111,8 @@ class IrisArgumentParser(LightningArgumentParser):
         return _one_line(message)
 
 
-def _reason(text: str) -> str:
-    """Shortens what jsonargparse says of a value."""
+def reason(text: str) -> str:
+    """Shortens what jsonargparse says of a value, or puts any other message on one line."""
     if match := re.search(r"(File does not exist|Path is not a file): '(.*)'", text):
         return f"{'no such file' if 'exist' in match[1] else 'not a file'}: {os.path.relpath(match[2])}"
     if match := re.search(r"Problem with given class_path '(\S*)':\s*(.*)\n", text):
@@ -120,7 +120,7 @@ def _reason(text: str) -> str:
     if match := re.search(r"Expected a dot import path string: (.*)", text):
         return f"there is no class {match[1]!r}"
     given = re.search(r"(?:Got|Given) value: (.*)", text)
-    kinds = re.findall(r"Expected an? (?:<class ')?(.*?)'?>?(?:\. Got value|\n|$)", text)
+    kinds = re.findall(r"Expected (?:an? )?(?:<class ')?(.*?)'?>?(?:\. Got value|\n|$)", text)
     if given and kinds:
         return f"expected {' or '.join(_kind(kind) for kind in kinds)}, got {given[1]}"
     return _one_line(text)
