@@ -124,6 +124,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     for key, kind in NEEDED.items():
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {key}")
+    table = checkpoint["IrisDataModule"]
+    if not isinstance(table.get("sha256"), str) or not isinstance(table.get("class_names"), list):
+        raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its table")
     for name, tensor in checkpoint["state_dict"].items():
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
             raise UserError(f"{path}: not a checkpoint of iris_lightning: its {name} is no tensor")

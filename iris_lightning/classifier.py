@@ -82,6 +82,7 @@ class IrisClassifier(L.LightningModule):
         classes = len(class_names)
         self.network = IrisNetwork(len(feature_names), classes, hidden, activation, standardize)
         self.register_buffer("class_weight", torch.ones(classes), persistent=False)  # `setup` computes it
+        self.balanced = class_weight == "balanced"
         self.epoch_metrics: dict[str, float] = {}  # of the epoch in progress, as far as they are known
         self.metrics = nn.ModuleDict()
         for part in ("train", "val", "test"):
@@ -99,13 +100,12 @@ class IrisClassifier(L.LightningModule):
         """Before training, takes the scale of the features and the class weights from the data module's train part."""
         if stage != "fit":
             return
-        balance = self.hparams["class_weight"] == "balanced"
         data = cast("Any", self.trainer).datamodule
-        if data is None and (self.network.standardize or balance):
+        if data is None and (self.network.standardize or self.balanced):
             raise ValueError("standardize and class_weight need a data module with `parts`, got none")
         if self.network.standardize:
             self.network.fit_scaler(data.parts["train"].features)
-        if balance:
+        if self.balanced:
             train = data.parts["train"]
             from sklearn.utils.class_weight import compute_class_weight
 
@@ -137,13 +137,13 @@ class IrisClassifier(L.LightningModule):
 
     def _step(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
         features, targets = batch
-        logits = self(features)
+        logits = self.network(features)
         loss = cross_entropy(logits, targets)
         # Sums now, logged once an epoch: `self.log` in each step would cost more than the step.
         self._metric(f"loss/{part}").update(loss.detach() * len(targets))
         # The index of `max` is that of `argmax`, found three times as fast.
         self._metric(f"confusion/{part}").update(logits.detach().max(dim=1).indices, targets)
-        if part == "train" and self.hparams["class_weight"] == "balanced":
+        if self.balanced and part == "train":
             # Over the number of rows, not over the sum of their weights: each row counts alike in whichever batch.
             return cross_entropy(logits, targets, self.class_weight, reduction="sum") / len(targets)
         return loss
