@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -80,6 +82,21 @@ def test_what_the_run_says_of_its_table(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[0].startswith("table.csv: 20 rows (14 train, 4 val, 2 test), 2 features, 2 classes of 'species'; ")
     assert lines[1] == "table.csv: left out, since they are not numbers: colour"
     assert lines[2] == "table.csv: dropped 1 of 21 rows, which lack a value"
+
+
+@pytest.mark.parametrize(("seconds", "notice"), [(1.3, "reading table.csv (0 MB) ...\n"), (0.0, "")])
+def test_a_long_reading_shows_that_it_is_working(
+    seconds: float, notice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collect = pl.LazyFrame.collect
+
+    def slow(frame: pl.LazyFrame, **options: Any) -> Any:
+        time.sleep(seconds if "engine" in options else 0)
+        return collect(frame, **options)
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", slow)
+    read_table(write(GOOD))
+    assert capsys.readouterr().err == notice
 
 
 def test_a_checkpoint_knows_its_table_without_repetition() -> None:
