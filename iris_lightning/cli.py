@@ -330,6 +330,6 @@ def main(args: list[str] | None = None) -> IrisCLI:
     try:
         return IrisCLI(args)
     except (UserError, MisconfigurationException) as error:
-        fail(" ".join(str(error).split())[:600])
+        fail("\n".join(" ".join(line.split()) for line in str(error).splitlines()[:2])[:600])
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))

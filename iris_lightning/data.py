@@ -218,7 +218,13 @@ class IrisDataModule(L.LightningDataModule):
             everything = torch.arange(len(self.table.targets))
             return {"val": everything, "test": everything}
         options = self.hparams
-        parts = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
+        try:
+            parts = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
+        except UserError as error:
+            counts = torch.bincount(self.table.targets)
+            rarest = self.class_names[int(counts.argmin())]
+            place = f"{self.table.source}: column {self.table.target!r}, class {rarest!r} has {counts.min()} rows"
+            raise UserError(f"{error}\n{place}" if options["stratify"] else str(error)) from error
         return dict(zip(PARTS, parts, strict=True))
 
     @property

@@ -315,7 +315,9 @@ BAD = {
     ),
     "identifier": ("a,b\n" + "".join(f"{i},id{i}\n" for i in range(50)), [], ["'b' has 50 distinct values in 50 rows"]),
     "too few to stratify": (
-        GOOD + "1,red,2,c\n", ["--data.stratify", "true"], ["--data.stratify", "class"]
+        GOOD + "1,red,2,c\n",
+        ["--data.stratify", "true"],
+        ["--data.stratify", "table.csv: column 'species', class 'c' has 1 rows"],
     ),
     "too few rows": ("a,b\n1,x\n2,y\n1,x\n2,y\n", [], ["--data.split", "4 rows", "part empty"]),
     "missing option": (GOOD, ["--data.missing", "ignore"], ["--data.missing", "'error', 'drop'", "got ignore"]),
