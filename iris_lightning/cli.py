@@ -34,7 +34,6 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,  # the first epoch validates soon enough
     "enable_model_summary": False,
     "devices": 1,
-    "use_distributed_sampler": False,  # it would repeat rows to make shares equal
 }
 
 
@@ -90,8 +89,9 @@ class IrisCLI(LightningCLI):
         for names in ("feature_names", "class_names"):
             parser.link_arguments(f"data.{names}", f"model.{names}", apply_on="instantiate")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:  # type: ignore[override]
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments: what was given, before what the run to be resumed had, before the defaults."""
+        IrisArgumentParser.arguments = sys.argv[1:] if args is None else args
         given = parser.parse_args(args, defaults=False)
         verb, self.given = given.subcommand, given[given.subcommand]
         name = self.given.get("ckpt_path")

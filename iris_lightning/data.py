@@ -52,7 +52,8 @@ def split_rows(targets: Tensor, fractions: tuple[float, float, float], seed: int
 
     def deal(part: Tensor, size: int) -> list[Tensor]:
         shares = targets[part].numpy()
-        return train_test_split(part, train_size=size, stratify=shares, random_state=seed)  # type: ignore[no-any-return]
+        parts: list[Tensor] = train_test_split(part, train_size=size, stratify=shares, random_state=seed)
+        return parts
 
     try:
         train, rest = deal(torch.arange(rows), sizes[0])
@@ -221,10 +222,12 @@ class IrisDataModule(L.LightningDataModule):
         try:
             parts = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
         except UserError as error:
+            if not str(error).startswith("--data.stratify"):
+                raise
             counts = torch.bincount(self.table.targets)
             rarest = self.class_names[int(counts.argmin())]
             place = f"{self.table.source}: column {self.table.target!r}, class {rarest!r} has {counts.min()} rows"
-            raise UserError(f"{error}\n{place}" if options["stratify"] else str(error)) from error
+            raise UserError(f"{error}\n{place}") from error
         return dict(zip(PARTS, parts, strict=True))
 
     @property

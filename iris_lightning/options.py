@@ -1,10 +1,11 @@
 """What is settled before a verb runs: which values make sense, agree with each other, and belong to a checkpoint."""
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from jsonargparse import Namespace
 
@@ -54,9 +55,9 @@ def check_values(verb: str, options: Namespace, kinds: Mapping[str, type]) -> No
         if isinstance(value, int | float) and value <= 0:
             raise UserError(f"--trainer.{key}: expected more than 0, got {value}")
     for group, kind in kinds.items():
-        hints = get_type_hints(kind.__init__)  # type: ignore[misc]
+        parameters = inspect.signature(kind).parameters
         for key, value in options[group].items():
-            if value is None and type(None) not in get_args(hints.get(key)):
+            if value is None and type(None) not in get_args(parameters[key].annotation):
                 raise UserError(f"--{group}.{key}: expected a value, got null")
 
 

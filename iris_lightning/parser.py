@@ -35,14 +35,7 @@ class IrisArgumentParser(LightningArgumentParser):
     """A parser whose errors name the option or file, what was given and what is allowed."""
 
     _file: ClassVar[str | None] = None  # the YAML file being read
-    _arguments: ClassVar[list[str]] = []  # the command line
-
-    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
-        """Parses the command line, and keeps it to name options in errors."""
-        if self._subcommands_action:
-            IrisArgumentParser._arguments = sys.argv[1:] if args is None else list(args)
-        config: Namespace = super().parse_args(args, *more, **kwargs)
-        return config
+    arguments: ClassVar[list[str]] = []  # the command line, to name options in errors
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints the mistake and exits with status 2."""
@@ -81,7 +74,7 @@ class IrisArgumentParser(LightningArgumentParser):
 
     def _typed(self, name: str) -> str:
         """The whole name of an option of a class, which jsonargparse's messages leave out."""
-        typed = [argument.split("=")[0].removeprefix("--") for argument in self._arguments]
+        typed = [argument.split("=")[0].removeprefix("--") for argument in self.arguments]
         return next((whole for whole in typed if whole.endswith(f".{name}")), name)
 
     def _retell(self, message: str) -> str:

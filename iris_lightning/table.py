@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 import torch
 from polars.exceptions import PanicException, PolarsError
 from torch import Tensor
@@ -100,8 +101,10 @@ def read_table(
     frame = file.read(names, target)
     rows = frame.height
     if missing == "drop":
-        frame = frame.filter(pl.all_horizontal(pl.all().is_not_null(), pl.col(names).is_not_nan()))
-    usable = pl.all_horizontal(pl.col(target).is_not_null(), pl.col(names).is_not_null(), pl.col(names).is_finite())
+        frame = frame.filter(pl.all_horizontal(pl.all().is_not_null(), _columns(*names).is_not_nan()))
+    usable = pl.all_horizontal(
+        _columns(target).is_not_null(), _columns(*names).is_not_null(), _columns(*names).is_finite()
+    )
     if not frame.select(usable.all()).item() and (error := file.first_unfit(names, target, missing)):
         raise error
     notes = [f"left out, since they are not numbers: {', '.join(left_out)}"] if left_out else []
@@ -118,7 +121,7 @@ def read_table(
             raise UserError(f"{path}: column {target!r} has the unknown class {unknown[0]!r}; known: {_few(classes)}")
     codes = frame[target].cast(pl.String).cast(pl.Enum(classes)).to_physical().cast(pl.Int64)
     return Table(
-        torch.from_numpy(frame.select(names).to_numpy(order="c", writable=True)),
+        torch.from_numpy(frame.select(_columns(*names)).to_numpy(order="c", writable=True)),
         torch.from_numpy(codes.to_numpy(writable=True)),
         names,
         classes,
@@ -160,6 +163,11 @@ def check_names(option: str, names: Sequence[str], columns: Sequence[str], sourc
                 f"{option} {name}: no such column in {source}{closest(name, columns)} (it has {_few(columns)})"
             )
     return list(names)
+
+
+def _columns(*names: str) -> pl.Expr:
+    """The columns with these names; `pl.col` would take `*` and `^...$` for patterns."""
+    return cs.by_name(*names).as_expr()
 
 
 def _number(text: str) -> float:
@@ -223,7 +231,9 @@ class _File:
         raw_names = rows.collect_schema().names()  # which polars leaves with doubled quotes
         self.raw_names = dict(zip(raw_names, self.names, strict=True))
         self.rows = self._without_blank_lines(rows)
-        sample = self.rows.head(SAMPLE).select(self._number(name).count() / pl.col(name).count() for name in self.names)
+        sample = self.rows.head(SAMPLE).select(
+            self._number(name).count() / _columns(name).count() for name in self.names
+        )
         shares = sample.collect().row(0)
         # A share, since a stray text must not hide a column of numbers: it is an error to be told.
         self.numeric = [name for name, share in zip(self.names, shares, strict=True) if share >= 0.5]
@@ -233,7 +243,7 @@ class _File:
 
     def _number(self, name: str) -> pl.Expr:
         """The values of a column as float64, and null where they are no number."""
-        column = pl.col(name)
+        column = _columns(name)
         if self.is_csv:
             column = column.str.strip_chars()
             if self.decimal_comma:
@@ -242,7 +252,7 @@ class _File:
 
     def _label(self, name: str) -> pl.Expr:
         """The values of the target as text, and null where there is none."""
-        column = pl.col(name)
+        column = _columns(name)
         if self.rows.collect_schema()[name].is_float():
             column = column.fill_nan(None)
         text = column.cast(pl.String)
@@ -291,7 +301,7 @@ class _File:
         return list(names), []
 
     def _example(self, name: str) -> object:
-        return self.rows.select(pl.col(name).drop_nulls().first()).collect().item()
+        return self.rows.select(_columns(name).drop_nulls().first()).collect().item()
 
     def read(self, features: list[str], target: str) -> pl.DataFrame:
         """Reads the features as float32 and the target as categories."""
@@ -301,7 +311,7 @@ class _File:
             typed = pl.scan_csv(self.path, schema=kinds, decimal_comma=self.decimal_comma, **self.dialect)
             rows = self._without_blank_lines(typed)
         # By way of float64, so that the same rows in CSV and Parquet are the same numbers.
-        values = pl.col(features).cast(pl.Float64).cast(pl.Float32)
+        values = _columns(*features).cast(pl.Float64).cast(pl.Float32)
         try:
             with self._telling():
                 return rows.select(values, self._label(target).cast(pl.Categorical)).collect(engine="streaming")
@@ -311,10 +321,10 @@ class _File:
     def first_unfit(self, features: list[str], target: str, missing: str) -> UserError | None:
         """Returns what is wrong with the first row that cannot be used, if there is one."""
         numbers = {name: self._number(name) for name in features}
-        unfit = [numbers[name].is_null() & pl.col(name).is_not_null() for name in features]
+        unfit = [numbers[name].is_null() & _columns(name).is_not_null() for name in features]
         unfit += [numbers[name].cast(pl.Float32).is_infinite() for name in features]
         if missing == "error":
-            unfit += [pl.col(name).is_null() for name in features] + [number.is_nan() for number in numbers.values()]
+            unfit += [_columns(name).is_null() for name in features] + [number.is_nan() for number in numbers.values()]
             unfit.append(self._label(target).is_null())
         index = "row\0"  # no column's name
         with self._telling():

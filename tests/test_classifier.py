@@ -1,6 +1,7 @@
 """Loss, metrics and optimizer around the network."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,6 +79,6 @@ def test_a_diverged_run_shows_it() -> None:
         ({"weight_decay": -0.1}, "weight_decay: expected a finite number of at least 0, got -0.1"),
     ],
 )
-def test_values_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        IrisClassifier(["length"], ["small", "large"], **options)  # type: ignore[arg-type]
+        IrisClassifier(["length"], ["small", "large"], **options)

@@ -1,5 +1,7 @@
 """The table, its split and its batches."""
 
+from typing import Any
+
 import pytest
 import torch
 from sklearn.datasets import load_iris
@@ -117,6 +119,6 @@ def test_train_order_follows_from_seed_and_epoch() -> None:
         ({"split": (float("nan"), 0.5, 0.5)}, "split: expected three fractions above 0 that sum to 1"),
     ],
 )
-def test_values_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
+def test_values_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        IrisDataModule(**options)  # type: ignore[arg-type]
+        IrisDataModule(**options)

@@ -197,6 +197,15 @@ def test_names_of_any_alphabet() -> None:
     assert table.class_names == ["花", "🌸"]
 
 
+@pytest.mark.parametrize("name", ["*", "^.*$", "^length$"])
+def test_names_that_look_like_patterns(name: str) -> None:
+    for path in ("table.csv", "table.parquet"):
+        frame = pl.read_csv(io.StringIO(GOOD)).rename({"width": name})
+        (frame.write_csv if path.endswith("csv") else frame.write_parquet)(path)
+        table = read_table(path, features=[name, "length"])
+        assert torch.equal(table.features, read_table(write(GOOD, "plain.csv"), features=["width", "length"]).features)
+
+
 @pytest.mark.parametrize(
     ("values", "classes"),
     [

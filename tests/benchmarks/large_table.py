@@ -105,7 +105,7 @@ def fit_row_by_row(features: Tensor, targets: Tensor) -> Callable[[], None]:
 def fit_skorch(features: Tensor, targets: Tensor) -> Callable[[], None] | None:
     """One epoch of skorch's classifier, if it is installed (`pip install skorch`)."""
     try:
-        from skorch import NeuralNetClassifier  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from skorch import NeuralNetClassifier
     except ImportError:
         return None
 
