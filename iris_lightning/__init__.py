@@ -1,10 +1,31 @@
 """A classifier of iris flowers, trained with PyTorch Lightning."""
 
-from iris_lightning.classifier import IrisClassifier
-from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError
-from iris_lightning.network import IrisNetwork
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["IrisClassifier", "IrisDataModule", "IrisNetwork", "UserError"]
+if TYPE_CHECKING:
+    from iris_lightning.classifier import IrisClassifier
+    from iris_lightning.data import IrisDataModule
+    from iris_lightning.errors import UserError
+    from iris_lightning.network import IrisNetwork
+    from iris_lightning.predictor import IrisPredictor, load
+
+__all__ = ["IrisClassifier", "IrisDataModule", "IrisNetwork", "IrisPredictor", "UserError", "load"]
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "IrisClassifier": "classifier",
+    "IrisDataModule": "data",
+    "IrisNetwork": "network",
+    "IrisPredictor": "predictor",
+    "UserError": "errors",
+    "load": "predictor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: `load` does without the seconds that Lightning takes."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -1,17 +1,20 @@
-"""The checkpoints a run keeps, and how to find and read them."""
+"""The checkpoints of runs: how to find and read them."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+import yaml
 
 from iris_lightning.errors import UserError
+from iris_lightning.files import read_torch
+from iris_lightning.weights import Weights, weights_of
 
-__all__ = ["BestCheckpoint", "LastCheckpoint", "find_checkpoint", "read_checkpoint", "run_of"]
+__all__ = ["check_config", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
 
 RUNS = "lightning_logs"
+TRUSTED = ("torch.optim.", "lightning.pytorch.")
 NEEDED = {
     "pytorch-lightning_version": str,
     "epoch": int,
@@ -24,41 +27,31 @@ NEEDED = {
     "callbacks": dict,
     "loops": dict,
 }
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/best.ckpt`, the epoch with the lowest `loss/val`."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            filename="best",
-            monitor="loss/val",
-            mode="min",
-            save_on_train_epoch_end=True,  # when the epoch's train metrics are known, too
-            enable_version_counter=False,
-        )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Knows the best epoch of a resumed run, also where its folder has moved since."""
-        best = Path(str(self.dirpath), "best.ckpt")
-        if best.is_file():
-            here = {"dirpath": self.dirpath, "best_model_path": str(best), "kth_best_model_path": str(best)}
-            super().load_state_dict(
-                {**state_dict, **here, "best_k_models": {str(best): state_dict["best_model_score"]}}
-            )
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, the latest epoch.
-
-    `ModelCheckpoint(save_last=True)` would not do: that file goes stale while the monitored metric worsens.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Needs nothing of a resumed run."""
+# The options that a checkpoint holds: those of the model and of the data, but for names of further files.
+OPTIONS = {
+    "hyper_parameters": (
+        "feature_names",
+        "class_names",
+        "hidden",
+        "activation",
+        "standardize",
+        "class_weight",
+        "lr",
+        "weight_decay",
+    ),
+    "datamodule_hyper_parameters": (
+        "path",
+        "target",
+        "features",
+        "missing",
+        "decimal_comma",
+        "batch_size",
+        "split_seed",
+        "split",
+        "stratify",
+        "num_workers",
+    ),
+}
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
@@ -108,26 +101,87 @@ def run_of(path: Path) -> Path:
     return run
 
 
+def check_config(path: Path) -> None:
+    """Refuses a run's own `config.yaml` that could run code or write elsewhere: the run may come from somebody else.
+
+    To import a class is to run its module, so only classes of torch and Lightning pass, and none that takes a function.
+
+    Raises:
+        UserError: If it names another class or a function, or a place outside the run.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())[:200]}") from error
+    for group in ("trainer", "optimizer", "lr_scheduler"):
+        for place, value in _texts(config.get(group) if isinstance(config, dict) else None, group):
+            trusted = value.startswith(TRUSTED) and "Lambda" not in value and place.endswith(".class_path")
+            if not trusted and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", value):
+                raise UserError(f"{path}: {place} names {value}, which would be imported; refused")
+            outside = Path(value).is_absolute() or ".." in Path(value).parts or "://" in value
+            if outside and place != "trainer.default_root_dir":  # for which the run's own folder stands
+                raise UserError(f"{path}: {place} is {value}, outside the run; refused")
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, f"{place}.{key}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _texts(item, f"{place}[{i}]")
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of this project as data: nothing that it holds can run.
 
     Returns:
-        At least what `NEEDED` lists.
+        At least what `NEEDED` lists, with hyperparameters that are plain values of known options.
 
     Raises:
         UserError: If the file is not such a checkpoint.
     """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever bytes the file holds, the user's remedy is the same
-        raise UserError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__})") from error
+    checkpoint: dict[str, Any] = read_torch(path, "a checkpoint")
+    if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
+        raise UserError(f"{path}: holds weights, not a checkpoint; give it as --model.weights")
     for key, kind in NEEDED.items():
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {key}")
+    for group, options in OPTIONS.items():
+        values = checkpoint[group]
+        for key in options:
+            if key not in values:
+                raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {key}")
+        for key, value in values.items():
+            if key not in options:
+                raise UserError(f"{path}: {group} name the unknown option {str(key)[:80]!r}; refused")
+            if not _is_plain(value):
+                raise UserError(f"{path}: {group}: {key} is no plain value; refused")
     table = checkpoint["IrisDataModule"]
-    if not isinstance(table.get("sha256"), str) or not isinstance(table.get("class_names"), list):
+    known = {key: checkpoint["hyper_parameters"][key] for key in ("feature_names", "class_names")}
+    if not isinstance(table.get("sha256"), str) or {**table, **known} != table:
         raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its table")
-    for name, tensor in checkpoint["state_dict"].items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-            raise UserError(f"{path}: not a checkpoint of iris_lightning: its {name} is no tensor")
+    weights_in(checkpoint, path)
     return checkpoint
+
+
+def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
+    """Returns the network's weights in a checkpoint.
+
+    Raises:
+        UserError: If they are not those of the network that the checkpoint's hyperparameters describe.
+    """
+    state = {str(name).removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    options = checkpoint["hyper_parameters"]
+    weights = weights_of(path, state, {name: options[name] for name in ("feature_names", "class_names", "activation")})
+    if [weights.hidden, weights.standardize] != [options["hidden"], options["standardize"]]:
+        raise UserError(f"{path}: not a checkpoint of iris_lightning: its weights are not those of its options")
+    return weights
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(item is None or isinstance(item, str | int | float) for item in value)
+    return value is None or isinstance(value, str | int | float)

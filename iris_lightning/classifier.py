@@ -1,6 +1,7 @@
 """Loss, optimizer, metrics and steps around a network."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -11,6 +12,7 @@ from torchmetrics import Metric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from iris_lightning.network import IrisNetwork
+from iris_lightning.weights import read_weights
 
 __all__ = ["METRICS", "IrisClassifier", "scores"]
 
@@ -53,6 +55,7 @@ class IrisClassifier(L.LightningModule):
             weights `rows / (classes * rows of the class)` over the train part; `null` gives it to every row.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
+        weights: File of weights to start from: one that `export` wrote, or the lesson's `model.pth`.
 
     Raises:
         ValueError: If a value is out of range.
@@ -70,6 +73,7 @@ class IrisClassifier(L.LightningModule):
         class_weight: Literal["balanced"] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         largest = torch.finfo(torch.float32).max
@@ -78,9 +82,13 @@ class IrisClassifier(L.LightningModule):
         if not 0 <= weight_decay <= largest:
             raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
         hidden = list(hidden)
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="weights")  # a checkpoint has its own
         classes = len(class_names)
         self.network = IrisNetwork(len(feature_names), classes, hidden, activation, standardize)
+        self.weights = weights
+        self.scales = standardize and weights is None  # those of the weights belong to them
+        if weights is not None:
+            self._start_from(weights)
         self.register_buffer("class_weight", torch.ones(classes), persistent=False)  # `setup` computes it
         self.balanced = class_weight == "balanced"
         self.epoch_metrics: dict[str, float] = {}  # of the epoch in progress, as far as they are known
@@ -88,6 +96,25 @@ class IrisClassifier(L.LightningModule):
         for part in ("train", "val", "test"):
             self.metrics[f"loss/{part}"] = SumMetric(nan_strategy="disable")  # NaN shows that a run has diverged
             self.metrics[f"confusion/{part}"] = MulticlassConfusionMatrix(classes, validate_args=False)
+
+    def _start_from(self, weights: str) -> None:
+        given = read_weights(Path(weights))
+        for key, ours in (
+            ("feature_names", self.hparams["feature_names"]),
+            ("class_names", self.hparams["class_names"]),
+        ):
+            theirs = getattr(given, key)
+            if theirs is not None and theirs != list(ours):
+                raise ValueError(f"weights {weights}: their {key} are {theirs}, and those of the data {list(ours)}")
+        if given.class_names is not None and given.hidden and given.activation != self.network.activation:
+            raise ValueError(
+                f"weights {weights}: made with activation {given.activation or 'null'}, "
+                f"got {self.network.activation or 'null'}"
+            )
+        try:
+            given.fill(self.network)
+        except ValueError as error:
+            raise ValueError(f"weights {weights}: {error}") from error
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook in progress two dozen times a step: too often for what Module.__setattr__ looks up.
@@ -101,9 +128,9 @@ class IrisClassifier(L.LightningModule):
         if stage != "fit":
             return
         data = cast("Any", self.trainer).datamodule
-        if data is None and (self.network.standardize or self.balanced):
+        if data is None and (self.scales or self.balanced):
             raise ValueError("standardize and class_weight need a data module with `parts`, got none")
-        if self.network.standardize:
+        if self.scales:
             self.network.fit_scaler(data.parts["train"].features)
         if self.balanced:
             train = data.parts["train"]

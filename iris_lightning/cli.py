@@ -7,24 +7,25 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning import __version__
-from iris_lightning.checkpoints import BestCheckpoint, LastCheckpoint, find_checkpoint, read_checkpoint, run_of
+from iris_lightning.checkpoints import check_config, find_checkpoint, read_checkpoint, run_of
 from iris_lightning.classifier import METRICS, IrisClassifier
 from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError, closest
-from iris_lightning.options import check_values, settle_optimizer, take_from_checkpoint
+from iris_lightning.options import check_values, settle_optimizer, take_from_checkpoint, take_from_weights
 from iris_lightning.parser import IrisArgumentParser, fail, reason
+from iris_lightning.saving import BestCheckpoint, LastCheckpoint, RunConfig
+from iris_lightning.trainer import IrisTrainer
+from iris_lightning.weights import Weights, read_weights
 
 __all__ = ["IrisCLI", "main"]
 
@@ -44,17 +45,20 @@ class IrisCLI(LightningCLI):
         args: Command line arguments; `None` means those of the process.
     """
 
+    trainer: IrisTrainer
+
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
             IrisClassifier,
             IrisDataModule,
+            trainer_class=IrisTrainer,
             args=args,
             seed_everything_default=20,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_class=IrisArgumentParser,
             parser_kwargs={
                 "prog": "iris_lightning",
-                "description": "Trains and evaluates a classifier of iris flowers.",
+                "description": "Trains, evaluates and uses a classifier of iris flowers.",
                 "version": __version__,
                 "allow_abbrev": False,
                 **{verb: {"allow_abbrev": False} for verb in self.subcommands()},
@@ -73,6 +77,8 @@ class IrisCLI(LightningCLI):
             "fit": {*common, "train_dataloaders", "val_dataloaders"},
             "validate": evaluation,
             "test": evaluation,
+            "predict": {*common, "dataloaders", "return_predictions"},
+            "export": common,
         }
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -95,13 +101,18 @@ class IrisCLI(LightningCLI):
         given = parser.parse_args(args, defaults=False)
         verb, self.given = given.subcommand, given[given.subcommand]
         name = self.given.get("ckpt_path")
-        if name is None and verb != "fit":
+        weights = (self.given.get("model") or Namespace()).get("weights")
+        self.weights: Weights | None = None if weights is None else read_weights(Path(weights))
+        if name is None and verb != "fit" and weights is None:
             name = "best"
         root = (self.given.get("trainer") or Namespace()).get("default_root_dir")
         self.path = None if name is None else find_checkpoint(name, Path(root or "."))
         self.run = run_of(self.path) if self.path and verb == "fit" else None
         if self.run:
+            check_config(self.run / "config.yaml")
             before = Namespace(fit=self._parser("fit").parse_path(self.run / "config.yaml", defaults=False))
+            if before.fit.get("trainer.default_root_dir") is not None:  # the run may have moved
+                before.fit["trainer.default_root_dir"] = str(self.run.parent.parent)
             whole = parser.parse_args(["fit"], namespace=before).fit
             self.config = parser.parse_args(args, namespace=before)
             for key in ("seed_everything", "optimizer", "lr_scheduler", "trainer.default_root_dir"):
@@ -123,7 +134,11 @@ class IrisCLI(LightningCLI):
                 self.parser.validate(self.config)
             except (TypeError, KeyError) as error:
                 raise UserError(f"{self.path}: its options do not fit: {error}") from error
+        elif self.weights:
+            take_from_weights(verb, options, self.given, self.weights)
         check_values(verb, options, {"data": IrisDataModule, "model": IrisClassifier})
+        if verb == "predict" and options.output is None:
+            options.output = "-"
         if verb == "fit":
             settle_optimizer(options, self.given)
 
@@ -132,6 +147,8 @@ class IrisCLI(LightningCLI):
 
         def build(kind: type[Any], *args: Any, **kwargs: Any) -> Any:
             group = "data" if kind is IrisDataModule else "model"
+            if self.checkpoint is not None:
+                kwargs.pop("weights", None)  # with which the run started
             try:
                 component = kind(*args, **kwargs)
             except ValueError as error:
@@ -139,8 +156,12 @@ class IrisCLI(LightningCLI):
                 raise UserError(f"--{group}.{error}" if typed or not self.path else f"{self.path}: {error}") from error
             except RuntimeError as error:  # from torch: too large for this machine
                 raise UserError(f"--{group}: {str(error).splitlines()[0]}") from error
-            if kind is IrisDataModule and self.checkpoint is not None:
-                component.load_state_dict(self.checkpoint["IrisDataModule"])  # before the table is read
+            if kind is IrisDataModule:  # before the table is read
+                if self.checkpoint is not None:
+                    component.load_state_dict(self.checkpoint["IrisDataModule"])
+                elif self.weights and self.weights.feature_names:
+                    names = {key: getattr(self.weights, key) for key in ("feature_names", "class_names")}
+                    component.load_state_dict(names)
             return component
 
         kinds = (IrisDataModule, IrisClassifier)
@@ -153,16 +174,8 @@ class IrisCLI(LightningCLI):
         with _telling("--optimizer or --lr_scheduler: "):
             self._add_configure_optimizers_method_to_model(self.subcommand)
         self.trainer = self.instantiate_trainer()
-        if self.checkpoint is not None:
-            self._check_shapes(self.checkpoint["state_dict"])
+        if self.checkpoint is not None and self.subcommand not in ("predict", "export"):
             self._check_table(self.checkpoint["datamodule_hyper_parameters"]["path"])
-
-    def _check_shapes(self, theirs: dict[str, torch.Tensor]) -> None:
-        ours = self.model.state_dict()
-        for name in sorted(ours.keys() | theirs.keys()):
-            shapes = [tuple(state[name].shape) if name in state else "nothing" for state in (theirs, ours)]
-            if shapes[0] != shapes[1]:
-                raise UserError(f"{self.path}: holds another network: {name} is {shapes[0]} there and {shapes[1]} here")
 
     def _check_table(self, path: str | None) -> None:
         if self.datamodule.is_another_table and (self.subcommand == "fit" or self.datamodule.hparams["path"] == path):
@@ -171,7 +184,7 @@ class IrisCLI(LightningCLI):
                 "start a new run"
             )
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+    def instantiate_trainer(self, **kwargs: Any) -> IrisTrainer:
         """Builds the Trainer with this project's logger and callbacks beside the user's own."""
         config = {**self._get(self.config_init, "trainer"), **kwargs}
         fits = self.subcommand == "fit"
@@ -194,7 +207,7 @@ class IrisCLI(LightningCLI):
             self.save_config_callback = None  # there is no run folder
         typed = self.given.get("trainer") or Namespace()
         with _telling(f"--trainer ({', '.join(f'{key} {value}' for key, value in typed.items())}): "):
-            trainer: L.Trainer = self._instantiate_trainer(config, own)
+            trainer = cast("IrisTrainer", self._instantiate_trainer(config, own))
         if trainer.world_size > 1:
             raise UserError(f"--trainer.devices: {trainer.world_size} processes; expected one")
         if fits:
@@ -218,8 +231,12 @@ class IrisCLI(LightningCLI):
             raise UserError(f"{option}: expected one of {', '.join(known)}, got {name!r}{closest(name, known)}")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        verbose = {} if subcommand == "fit" else {"verbose": False}  # after_test prints the metrics instead
-        return {**super()._prepare_subcommand_kwargs(subcommand), **verbose, "weights_only": True}
+        kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand != "export":
+            kwargs["weights_only"] = True
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False  # after_test prints the metrics instead
+        return kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
         epochs = self.trainer.max_epochs or 0
@@ -269,8 +286,7 @@ class IrisCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Says which checkpoint is evaluated."""
-        assert self.checkpoint is not None
-        self._say(f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})")
+        self._say_source()
         table = self.datamodule.table
         if self.datamodule.is_another_table:
             self._say(f"{table.source}: not the table of the checkpoint, so all of its {len(table.targets)} rows")
@@ -282,22 +298,23 @@ class IrisCLI(LightningCLI):
     before_test = before_validate
     after_test = after_validate
 
+    def after_predict(self) -> None:
+        """Says which network was used and what came of it."""
+        self._say_source()
+        self._say(self.trainer.result)
+
+    after_export = after_predict
+
+    def _say_source(self) -> None:
+        if self.checkpoint is not None:
+            self._say(f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})")
+        else:
+            self._say(f"weights: {self.model.weights}")
+
     def _say(self, text: str) -> None:
         if self.trainer.is_global_zero:
-            print(text)
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes the options of the run into its folder once training starts, so that a refused run leaves none."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Waits."""
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes `config.yaml`, without the checkpoint that the run was resumed from."""
-        self.config = self.config.clone()
-        self.config.ckpt_path = None
-        super().setup(trainer, pl_module, "fit")
+            # Where predictions go to standard output, nothing else does.
+            print(text, file=sys.stderr if self._get(self.config, "output") == "-" else sys.stdout)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import lightning as L
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from iris_lightning.errors import UserError
-from iris_lightning.table import Table, load_iris_table, read_table
+
+if TYPE_CHECKING:
+    from iris_lightning.table import Table
 
 __all__ = ["Batches", "IrisDataModule", "ShuffledBatches", "split_rows"]
 
@@ -132,6 +134,7 @@ class IrisDataModule(L.LightningDataModule):
         split: Shares of the train, validation and test parts; they sum to 1.
         stratify: Whether each part keeps the class shares of the whole table.
         num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
+        predict_path: Table to predict, CSV or Parquet; `-` is standard input.
 
     Raises:
         ValueError: If a value is out of range.
@@ -156,6 +159,7 @@ class IrisDataModule(L.LightningDataModule):
         split: tuple[float, float, float] = (0.7, 0.2, 0.1),
         stratify: bool = False,
         num_workers: int = 0,
+        predict_path: str | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= batch_size < 2**31:
@@ -166,26 +170,29 @@ class IrisDataModule(L.LightningDataModule):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
         if num_workers < 0:
             raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
-        if path is None:
+        if path is None and predict_path is None:
             for name, value, default in (("target", target, "species"), ("missing", missing, "error")):
                 if value not in (None, default):
                     raise ValueError(f"{name}: has no effect without a path, got {value!r}")
             if decimal_comma:
                 raise ValueError("decimal_comma: has no effect without a path")
         split = cast("tuple[float, float, float]", list(split))  # checkpoints and YAML know no tuples
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="predict_path")
+        self.predict_path = predict_path
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.parts: dict[str, Batches] = {}
         self._trained_on: dict[str, Any] = {}
 
     @cached_property
-    def table(self) -> Table:
+    def table(self) -> "Table":
         """The whole table.
 
         Raises:
             UserError: If the file is no table that the options fit.
         """
+        from iris_lightning.table import load_iris_table, read_table  # here: `predict` and `export` need no such table
+
         options = self.hparams
         known = self._trained_on.get("class_names")
         if options["path"] is None:
@@ -207,7 +214,8 @@ class IrisDataModule(L.LightningDataModule):
     @property
     def is_another_table(self) -> bool:
         """Whether a checkpoint is evaluated with other rows than it was trained with."""
-        return bool(self._trained_on) and self._trained_on["sha256"] != self.sha256
+        known = self._trained_on.get("sha256")
+        return known is not None and known != self.sha256
 
     @cached_property
     def rows(self) -> dict[str, Tensor]:
@@ -233,19 +241,19 @@ class IrisDataModule(L.LightningDataModule):
     @property
     def feature_names(self) -> list[str]:
         """Names of the features, in the order of the network's inputs."""
-        return self.table.feature_names
+        return self._trained_on.get("feature_names") or self.table.feature_names
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the logits."""
-        return self.table.class_names
+        return self._trained_on.get("class_names") or self.table.class_names
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint must know of the table to be evaluated on the rows it was not trained with."""
-        return {"sha256": self.sha256, "class_names": self.class_names}
+        return {"sha256": self.sha256, "feature_names": self.feature_names, "class_names": self.class_names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the classes and the identity of the table from a checkpoint, before the table is read."""
+        """Takes from a checkpoint what the table was, before one is read, and so that none need be."""
         self._trained_on = state_dict
 
     def setup(self, stage: str) -> None:

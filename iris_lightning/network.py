@@ -56,6 +56,9 @@ class IrisNetwork(nn.Module):
             width = size
         layers.append(nn.Linear(width, num_classes))
         self.layers = nn.Sequential(*layers)
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.activation = activation
         self.standardize = standardize
         if standardize:
             self.register_buffer("mean", torch.zeros(in_features))

@@ -10,8 +10,9 @@ from typing import Any, get_args
 from jsonargparse import Namespace
 
 from iris_lightning.errors import UserError
+from iris_lightning.weights import Weights
 
-__all__ = ["check_values", "settle_optimizer", "take_from_checkpoint"]
+__all__ = ["check_values", "settle_optimizer", "take_from_checkpoint", "take_from_weights"]
 
 # The Trainer's options that Lightning takes as they are, and the least value of each.
 AT_LEAST = {
@@ -24,7 +25,16 @@ AT_LEAST = {
 }
 # What may differ from the checkpoint that a verb uses: what no result depends on, and which table is evaluated.
 EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma"}
-FREE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}
+FREE = {
+    "fit": {"num_workers"},
+    "validate": EVALUATION,
+    "test": EVALUATION,
+    "predict": {"target", "decimal_comma"},
+    "export": set(),
+}
+# What no checkpoint holds: further files.
+FILES = {"weights", "predict_path"}
+PARTS = {"fit": "train", "validate": "val", "test": "test"}
 
 
 def check_values(verb: str, options: Namespace, kinds: Mapping[str, type]) -> None:
@@ -49,14 +59,15 @@ def check_values(verb: str, options: Namespace, kinds: Mapping[str, type]) -> No
         raise UserError(
             f"--trainer.max_steps: expected at least 1, or -1 for no limit, got {options.trainer.max_steps}"
         )
-    part = {"fit": "train", "validate": "val", "test": "test"}[verb]
-    for key in (f"limit_{part}_batches", "val_check_interval"):
+    for key in (f"limit_{PARTS.get(verb, 'predict')}_batches", "val_check_interval"):
         value = options.trainer[key]
         if isinstance(value, int | float) and value <= 0:
             raise UserError(f"--trainer.{key}: expected more than 0, got {value}")
     for group, kind in kinds.items():
         parameters = inspect.signature(kind).parameters
         for key, value in options[group].items():
+            if verb == "predict" and key == "predict_path" and value is None:
+                raise UserError("--data.predict_path: expected a table to predict, got null")
             if value is None and type(None) not in get_args(parameters[key].annotation):
                 raise UserError(f"--{group}.{key}: expected a value, got null")
 
@@ -93,13 +104,13 @@ def take_from_checkpoint(
     """Takes the options that belong to a checkpoint from it, and refuses typed ones that contradict it.
 
     Raises:
-        UserError: If a typed option contradicts the checkpoint, or the checkpoint lacks one.
+        UserError: If a typed option contradicts the checkpoint.
     """
+    if (given.get("model") or Namespace()).get("weights") is not None:
+        raise UserError(f"--model.weights: has no effect beside the weights of {path}; leave one of them out")
     for group, source in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         typed = given.get(group) or Namespace()
-        for key in [key for key, _ in options[group].items()]:
-            if key not in checkpoint[source]:
-                raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {key}")
+        for key in [key for key, _ in options[group].items() if key not in FILES]:
             value = checkpoint[source][key]
             if key not in typed:
                 options[group][key] = value
@@ -108,6 +119,22 @@ def take_from_checkpoint(
                     f"--{group}.{key} {_plain(typed[key])}: {path} was trained with {_plain(value)}, "
                     f"and {verb} has to keep that; leave the option out"
                 )
+
+
+def take_from_weights(verb: str, options: Namespace, given: Namespace, weights: Weights) -> None:
+    """Takes the names from a file of weights that knows them, and for all but `fit` the network's shape as well.
+
+    `fit` trains the network that its options describe, so a file of another network is a mistake there.
+    """
+    if weights.feature_names is None:
+        return
+    found: dict[str, dict[str, Any]] = {"data": {"features": weights.feature_names}}
+    if verb != "fit":
+        found["model"] = {key: getattr(weights, key) for key in ("hidden", "activation", "standardize")}
+    for group, values in found.items():
+        for key, value in values.items():
+            if key not in (given.get(group) or Namespace()):
+                options[group][key] = value
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,215 @@
+"""A CSV or Parquet file of a table, and each way in which one can be unfit, told by file, column and row."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import polars.selectors as cs
+import torch
+from polars.exceptions import PanicException, PolarsError
+
+from iris_lightning.errors import UserError, closest
+
+__all__ = ["SUFFIXES", "TableFile", "check_names", "columns", "few"]
+
+SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
+FLOAT32_MAX = torch.finfo(torch.float32).max
+SAMPLE = 1000  # rows of a CSV file that decide which columns are numbers
+
+
+def check_names(option: str, names: Sequence[str], columns: Sequence[str], source: str) -> list[str]:
+    """Returns the names of columns that an option gives, or says which of them a table has not."""
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{option}: expected one or more distinct columns, got {list(names)}")
+    for name in names:
+        if name not in columns:
+            raise UserError(
+                f"{option} {name}: no such column in {source}{closest(name, columns)} (it has {few(columns)})"
+            )
+    return list(names)
+
+
+def columns(*names: str) -> pl.Expr:
+    """The columns with these names; `pl.col` would take `*` and `^...$` for patterns."""
+    return cs.by_name(*names).as_expr()
+
+
+def few(names: Sequence[str]) -> str:
+    """Returns the first names of a list, for a message."""
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+
+
+class TableFile:
+    """A table file: its columns, which of them hold numbers, and its rows.
+
+    Attributes:
+        names: The columns, in their order.
+        header: The same as they stand in the file, with spaces around them.
+        numeric: Those that hold numbers.
+        rows: The rows as they stand in the file; in CSV, as text.
+    """
+
+    def __init__(self, source: str, decimal_comma: bool, name: str | None = None, option: str = "--data.path") -> None:
+        self.source = source
+        self.path = name or source  # what messages call it
+        self.decimal_comma = decimal_comma
+        self.is_csv = not source.endswith(".parquet")
+        if not source.endswith(SUFFIXES):
+            raise UserError(f"{option} {source}: expected a file that ends in {', '.join(SUFFIXES)}")
+        if not Path(source).is_file():
+            raise UserError(f"{option} {source}: {'is a folder' if Path(source).is_dir() else 'no such file'}")
+        with self._telling():
+            if self.is_csv:
+                self._open_csv()
+            else:
+                self.rows = pl.scan_parquet(source, glob=False)
+                schema = self.rows.collect_schema()
+                self.names = self.header = schema.names()
+                self.numeric = [name for name, dtype in schema.items() if dtype.is_numeric()]
+
+    def _open_csv(self) -> None:
+        with open(self.source, "rb") as file:
+            start = file.read(1 << 16) if self.source.endswith(".csv") else b""
+        self.dialect: dict[str, Any] = {
+            "separator": ";" if self.decimal_comma else ",",
+            "eol_char": "\r" if b"\r" in start and b"\n" not in start else "\n",  # "\n" serves "\r\n", too
+        }
+        header = pl.read_csv(
+            self.source, has_header=False, n_rows=1, infer_schema=False, glob=False, **self.dialect
+        ).row(0)
+        self.header = [str(name or "") for name in header]
+        self.names = [name.strip() for name in self.header]
+        for i, name in enumerate(self.names):
+            if not name or "\0" in name:
+                raise UserError(f"{self.path}: cannot be read as CSV: column {i + 1} has no name")
+            if name in self.names[:i]:
+                raise UserError(f"{self.path}: has two columns {name!r}; expected distinct names")
+        if len(self.names) == 1 and ";" in self.names[0]:
+            raise UserError(
+                f"{self.path}: has one column only ({self.names[0]!r}); "
+                "for `;` and decimal commas, give --data.decimal_comma true"
+            )
+        rows = pl.scan_csv(self.source, infer_schema=False, glob=False, **self.dialect)
+        raw_names = rows.collect_schema().names()  # which polars leaves with doubled quotes
+        self.raw_names = dict(zip(raw_names, self.names, strict=True))
+        self.rows = self._without_blank_lines(rows)
+        sample = self.rows.head(SAMPLE).select(self.number(name).count() / columns(name).count() for name in self.names)
+        shares = sample.collect().row(0)
+        # A share, since a stray text must not hide a column of numbers: it is an error to be told.
+        self.numeric = [name for name, share in zip(self.names, shares, strict=True) if share >= 0.5]
+
+    def _without_blank_lines(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows.filter(~pl.all_horizontal(pl.all().is_null())).rename(self.raw_names)
+
+    def number(self, name: str) -> pl.Expr:
+        """The values of a column as float64, and null where they are no number."""
+        column = columns(name)
+        if self.is_csv:
+            column = column.str.strip_chars()
+            if self.decimal_comma:
+                column = column.str.replace(",", ".", literal=True)
+        return column.cast(pl.Float64, strict=False)
+
+    def label(self, name: str) -> pl.Expr:
+        """The values of the target as text, and null where there is none."""
+        column = columns(name)
+        if self.rows.collect_schema()[name].is_float():
+            column = column.fill_nan(None)
+        text = column.cast(pl.String)
+        return pl.when(text != "").then(text)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tells what polars cannot read as a mistake in the file, and a reading of over a second as one in progress."""
+        size = Path(self.source).stat().st_size / 1e6
+        notice = threading.Timer(1, lambda: print(f"reading {self.path} ({size:.0f} MB) ...", file=sys.stderr))
+        notice.start()
+        try:
+            yield
+        except (PolarsError, PanicException, OSError) as error:  # OSError: a damaged compression
+            kind = "CSV" if self.is_csv else "Parquet"
+            reason = str(error).splitlines()[0]
+            if "found more fields" in reason:
+                reason = "a row has more cells than the header"
+            raise UserError(f"{self.path}: cannot be read as {kind}: {reason}") from error
+        finally:
+            notice.cancel()
+
+    def target(self, name: str | None) -> str:
+        """Returns the column of the class, which is that name, or by default `species`, else the last one."""
+        if len(self.names) == 1:
+            raise UserError(f"{self.path}: has one column only ({self.names[0]!r})")
+        if self.rows.head(1).collect().is_empty():
+            raise UserError(f"{self.path}: has no rows{', only a header' if self.is_csv else ''}")
+        if name is None:
+            return "species" if "species" in self.names else self.names[-1]
+        return check_names("--data.target", [name], self.names, self.path)[0]
+
+    def features(self, names: Sequence[str] | None, target: str) -> tuple[list[str], list[str]]:
+        """Returns the columns of the features, and those that are left out by default since they are not numbers."""
+        others = [name for name in self.names if name != target]
+        if names is None:
+            numeric = [name for name in others if name in self.numeric]
+            if not numeric:
+                raise UserError(f"{self.path}: has no column of numbers beside the target {target!r}")
+            return numeric, [name for name in others if name not in numeric]
+        if target in names:
+            raise UserError(f"--data.features: {target!r} is the target; choose another with --data.target")
+        for name in check_names("--data.features", names, self.names, self.path):
+            if name not in self.numeric:
+                rest = ", ".join(other for other in names if other != name)
+                raise UserError(
+                    f"{self.path}: column {name!r} holds text, not numbers, such as {self._example(name)!r}; "
+                    f"leave it out: --data.features '[{rest}]'"
+                )
+        return list(names), []
+
+    def _example(self, name: str) -> object:
+        return self.rows.select(columns(name).drop_nulls().first()).collect().item()
+
+    def read(self, features: list[str], target: str) -> pl.DataFrame:
+        """Reads the features as float32 and the target as categories."""
+        rows = self.rows
+        if self.is_csv:
+            kinds = {raw: pl.Float64 if name in features else pl.String for raw, name in self.raw_names.items()}
+            typed = pl.scan_csv(self.source, schema=kinds, glob=False, decimal_comma=self.decimal_comma, **self.dialect)
+            rows = self._without_blank_lines(typed)
+        # By way of float64, so that the same rows in CSV and Parquet are the same numbers.
+        values = columns(*features).cast(pl.Float64).cast(pl.Float32)
+        try:
+            with self._telling():
+                return rows.select(values, self.label(target).cast(pl.Categorical)).collect(engine="streaming")
+        except UserError as error:
+            raise (self.first_unfit(features, target, missing="drop") or error) from error
+
+    def first_unfit(self, features: list[str], target: str | None = None, missing: str = "error") -> UserError | None:
+        """Returns what is wrong with the first row that cannot be used, if there is one."""
+        numbers = {name: self.number(name) for name in features}
+        unfit = [numbers[name].is_null() & columns(name).is_not_null() for name in features]
+        unfit += [numbers[name].cast(pl.Float32).is_infinite() for name in features]
+        if missing == "error":
+            unfit += [columns(name).is_null() for name in features] + [number.is_nan() for number in numbers.values()]
+            if target is not None:
+                unfit.append(self.label(target).is_null())
+        index = "row\0"  # no column's name
+        with self._telling():
+            found = self.rows.with_row_index(index, offset=1).filter(pl.any_horizontal(unfit)).head(1).collect()
+            if found.is_empty():
+                return None
+            values = found.select(number.alias(name) for name, number in numbers.items()).row(0, named=True)
+        texts = found.row(0, named=True)
+        for name in features:
+            where = f"{self.path}: column {name!r}, row {texts[index]}"
+            if texts[name] is None:
+                hint = " (or drop such rows: --data.missing drop)" if target is not None else ""
+                return UserError(f"{where}: no value; expected a number{hint}")
+            if values[name] is None:
+                hint = "; mend it, or leave the column out with --data.features" if target is not None else ""
+                return UserError(f"{where}: {texts[name]!r} is not a number{hint}")
+            if not abs(values[name]) <= FLOAT32_MAX:
+                return UserError(f"{where}: {texts[name]} is not a finite number of float32")
+        return UserError(f"{self.path}: column {target!r}, row {texts[index]}: no class (or drop: --data.missing drop)")
