@@ -106,15 +106,15 @@ class IrisClassifier(L.LightningModule):
             theirs = getattr(given, key)
             if theirs is not None and theirs != list(ours):
                 raise ValueError(f"weights {weights}: their {key} are {theirs}, and those of the data {list(ours)}")
+        try:
+            given.fill(self.network)
+        except ValueError as error:
+            raise ValueError(f"weights {weights}: {error}") from error
         if given.class_names is not None and given.hidden and given.activation != self.network.activation:
             raise ValueError(
                 f"weights {weights}: made with activation {given.activation or 'null'}, "
                 f"got {self.network.activation or 'null'}"
             )
-        try:
-            given.fill(self.network)
-        except ValueError as error:
-            raise ValueError(f"weights {weights}: {error}") from error
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook in progress two dozen times a step: too often for what Module.__setattr__ looks up.

@@ -76,10 +76,12 @@ def predict_table(
         try:
             with _sink(output) as sink:
                 _write(rows.unnest(RESULT), sink, output, decimal_comma)
-        except (PolarsError, OSError) as error:
+        except (UserError, PolarsError, OSError) as error:
             if unfit := file.first_unfit(features):
                 raise unfit from error
-            raise UserError(f"--output {output}: {_os_reason(error)}") from error
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"--output {output}: {_reason(error)}") from error
     return Predictions(counts.rows, counts.labelled if counts.labels else None, counts.correct)
 
 
@@ -113,7 +115,7 @@ def _results(
         inputs = batch.struct.unnest()
         numbers = inputs.select(pl.nth(range(len(features)))).to_numpy(order="c", writable=True)
         if not np.isfinite(numbers).all():
-            raise ValueError("a feature that is no number")  # which one, the file is asked again
+            raise UserError(f"{file.path}: a feature is no number")  # which one, the file is asked then
         with torch.inference_mode():
             logits = predictor.network(torch.from_numpy(numbers))
         codes = logits.argmax(dim=1).numpy()
@@ -185,7 +187,8 @@ def _write(rows: pl.LazyFrame, sink: Any, output: str, decimal_comma: bool) -> N
     rows.sink_csv(sink, engine="streaming", check_extension=False, **options)
 
 
-def _os_reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0]
+def _reason(error: Exception) -> str:
+    """What the operating system said, which polars tells in words of its own."""
+    text = str(error).splitlines()[0]
+    said = re.search(r"([^:]+) \(os error \d+\)", text)
+    return said[1].strip() if said else getattr(error, "strerror", None) or text

@@ -87,7 +87,7 @@ class Weights(NamedTuple):
         try:
             self.fill(network)
         except ValueError as error:
-            raise UserError(f"{path}: not the weights of this project's network: {error}") from error
+            raise UserError(f"{path}: holds another network: {error}") from error
         return network.eval().requires_grad_(False)
 
 

@@ -4,14 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from iris_lightning.cli import main
-from tests.conftest import fails, fit, load
+from tests.conftest import fails, fit
 
 # What is typed, and what the message must hold: the option, what was given, what is allowed.
 COMMANDS = {
-    "": ["no subcommand", "fit, validate, test"],
+    "": ["no subcommand", "fit, validate, test, predict, export"],
     "fitt": ["'fitt'", "did you mean fit?"],
     "fit extra": ["unexpected argument 'extra'"],
     "fit --model.lrr 1": ["--model.lrr", "did you mean --model.lr?"],
@@ -133,71 +132,6 @@ def test_bad_yaml_files_are_named(text: str, folder: Path, capsys: pytest.Captur
 def test_a_yaml_file_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "mine.yaml").write_bytes(bytes(range(256)))
     assert "mine.yaml: " in fails(capsys, "fit", "--config", "mine.yaml")
-
-
-class Bomb:
-    """A pickle that makes a file when it is loaded as code."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
-@pytest.mark.parametrize(
-    "content",
-    [
-        "empty",
-        "truncated",
-        "text",
-        "bytes",
-        "weights",
-        "list",
-        "other network",
-        "pickle",
-        "no seed",
-        "no loops",
-        "null lr",
-    ],
-)
-def test_files_that_are_no_checkpoint(
-    verb: str, content: str, default_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = folder / "run" / "checkpoints" / "a.ckpt"
-    file.parent.mkdir(parents=True)
-    shutil.copy(default_run / "config.yaml", file.parent.parent)
-    good = (default_run / "checkpoints" / "best.ckpt").read_bytes()
-    checkpoint = load(default_run / "checkpoints" / "best.ckpt")
-    if content == "weights":
-        torch.save(checkpoint["state_dict"], file)
-    elif content == "list":
-        torch.save([1, 2], file)
-    elif content == "pickle":
-        torch.save({**checkpoint, "epoch": Bomb(folder / "exploded")}, file)
-    elif content == "no seed":
-        del checkpoint["datamodule_hyper_parameters"]["split_seed"]
-        torch.save(checkpoint, file)
-    elif content == "no loops":
-        del checkpoint["loops"]
-        torch.save(checkpoint, file)
-    elif content == "null lr":
-        checkpoint["hyper_parameters"]["lr"] = None
-        torch.save(checkpoint, file)
-    elif content == "other network":
-        checkpoint["state_dict"]["network.layers.0.weight"] = torch.zeros(5, 4)
-        torch.save(checkpoint, file)
-    else:
-        data = {"empty": b"", "truncated": good[: len(good) // 2], "text": b"species,1\n", "bytes": bytes(range(256))}
-        file.write_bytes(data[content])
-    message = fails(capsys, verb, "--ckpt_path", str(file), *(["--trainer.max_epochs", "9"] if verb == "fit" else []))
-    if content == "null lr":
-        assert "--model.lr: expected a value, got null" in message
-    else:
-        assert "a.ckpt: " in message
-        assert ("holds another network" if content == "other network" else "not a checkpoint") in message
-    assert not (folder / "exploded").exists()
 
 
 @pytest.mark.parametrize(
