@@ -135,15 +135,20 @@ def test_files_of_other_kinds(verb: str, content: str, checkpoint: Path, capsys:
     _refused(verb, checkpoint, "not a checkpoint", capsys)
 
 
-@pytest.mark.parametrize("verb", [*COMMANDS, "load"])
-def test_a_zip_bomb(verb: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with (
-        zipfile.ZipFile(checkpoint, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("archive/data.pkl", "w") as file,
-    ):
+@pytest.fixture(scope="session")
+def zip_bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of 1 GB in 1 MB."""
+    path = tmp_path_factory.mktemp("bomb") / "bomb.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("archive/data.pkl", "w") as file:
         for _ in range(1000):
             file.write(bytes(1 << 20))
-    assert checkpoint.stat().st_size < 2e6
+    assert path.stat().st_size < 2e6
+    return path
+
+
+@pytest.mark.parametrize("verb", [*COMMANDS, "load"])
+def test_a_zip_bomb(verb: str, zip_bomb: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(zip_bomb, checkpoint)
     _refused(verb, checkpoint, "holds compressed data", capsys)
 
 

@@ -221,5 +221,5 @@ def test_a_long_table_takes_little_memory(checkpoint: Path) -> None:
         assert f"{rows} rows" in result.stdout
         return int(result.stdout.splitlines()[-1]) // 1024
 
-    # The output of ten times the rows is 540 MB larger.
-    assert peak(5_000_000) - peak(500_000) < 350
+    # Seven million rows more would take 900 MB more, were they kept; what polars has in hand at a time grows to 400.
+    assert peak(8_000_000) - peak(1_000_000) < 550
