@@ -11,7 +11,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import read_torch
 from iris_lightning.weights import Weights, weights_of
 
-__all__ = ["check_config", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
+__all__ = ["check_config", "epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
 
 RUNS = "lightning_logs"
 TRUSTED = ("torch.optim.", "lightning.pytorch.")
@@ -70,18 +70,19 @@ def find_checkpoint(name: str, root: Path) -> Path:
             found = "a folder" if path.is_dir() else "no such file"
             raise UserError(f"--ckpt_path {name}: {found}; expected a checkpoint, or best or last of the newest run")
         return path
-    # By number: as text, version_10 would come before version_2.
+    # By number: as text, version_10 would come before version_2. One without checkpoints was killed before its start.
     runs = {
-        int(match[1]): folder
+        int(match[1]): folder / "checkpoints"
         for folder in (root / RUNS).glob("version_*")
-        if folder.is_dir() and (match := re.fullmatch(r"version_(\d+)", folder.name))
+        if (match := re.fullmatch(r"version_(\d+)", folder.name)) and any(folder.glob("checkpoints/*.ckpt"))
     }
     if not runs:
         raise UserError(f"no run under {root / RUNS}; train one first (fit), or give --ckpt_path FILE")
-    path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
+    path = runs[max(runs)] / f"{name}.ckpt"
     if not path.is_file():
         raise UserError(
-            f"the newest run, {path.parent.parent}, has no {name}.ckpt; delete it, or give --ckpt_path FILE"
+            f"the newest run, {path.parent.parent}, has no {name}.ckpt yet; resume it (fit --ckpt_path last), "
+            "or give --ckpt_path FILE"
         )
     return path
 
@@ -96,8 +97,12 @@ def run_of(path: Path) -> Path:
     if path.parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         raise UserError(f"--ckpt_path {path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)")
     last = path.with_name("last.ckpt")
-    if last != path and last.is_file() and (reached := read_checkpoint(last)["epoch"]) > read_checkpoint(path)["epoch"]:
-        raise UserError(f"--ckpt_path {path}: the run has gone on to epoch {reached}, which would be lost; resume last")
+    if last != path and last.is_file():
+        reached = epochs_done(read_checkpoint(last))
+        if reached > epochs_done(read_checkpoint(path)):
+            raise UserError(
+                f"--ckpt_path {path}: the run has gone on to epoch {reached - 1}, which would be lost; resume last"
+            )
     return run
 
 
@@ -163,8 +168,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     known = {key: checkpoint["hyper_parameters"][key] for key in ("feature_names", "class_names")}
     if not isinstance(table.get("sha256"), str) or {**table, **known} != table:
         raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its table")
+    try:
+        epochs_done(checkpoint)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its epoch") from error
     weights_in(checkpoint, path)
     return checkpoint
+
+
+def epochs_done(checkpoint: dict[str, Any]) -> int:
+    """Returns how many epochs a run had finished when it wrote a checkpoint."""
+    done: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return done
 
 
 def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:

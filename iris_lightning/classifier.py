@@ -91,6 +91,8 @@ class IrisClassifier(L.LightningModule):
             self._start_from(weights)
         self.register_buffer("class_weight", torch.ones(classes), persistent=False)  # `setup` computes it
         self.balanced = class_weight == "balanced"
+        self._seed = 0
+        self._processes = 1
         self.epoch_metrics: dict[str, float] = {}  # of the epoch in progress, as far as they are known
         self.metrics = nn.ModuleDict()
         for part in ("train", "val", "test"):
@@ -165,22 +167,40 @@ class IrisClassifier(L.LightningModule):
     def _step(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
         features, targets = batch
         logits = self.network(features)
-        loss = cross_entropy(logits, targets)
+        share = len(targets)
+        # This process may have no row of the batch, of which there is no mean.
+        loss = cross_entropy(logits, targets) if share else logits.sum()
         # Sums now, logged once an epoch: `self.log` in each step would cost more than the step.
-        self._metric(f"loss/{part}").update(loss.detach() * len(targets))
+        self._metric(f"loss/{part}").update(loss.detach() * share)
         # The index of `max` is that of `argmax`, found three times as fast.
         self._metric(f"confusion/{part}").update(logits.detach().max(dim=1).indices, targets)
-        if self.balanced and part == "train":
+        if part != "train":
+            return loss
+        if self.balanced and share:
             # Over the number of rows, not over the sum of their weights: each row counts alike in whichever batch.
-            return cross_entropy(logits, targets, self.class_weight, reduction="sum") / len(targets)
+            loss = cross_entropy(logits, targets, self.class_weight, reduction="sum") / share
+        if self._processes > 1:
+            # The strategy takes the mean of the processes' gradients, whatever their shares; so that it is the mean
+            # over the rows of all, each process' loss counts as much as it has rows.
+            rows = self.trainer.strategy.reduce(torch.tensor(float(share), device=loss.device), reduce_op="sum")
+            loss = loss * (share * self._processes / rows)
         return loss
 
     def _metric(self, name: str) -> Metric:
         return cast("Metric", self.metrics[name])
 
+    def on_fit_start(self) -> None:
+        """Notes the seed of the run, and how many processes share a batch."""
+        self._seed = torch.initial_seed()
+        self._processes = self.trainer.world_size
+
     def on_train_epoch_start(self) -> None:
-        """Forgets the metrics of the epoch before."""
+        """Forgets the metrics of the epoch before, and seeds what the network draws, as dropout does.
+
+        From the seed and the epoch alone, so that a resumed run draws the same.
+        """
         self.epoch_metrics.clear()
+        torch.manual_seed((self._seed + self.current_epoch) % 2**63)
 
     def on_train_epoch_end(self) -> None:
         """Logs the train metrics."""

@@ -1,11 +1,11 @@
 """The verbs, their defaults, and what is settled before one runs."""
 
+import math
 import os
 import shutil
+import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,14 +16,21 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning import __version__
-from iris_lightning.checkpoints import check_config, find_checkpoint, read_checkpoint, run_of
-from iris_lightning.classifier import METRICS, IrisClassifier
+from iris_lightning.checkpoints import check_config, epochs_done, find_checkpoint, read_checkpoint, run_of
+from iris_lightning.classifier import IrisClassifier
 from iris_lightning.console import EpochLines, silence_noise
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError, closest
-from iris_lightning.options import check_values, settle_optimizer, take_from_checkpoint, take_from_weights
-from iris_lightning.parser import IrisArgumentParser, fail, reason
-from iris_lightning.saving import BestCheckpoint, LastCheckpoint, RunConfig
+from iris_lightning.errors import UserError
+from iris_lightning.options import (
+    check_monitor,
+    check_values,
+    settle_optimizer,
+    take_from_checkpoint,
+    take_from_weights,
+)
+from iris_lightning.parser import IrisArgumentParser, fail, telling
+from iris_lightning.saving import BestCheckpoint, LastCheckpoint, RunConfig, WholeCheckpointIO
+from iris_lightning.stopping import StopOnSignal, Stopped
 from iris_lightning.trainer import IrisTrainer
 from iris_lightning.weights import Weights, read_weights
 
@@ -165,13 +172,13 @@ class IrisCLI(LightningCLI):
             return component
 
         kinds = (IrisDataModule, IrisClassifier)
-        with _telling():
+        with telling():
             self.config_init = self.parser.instantiate(
                 self.config, instantiators=[(build, kind, False) for kind in kinds]
             )
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
-        with _telling("--optimizer or --lr_scheduler: "):
+        with telling("--optimizer or --lr_scheduler: "):
             self._add_configure_optimizers_method_to_model(self.subcommand)
         self.trainer = self.instantiate_trainer()
         if self.checkpoint is not None and self.subcommand not in ("predict", "export"):
@@ -193,42 +200,43 @@ class IrisCLI(LightningCLI):
             config["log_every_n_steps"] = None
         else:
             if config["logger"] in (None, True):
-                with _telling("--trainer.default_root_dir: "):
+                with telling("--trainer.default_root_dir: "):
                     config["logger"] = self._logger(config["default_root_dir"] or ".") if fits else False
             if config["enable_progress_bar"] is None and not any(
                 isinstance(callback, ProgressBar) for callback in config["callbacks"] or []
             ):
                 config["enable_progress_bar"] = sys.stdout.isatty()
             if fits:
-                own.append(EpochLines())
+                own += [EpochLines(), StopOnSignal()]
+                config["plugins"] = [*_listed(config["plugins"]), WholeCheckpointIO()]
                 if config["enable_checkpointing"] is not False:
                     own += [BestCheckpoint(), LastCheckpoint()]
+        config["use_distributed_sampler"] = False  # it would repeat rows; `Batches` shares them out
         if not fits or not config["logger"]:
             self.save_config_callback = None  # there is no run folder
         typed = self.given.get("trainer") or Namespace()
-        with _telling(f"--trainer ({', '.join(f'{key} {value}' for key, value in typed.items())}): "):
+        with telling(f"--trainer ({', '.join(f'{key} {value}' for key, value in typed.items())}): "):
             trainer = cast("IrisTrainer", self._instantiate_trainer(config, own))
-        if trainer.world_size > 1:
-            raise UserError(f"--trainer.devices: {trainer.world_size} processes; expected one")
+        if trainer.world_size > 1 and self.subcommand in ("predict", "export"):
+            raise UserError(f"--trainer.devices: {trainer.world_size} processes; {self.subcommand} expects one")
         if fits:
             for callback in [*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks]:
-                self._check_monitor(f"{type(callback).__name__}.monitor", getattr(callback, "monitor", None))
+                check_monitor(f"{type(callback).__name__}.monitor", getattr(callback, "monitor", None))
             if scheduler := self._get(self.config, "lr_scheduler"):
-                self._check_monitor("--lr_scheduler.monitor", scheduler.get("init_args", Namespace()).get("monitor"))
+                check_monitor("--lr_scheduler.monitor", scheduler.get("init_args", Namespace()).get("monitor"))
         return trainer
 
     def _logger(self, root: str) -> TensorBoardLogger:
         if self.run:  # goes on in its folder
+            assert self.checkpoint is not None
             return TensorBoardLogger(
-                self.run.parent.parent, self.run.parent.name, self.run.name, default_hp_metric=False
+                self.run.parent.parent,
+                self.run.parent.name,
+                self.run.name,
+                default_hp_metric=False,
+                purge_step=epochs_done(self.checkpoint),  # a killed run may have points of the epoch to be repeated
             )
         return TensorBoardLogger(root, default_hp_metric=False)
-
-    def _check_monitor(self, option: str, name: str | None) -> None:
-        """Refuses a metric that nothing logs, before the first epoch is spent."""
-        known = [f"{metric}/{part}" for part in ("train", "val") for metric in METRICS] + ["epoch", "step"]
-        if name is not None and name not in known:
-            raise UserError(f"{option}: expected one of {', '.join(known)}, got {name!r}{closest(name, known)}")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -239,25 +247,33 @@ class IrisCLI(LightningCLI):
         return kwargs
 
     def _run_subcommand(self, subcommand: str) -> None:
-        epochs = self.trainer.max_epochs or 0
-        if subcommand == "fit" and self.checkpoint and 0 < epochs <= self.checkpoint["epoch"] + 1:
-            self._say(
-                f"nothing to do: {self.path} has finished {self.checkpoint['epoch'] + 1} of {epochs} epochs; "
-                "raise --trainer.max_epochs to go on"
-            )
+        if subcommand == "fit" and self.checkpoint and (reason := self._finished(epochs_done(self.checkpoint))):
+            self._say(f"nothing to do: {self.path} has finished {reason}")
             return
         logger = self.trainer.logger
-        with _telling("--trainer: "):
+        with telling("--trainer: "):
             new = isinstance(logger, TensorBoardLogger) and not os.path.exists(logger.log_dir)
         try:
-            with _telling(unless=lambda: bool(self.model.epoch_metrics)):  # it has worked for an epoch
+            with telling(unless=lambda: bool(self.model.epoch_metrics)):  # it has worked for an epoch
                 super()._run_subcommand(subcommand)
         except UserError:
-            if new and isinstance(logger, TensorBoardLogger):
+            fresh = new and not self.model.epoch_metrics and self.trainer.is_global_zero
+            if fresh and isinstance(logger, TensorBoardLogger):
                 shutil.rmtree(logger.log_dir, ignore_errors=True)
                 with suppress(OSError):  # it holds other runs
                     os.rmdir(logger.root_dir)
             raise
+
+    def _finished(self, done: int) -> str | None:
+        epochs = self.trainer.max_epochs or 0
+        if 0 < epochs <= done:
+            return f"{done} of {epochs} epochs; raise --trainer.max_epochs to go on"
+        assert self.checkpoint is not None
+        for callback in self.trainer.early_stopping_callbacks:
+            state = self.checkpoint["callbacks"].get(callback.state_key, {})
+            if state.get("stopped_epoch") or state.get("wait_count", 0) >= state.get("patience", math.inf):
+                return f"{done} epochs, after which {type(callback).__name__} ended it"
+        return None
 
     def before_fit(self) -> None:
         """Says what is trained, on what."""
@@ -317,18 +333,8 @@ class IrisCLI(LightningCLI):
             print(text, file=sys.stderr if self._get(self.config, "output") == "-" else sys.stdout)
 
 
-@contextmanager
-def _telling(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Tells what torch or Lightning raise as a mistake in the options. What our own code raises is a bug of ours."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        frames = list(traceback.walk_tb(error.__traceback__))
-        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
-            raise
-        raise UserError(prefix + (reason(str(error)) or type(error).__name__)) from error
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
 
 
 def main(args: list[str] | None = None) -> IrisCLI:
@@ -341,11 +347,16 @@ def main(args: list[str] | None = None) -> IrisCLI:
         The command line object, with its `trainer`, `model` and `datamodule`.
 
     Raises:
-        SystemExit: With status 2 after a mistake of the user's, which is told on stderr.
+        SystemExit: With status 2 after a mistake of the user's, which is told on stderr; 130 or 143 after a signal.
     """
     silence_noise()
     try:
         return IrisCLI(args)
+    except (Stopped, KeyboardInterrupt) as stop:
+        number, path = (stop.signal, stop.path) if isinstance(stop, Stopped) else (signal.SIGINT, None)
+        hint = f"; to go on: python -m iris_lightning fit --ckpt_path {os.path.relpath(path)}" if path else ""
+        print(f"stopped by {signal.Signals(number).name}{hint}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
     except (UserError, MisconfigurationException) as error:
         fail("\n".join(" ".join(line.split()) for line in str(error).splitlines()[:2])[:600])
     except OSError as error:

@@ -72,23 +72,35 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         features: float32, shape `(rows, features)`.
         targets: int64, shape `(rows,)`.
         batch_size: Rows per batch; the last one may be shorter.
+        process: Number of this process.
+        processes: How many processes share each batch: without padding, so that shares may differ by a row or be empty.
     """
 
-    def __init__(self, features: Tensor, targets: Tensor, batch_size: int) -> None:
+    def __init__(
+        self, features: Tensor, targets: Tensor, batch_size: int, process: int = 0, processes: int = 1
+    ) -> None:
         self.features = features
         self.targets = targets
         self.batch_size = batch_size
+        self.process = process
+        self.processes = processes
 
     def __len__(self) -> int:
         """Returns the number of batches."""
         return math.ceil(len(self.targets) / self.batch_size)
 
     def __getitem__(self, index: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the batch with this number in the order of the part, or the batch of these rows."""
+        """Returns this process' share of the batch with this number in the order of the part, or of these rows."""
         if isinstance(index, int):
-            rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+            first = index * self.batch_size
+            share = self._share(min(self.batch_size, len(self.targets) - first))
+            rows = slice(first + share.start, first + share.stop)
             return self.features[rows], self.targets[rows]
+        index = index[self._share(len(index))]
         return self.features.index_select(0, index), self.targets.index_select(0, index)  # twice as fast as [index]
+
+    def _share(self, rows: int) -> slice:
+        return slice(rows * self.process // self.processes, rows * (self.process + 1) // self.processes)
 
 
 class ShuffledBatches(Sampler[Tensor]):
@@ -129,7 +141,7 @@ class IrisDataModule(L.LightningDataModule):
         features: Columns of the features; by default every numeric one but the target.
         missing: What a row that lacks a value is: an `error`, or one to `drop`.
         decimal_comma: Whether the CSV file separates columns with `;` and writes numbers as `5,1`.
-        batch_size: Rows per batch.
+        batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same rows.
         split: Shares of the train, validation and test parts; they sum to 1.
         stratify: Whether each part keeps the class shares of the whole table.
@@ -182,6 +194,7 @@ class IrisDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.parts: dict[str, Batches] = {}
+        self.seed: int | None = None  # of the run, before the classifier seeds each epoch
         self._trained_on: dict[str, Any] = {}
 
     @cached_property
@@ -257,16 +270,29 @@ class IrisDataModule(L.LightningDataModule):
         self._trained_on = state_dict
 
     def setup(self, stage: str) -> None:
-        """Builds the parts that a stage needs: train and val to fit, val to validate, test to test."""
+        """Builds the parts that a stage needs: train and val to fit, val to validate, test to test.
+
+        Raises:
+            UserError: If a batch has fewer rows than there are processes to share it.
+        """
+        process, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.batch_size < processes:
+            raise UserError(
+                f"--data.batch_size {self.batch_size}: fewer rows than the {processes} processes that share a batch"
+            )
         for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             if part in self.parts:
                 continue
             rows = self.rows[part]
-            self.parts[part] = Batches(self.table.features[rows], self.table.targets[rows], self.batch_size)
+            self.parts[part] = Batches(
+                self.table.features[rows], self.table.targets[rows], self.batch_size, process, processes
+            )
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Loads the train part, in a new order each epoch, seeded as the run is (`seed_everything`)."""
-        sampler = ShuffledBatches(self.parts["train"], torch.initial_seed() % 2**62)
+        if self.seed is None:
+            self.seed = torch.initial_seed() % 2**62
+        sampler = ShuffledBatches(self.parts["train"], self.seed)
         if self.trainer is not None:
             # The Trainer draws the first order before it announces the epoch, which in a resumed run is not 0.
             progress: Any = self.trainer.fit_loop.epoch_progress.current
@@ -283,4 +309,11 @@ class IrisDataModule(L.LightningDataModule):
 
     def _loader(self, part: str, sampler: ShuffledBatches | None = None) -> DataLoader[tuple[Tensor, Tensor]]:
         # batch_size=None: the dataset's items are batches already.
-        return DataLoader(self.parts[part], batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        # A generator of its own: else each epoch would draw from the global one, of which dropout draws as well.
+        return DataLoader(
+            self.parts[part],
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            generator=torch.Generator().manual_seed(0),
+        )

@@ -9,10 +9,11 @@ from typing import Any, get_args
 
 from jsonargparse import Namespace
 
-from iris_lightning.errors import UserError
+from iris_lightning.classifier import METRICS
+from iris_lightning.errors import UserError, closest
 from iris_lightning.weights import Weights
 
-__all__ = ["check_values", "settle_optimizer", "take_from_checkpoint", "take_from_weights"]
+__all__ = ["check_monitor", "check_values", "settle_optimizer", "take_from_checkpoint", "take_from_weights"]
 
 # The Trainer's options that Lightning takes as they are, and the least value of each.
 AT_LEAST = {
@@ -96,6 +97,17 @@ def settle_optimizer(options: Namespace, given: Namespace) -> None:
         if typed.get(key, used) != used:
             raise UserError(f"--model.{key} {typed[key]}: has no effect beside --optimizer; use --optimizer.{key}")
         options.model[key] = used  # what the checkpoint will say
+
+
+def check_monitor(option: str, name: str | None) -> None:
+    """Refuses a metric that nothing logs, before the first epoch is spent.
+
+    Raises:
+        UserError: If there is no such metric.
+    """
+    known = [f"{metric}/{part}" for part in ("train", "val") for metric in METRICS] + ["epoch", "step"]
+    if name is not None and name not in known:
+        raise UserError(f"{option}: expected one of {', '.join(known)}, got {name!r}{closest(name, known)}")
 
 
 def take_from_checkpoint(

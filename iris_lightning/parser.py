@@ -3,14 +3,17 @@
 import os
 import re
 import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from iris_lightning.errors import closest
+from iris_lightning.errors import UserError, closest
 
-__all__ = ["IrisArgumentParser", "fail", "reason"]
+__all__ = ["IrisArgumentParser", "fail", "reason", "telling"]
 
 # Types as jsonargparse's messages call them, and as a user would.
 KINDS = {
@@ -128,3 +131,17 @@ def _kind(name: str) -> str:
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) < 300 else line[:300] + " …"
+
+
+@contextmanager
+def telling(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Tells what torch or Lightning raise as a mistake in the options. What our own code raises is a bug of ours."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
+            raise
+        raise UserError(prefix + (reason(str(error)) or type(error).__name__)) from error
