@@ -219,6 +219,11 @@ class IrisCLI(LightningCLI):
             trainer = cast("IrisTrainer", self._instantiate_trainer(config, own))
         if trainer.world_size > 1 and self.subcommand in ("predict", "export"):
             raise UserError(f"--trainer.devices: {trainer.world_size} processes; {self.subcommand} expects one")
+        if trainer.world_size > self.datamodule.batch_size:
+            raise UserError(
+                f"--data.batch_size {self.datamodule.batch_size}: fewer rows than the {trainer.world_size} processes "
+                "that share a batch"
+            )
         if fits:
             for callback in [*trainer.early_stopping_callbacks, *trainer.checkpoint_callbacks]:
                 check_monitor(f"{type(callback).__name__}.monitor", getattr(callback, "monitor", None))

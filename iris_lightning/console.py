@@ -14,6 +14,9 @@ __all__ = ["EpochLines", "silence_noise"]
 REMARKS = (
     "💡 Tip:",
     "Seed set to",
+    "[rank: ",
+    "Initializing distributed",
+    "-----",  # "Starting with 2 processes", between rulers
     "GPU available:",
     "TPU available:",
     "You are using a CUDA device",
@@ -27,6 +30,7 @@ WARNINGS = (
     r".*does not have many workers",  # of no use: the batches are slices of tensors
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
+    r"It is recommended to use .*sync_dist=True",  # the metrics are of all processes already
     r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
 )
 

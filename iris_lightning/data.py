@@ -270,16 +270,8 @@ class IrisDataModule(L.LightningDataModule):
         self._trained_on = state_dict
 
     def setup(self, stage: str) -> None:
-        """Builds the parts that a stage needs: train and val to fit, val to validate, test to test.
-
-        Raises:
-            UserError: If a batch has fewer rows than there are processes to share it.
-        """
+        """Builds the parts that a stage needs: train and val to fit, val to validate, test to test."""
         process, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        if self.batch_size < processes:
-            raise UserError(
-                f"--data.batch_size {self.batch_size}: fewer rows than the {processes} processes that share a batch"
-            )
         for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             if part in self.parts:
                 continue

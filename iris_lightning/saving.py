@@ -66,6 +66,9 @@ class BestCheckpoint(ModelCheckpoint):
                 {**state_dict, **here, "best_k_models": {str(best): state_dict["best_model_score"]}}
             )
 
+    def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Leaves the file: the new best has taken the place of the one before."""
+
 
 class LastCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run.

@@ -1,0 +1,119 @@
+"""One process or many: the same result."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from iris_lightning.cli import main
+from iris_lightning.data import Batches
+from tests.conftest import REPOSITORY, fails, fit, load
+
+DDP = str(REPOSITORY / "configs" / "ddp.yaml")
+
+
+def assert_close(one: Path, other: Path) -> None:
+    """Asserts that two runs ended within 1e-6 of each other."""
+    first, second = (load(run / "checkpoints" / "last.ckpt") for run in (one, other))
+    for name, tensor in first["state_dict"].items():
+        torch.testing.assert_close(tensor, second["state_dict"][name], atol=1e-6, rtol=0)
+    assert first["metrics"] == pytest.approx(second["metrics"], abs=1e-6)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [1, 5, 15, 30])
+def test_batches_are_shared_out_without_padding(rows: int, processes: int) -> None:
+    numbers = torch.arange(rows)
+    whole = Batches(numbers.unsqueeze(1), numbers, 4)
+    parts = [Batches(whole.features, whole.targets, 4, process, processes) for process in range(processes)]
+    for i in range(len(whole)):
+        for key in (i, numbers.split(4)[i]):
+            shares = [part[key][1] for part in parts]
+            assert torch.equal(torch.cat(shares), whole[key][1])
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_config_of_two_processes(default_run: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "iris_lightning", "fit", "--config", DDP]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 9
+    assert os.listdir("lightning_logs") == ["version_0"]
+    assert_close(folder / "lightning_logs" / "version_0", default_run)
+
+
+def _forked(processes: int) -> list[str]:
+    return ["--trainer.strategy", "ddp_fork", "--trainer.devices", str(processes), "--trainer.accelerator", "cpu"]
+
+
+@pytest.mark.parametrize("options", [[], ["--model.class_weight", "balanced", "--model.standardize", "true"]])
+def test_shares_that_differ_and_empty_ones(options: list[str], folder: Path) -> None:
+    from sklearn.datasets import load_iris
+
+    iris = load_iris()
+    rows = pl.DataFrame(iris.data, iris.feature_names).with_columns(species=iris.target_names[iris.target])
+    # 101 train rows in batches of 10: the last has one row, for two processes.
+    rows.sample(144, seed=1).write_csv("rows.csv")
+    options = [*options, "--data.path", "rows.csv"]
+    one = fit(*options, "--trainer.accelerator", "cpu")
+    assert len(one.datamodule.rows["train"]) == 101
+    main(["fit", *options, *_forked(2)])
+    assert_close(folder / "lightning_logs" / "version_0", folder / "lightning_logs" / "version_1")
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_every_evaluated_row_counts_once(processes: int, default_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoint = ["--ckpt_path", str(default_run / "checkpoints" / "best.ckpt")]
+    for verb in ("validate", "test"):
+        main([verb, *checkpoint])
+        alone = capfd.readouterr().out
+        main([verb, *checkpoint, *_forked(processes)])
+        assert capfd.readouterr().out == alone
+
+
+def test_two_nodes_through_torchrun(default_run: Path, folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+    command += ["--master_addr", "localhost", "--master_port", str(port), "--node_rank"]
+    fits = ["-m", "iris_lightning", "fit", "--config", DDP, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
+    nodes = [
+        subprocess.Popen([*command, rank, *fits], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for rank in ("0", "1")
+    ]
+    printed = [node.communicate(timeout=120)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], printed
+    assert "best:   epoch 4" in printed[0]
+    assert "epoch" not in printed[1]
+    assert_close(folder / "lightning_logs" / "version_0", default_run)
+
+
+@pytest.mark.parametrize(
+    ("args", "part"),
+    [
+        (["fit", "--data.batch_size", "1"], "--data.batch_size 1: fewer rows than the 2 processes"),
+        (["predict", "--data.predict_path", "x.csv"], "--trainer.devices: 2 processes; predict expects one"),
+    ],
+)
+def test_commands_that_cannot_be_shared(
+    args: list[str], part: str, default_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = ["--ckpt_path", str(default_run / "checkpoints" / "best.ckpt")] if args[0] != "fit" else []
+    assert part in fails(capsys, *args, *checkpoint, *_forked(2))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
+def test_a_gpu_does_as_the_cpu(precision: str, default_run: Path) -> None:
+    cli = fit("--trainer.precision", precision)
+    assert cli.trainer.strategy.root_device.type == "cuda"
+    cpu = load(default_run / "checkpoints" / "last.ckpt")["metrics"]
+    gpu = load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["metrics"]
+    assert gpu == pytest.approx(cpu, abs=1e-4 if precision == "32-true" else 0.1)
