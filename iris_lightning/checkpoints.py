@@ -70,20 +70,18 @@ def find_checkpoint(name: str, root: Path) -> Path:
             found = "a folder" if path.is_dir() else "no such file"
             raise UserError(f"--ckpt_path {name}: {found}; expected a checkpoint, or best or last of the newest run")
         return path
-    # By number: as text, version_10 would come before version_2. One without checkpoints was killed before its start.
+    # By number: as text, version_10 would come before version_2.
     runs = {
-        int(match[1]): folder / "checkpoints"
+        int(match[1]): folder
         for folder in (root / RUNS).glob("version_*")
-        if (match := re.fullmatch(r"version_(\d+)", folder.name)) and any(folder.glob("checkpoints/*.ckpt"))
+        if folder.is_dir() and (match := re.fullmatch(r"version_(\d+)", folder.name))
     }
     if not runs:
         raise UserError(f"no run under {root / RUNS}; train one first (fit), or give --ckpt_path FILE")
-    path = runs[max(runs)] / f"{name}.ckpt"
+    path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
     if not path.is_file():
-        raise UserError(
-            f"the newest run, {path.parent.parent}, has no {name}.ckpt yet; resume it (fit --ckpt_path last), "
-            "or give --ckpt_path FILE"
-        )
+        hint = "resume it (fit --ckpt_path last)" if path.with_name("last.ckpt").is_file() else "delete it"
+        raise UserError(f"the newest run, {path.parent.parent}, has no {name}.ckpt; {hint}, or give --ckpt_path FILE")
     return path
 
 

@@ -44,7 +44,7 @@ def read_torch(path: Path, what: str) -> Any:
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        _check_tensors(content)
+        _check_tensors(content, set())
     except UserError:
         raise
     except OSError as error:
@@ -71,17 +71,20 @@ def _check_archive(path: Path) -> None:
                     raise UserError(f"{path}: names {str(named).replace(' ', '.')}, which is no data; refused")
 
 
-def _check_tensors(content: Any) -> None:
+def _check_tensors(content: Any, seen: set[int]) -> None:
     """Refuses tensors that would grow when used: sparse ones, and those that repeat few numbers over a large shape."""
+    if id(content) in seen:  # a list may hold another twice, and so on: a small file, a long walk
+        return
+    seen.add(id(content))
     if isinstance(content, Tensor):
         if content.layout != torch.strided or content.is_meta or not content.is_contiguous():
             raise ValueError("not a dense tensor")
     elif isinstance(content, dict):
         for value in content.values():
-            _check_tensors(value)
+            _check_tensors(value, seen)
     elif isinstance(content, list | tuple):
         for value in content:
-            _check_tensors(value)
+            _check_tensors(value, seen)
 
 
 def check_output(option: str, path: Path, *inputs: Path) -> None:
@@ -116,7 +119,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: If the disk is full or the folder cannot be written.
     """
     # In the same folder, since only within a file system a name is given at once.
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    part = path.with_name(f".iris_lightning.{os.getpid()}.part")
     try:
         descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o666)
         nameless = True

@@ -100,6 +100,8 @@ class IrisArgumentParser(LightningArgumentParser):
             return f"{name}: no such option of the class it belongs to"
         if match := re.match(r'Linked "([^"]*)"', message):
             return f"--{match[1]}: follows from the table, and cannot be set"
+        if re.match(r"the following arguments are required: \S*output$", message):
+            return "--output: expected the file to write"
         if match := re.match(r"the following arguments are required: (.*)", message):
             return f"a class among the options lacks its {match[1]}; give it as --NAME.{match[1]} after --NAME CLASS"
         if match := re.match(r"Unexpected config: (.*)", message, re.DOTALL):

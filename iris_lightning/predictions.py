@@ -32,11 +32,13 @@ class Predictions(NamedTuple):
         rows: Number of rows.
         labelled: How many of them have a class in the target column; `None` where there is no such column.
         correct: How many of those were predicted.
+        unknown: A class in the target column that the classifier does not know, if there is one.
     """
 
     rows: int
     labelled: int | None
     correct: int
+    unknown: str | None
 
 
 def predict_table(
@@ -66,6 +68,7 @@ def predict_table(
             if column in file.header:
                 raise UserError(f"{name}: has a column {column!r} already; rename it")
         counts = _Counts(target in file.names)
+        file.check_rows()
         rows = file.rows.with_columns(
             _results(predictor, file, features, target if counts.labels else None, new, output, counts).alias(RESULT)
         )
@@ -80,9 +83,9 @@ def predict_table(
             if unfit := file.first_unfit(features):
                 raise unfit from error
             if isinstance(error, UserError):
-                raise
+                raise UserError(str(error).splitlines()[0]) from error  # polars adds where it called us
             raise UserError(f"--output {output}: {_reason(error)}") from error
-    return Predictions(counts.rows, counts.labelled if counts.labels else None, counts.correct)
+    return Predictions(counts.rows, counts.labelled if counts.labels else None, counts.correct, counts.unknown)
 
 
 class _Counts:
@@ -90,6 +93,7 @@ class _Counts:
         self.labels = labels
         self.lock = threading.Lock()  # polars works on several batches at once
         self.rows = self.labelled = self.correct = 0
+        self.unknown: str | None = None
 
     def add(self, rows: int, labelled: int, correct: int) -> None:
         with self.lock:
@@ -118,6 +122,9 @@ def _results(
             raise UserError(f"{file.path}: a feature is no number")  # which one, the file is asked then
         with torch.inference_mode():
             logits = predictor.network(torch.from_numpy(numbers))
+        if not logits.isfinite().all():
+            row = numbers[int((~logits.isfinite()).any(dim=1).nonzero()[0])]
+            raise UserError(f"{file.path}: a row is too large for the network, with the features {row.tolist()}")
         codes = logits.argmax(dim=1).numpy()
         if target is None:
             counts.add(len(batch), 0, 0)
@@ -125,6 +132,8 @@ def _results(
             labels = inputs["label"]
             right = labels == pl.Series(classes[codes], dtype=pl.String)
             counts.add(len(batch), len(labels) - labels.null_count(), int(right.sum()))
+            if unknown := set(labels.drop_nulls().unique()) - set(classes):
+                counts.unknown = min(unknown)
         values = [pl.Series(shown[codes], dtype=pl.String), *logits.softmax(dim=1).numpy().T]
         return pl.DataFrame(dict(zip(names, values, strict=True))).to_struct()
 

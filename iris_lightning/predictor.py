@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from iris_lightning.checkpoints import read_checkpoint, weights_in
 from iris_lightning.errors import UserError
 from iris_lightning.network import IrisNetwork
-from iris_lightning.weights import IRIS_CLASSES, IRIS_FEATURES, WEIGHTS_SUFFIXES, read_weights
+from iris_lightning.weights import IRIS_CLASSES, IRIS_FEATURES, WEIGHTS_SUFFIXES, Weights, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IrisPredictor", "find_columns", "load"]
+__all__ = ["IrisPredictor", "find_columns", "load", "predictor_of"]
 
 
 class IrisPredictor(nn.Module):
@@ -67,8 +67,7 @@ class IrisPredictor(nn.Module):
         Raises:
             UserError: If the rows are not the features of this classifier.
         """
-        with torch.inference_mode():
-            return cast("NDArray[np.object_]", self.classes_[self.network(self._features(rows)).argmax(dim=1).numpy()])
+        return cast("NDArray[np.object_]", self.classes_[self._logits(rows).argmax(dim=1).numpy()])
 
     def predict_proba(self, rows: "ArrayLike") -> "NDArray[np.float32]":
         """Returns the probability of each class.
@@ -83,8 +82,15 @@ class IrisPredictor(nn.Module):
         Raises:
             UserError: If the rows are not the features of this classifier.
         """
+        return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
+
+    def _logits(self, rows: Any) -> Tensor:
         with torch.inference_mode():
-            return cast("NDArray[np.float32]", self(self._features(rows)).numpy())
+            logits: Tensor = self.network(self._features(rows))
+        if not logits.isfinite().all():
+            row = int((~logits.isfinite()).any(dim=1).nonzero()[0])
+            raise UserError(f"row {row}: its features are too large for the network")
+        return logits
 
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
@@ -92,7 +98,7 @@ class IrisPredictor(nn.Module):
             rows = rows[find_columns(names, list(rows.columns), "the frame")].to_numpy()
         try:
             values = np.asarray(rows, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"expected numbers of shape (rows, {len(names)}): {error}") from error
         if values.size == 0:
             values = values.reshape(0, len(names))
@@ -145,6 +151,19 @@ def load(path: str | os.PathLike[str]) -> IrisPredictor:
         weights = read_weights(path)
     else:
         raise UserError(f"{path}: expected a file that ends in {', '.join(('.ckpt', *WEIGHTS_SUFFIXES))}")
+    return predictor_of(weights, path)
+
+
+def predictor_of(weights: Weights, path: Path) -> IrisPredictor:
+    """Returns the classifier that weights are of.
+
+    Args:
+        weights: The weights.
+        path: Where they come from.
+
+    Raises:
+        UserError: If they are not of this project's network, or name no classes and are of another shape than Iris'.
+    """
     network = weights.network(path)
     features, classes = weights.feature_names, weights.class_names
     if features is None or classes is None:

@@ -79,7 +79,13 @@ class TableFile:
             "eol_char": "\r" if b"\r" in start and b"\n" not in start else "\n",  # "\n" serves "\r\n", too
         }
         header = pl.read_csv(
-            self.source, has_header=False, n_rows=1, infer_schema=False, glob=False, **self.dialect
+            self.source,
+            has_header=False,
+            n_rows=1,
+            infer_schema=False,
+            glob=False,
+            truncate_ragged_lines=True,
+            **self.dialect,
         ).row(0)
         self.header = [str(name or "") for name in header]
         self.names = [name.strip() for name in self.header]
@@ -101,6 +107,25 @@ class TableFile:
         shares = sample.collect().row(0)
         # A share, since a stray text must not hide a column of numbers: it is an error to be told.
         self.numeric = [name for name, share in zip(self.names, shares, strict=True) if share >= 0.5]
+
+    def check_rows(self) -> None:
+        """Refuses rows without any value, which `rows` passes over as it does blank lines.
+
+        Raises:
+            UserError: If there is such a row.
+        """
+        if not self.is_csv:
+            return
+        separator = self.dialect["separator"]
+        empty = rf'^[\s"]*{separator}[\s"{separator}]*$' if len(self.names) > 1 else r'^[\s"]*$'
+        with self._telling():
+            lines = pl.scan_csv(
+                self.source, has_header=False, schema={"line": pl.String}, separator="\0", quote_char=None, glob=False
+            )
+            found = lines.with_row_index().filter(pl.col("line").fill_null("").str.contains(empty))
+            row = found.select(pl.col("index").first()).collect(engine="streaming").item()
+        if row is not None:
+            raise UserError(f"{self.path}: line {row + 1} has no value at all; take it out")
 
     def _without_blank_lines(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         return rows.filter(~pl.all_horizontal(pl.all().is_null())).rename(self.raw_names)

@@ -5,7 +5,8 @@ from typing import Any
 
 import lightning as L
 
-from iris_lightning.predictor import IrisPredictor, load
+from iris_lightning.checkpoints import read_checkpoint, weights_in
+from iris_lightning.predictor import IrisPredictor, predictor_of
 
 __all__ = ["IrisTrainer"]
 
@@ -54,9 +55,12 @@ class IrisTrainer(L.Trainer):
         )
         self.result = f"{'standard output' if output == '-' else output}: {done.rows} rows"
         if done.labelled:
-            self.result += (
-                f", accuracy {done.correct / done.labelled:.4f} ({done.correct} of {done.labelled} {target!r})"
-            )
+            accuracy = done.correct / done.labelled
+            self.result += f", accuracy {accuracy:.4f} ({done.correct} of {done.labelled} {target!r})"
+        if done.unknown is not None:
+            self.result += f"; classes that it does not know, such as {done.unknown!r}, count as wrong"
+        if done.labelled is None:
+            self.result += f" (no accuracy: there is no column {target!r})"
         return None
 
     def export(self, model: Any = None, datamodule: Any = None, ckpt_path: Any = None, *, output: str) -> None:
@@ -79,5 +83,6 @@ class IrisTrainer(L.Trainer):
 
 def _predictor(model: Any, ckpt_path: str | None) -> IrisPredictor:
     if ckpt_path:
-        return load(ckpt_path)
+        path = Path(ckpt_path)
+        return predictor_of(weights_in(read_checkpoint(path), path), path)
     return IrisPredictor(model.network, list(model.hparams["feature_names"]), list(model.hparams["class_names"]))

@@ -80,11 +80,11 @@ class Weights(NamedTuple):
         if not layers or any(layer.dim() != 2 for layer in layers):
             raise UserError(f"{path}: holds no weights of this project's network")
         # Without memory for now: the weights, which are as large as their file, become the network's own.
-        with torch.device("meta"):
-            network = IrisNetwork(
-                layers[0].shape[1], layers[-1].shape[0], self.hidden, self.activation, self.standardize
-            )
         try:
+            with torch.device("meta"):
+                network = IrisNetwork(
+                    layers[0].shape[1], layers[-1].shape[0], self.hidden, self.activation, self.standardize
+                )
             self.fill(network)
         except ValueError as error:
             raise UserError(f"{path}: holds another network: {error}") from error
@@ -125,7 +125,8 @@ def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path}: holds no weights of a network")
     for name, tensor in state.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        numbers = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.numel() > 0
+        if not isinstance(name, str) or not numbers:
             raise UserError(f"{path}: holds no weights of a network: {str(name)[:80]!r} is no tensor of numbers")
     weights = Weights(
         {name: state[name].float() for name in sorted(state, key=_by_layer)},
@@ -136,7 +137,7 @@ def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
     for key, names in (("feature_names", weights.feature_names), ("class_names", weights.class_names)):
         if names is not None and (
             not isinstance(names, list)
-            or not all(isinstance(name, str) for name in names)
+            or not all(isinstance(name, str) and name.isprintable() | name.isascii() for name in names)
             or len(set(names)) < len(names)
         ):
             raise UserError(f"{path}: {key}: expected distinct texts, got {str(names)[:80]}")
@@ -144,6 +145,8 @@ def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
         raise UserError(
             f"{path}: activation: expected one of {', '.join(ACTIVATIONS)} or null, got {str(weights.activation)[:80]}"
         )
+    if (weights.class_names is None) != (weights.feature_names is None):
+        raise UserError(f"{path}: names features or classes, but not both")
     if weights.class_names is not None and weights.feature_names is not None:
         network = weights.network(path)
         if (network.in_features, network.num_classes) != (len(weights.feature_names), len(weights.class_names)):
@@ -156,7 +159,7 @@ def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
 
 def _by_layer(name: Any) -> list[tuple[int, str]]:
     """Sorts layers by number; as text, layer 10 would come before layer 2."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in str(name).split(".")]
+    return [(int(part), "") if part.isdecimal() and len(part) < 9 else (-1, part) for part in str(name).split(".")]
 
 
 def _read_pth(path: Path) -> tuple[Any, dict[str, Any]]:

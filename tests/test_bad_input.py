@@ -49,7 +49,6 @@ COMMANDS = {
     "fit --data.batch_size 99999999999999999999": ["--data.batch_size", "1 to 2147483647 rows"],
     "fit --model.hidden [100000000000000]": ["--model"],
     "fit --model.lr 1e308": ["--model.lr", "above 0, got 1e+308"],
-    "fit --trainer.devices 2": ["--trainer.devices", "2 processes; expected one"],
     "fit --trainer.strategy xla": ["--trainer", "strategy xla"],
     "fit --optimizer SparseAdam": ["SparseAdam"],
     "fit --optimizer SGD --optimizer.lr inf": ["--optimizer.lr"],

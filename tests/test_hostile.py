@@ -127,6 +127,30 @@ def test_hostile_checkpoints(verb: str, content: str, checkpoint: Path, capsys: 
     _refused(verb, checkpoint, message, capsys)
 
 
+def test_a_list_that_holds_itself_many_times_over(checkpoint: Path) -> None:
+    nested: list[Any] = [1]
+    for _ in range(60):
+        nested = [nested, nested]
+    torch.save({**read(checkpoint), "more": nested}, checkpoint)
+    assert iris_lightning.load(checkpoint).predict([[5, 3, 1, 1]]).shape == (1,)  # 2 ** 60 steps, if all were walked
+
+
+NETWORKS = {
+    "no rows": {"layers.0.weight": torch.zeros(0, 4), "layers.0.bias": torch.zeros(0)},
+    "no matrix": {"layers.0.weight": torch.zeros(4)},
+    "whole numbers": {"layers.0.weight": torch.zeros(3, 4, dtype=torch.int64)},
+    "a long number": {f"layers.{'9' * 5000}.weight": torch.zeros(3, 4)},
+    "no finite number": {"layers.0.weight": torch.full((3, 4), torch.nan), "layers.0.bias": torch.zeros(3)},
+}
+
+
+@pytest.mark.parametrize("content", NETWORKS)
+def test_weights_of_no_network(content: str) -> None:
+    torch.save(NETWORKS[content], "model.pth")
+    with pytest.raises(UserError, match=r"^model\.pth: "):
+        iris_lightning.load("model.pth")
+
+
 @pytest.mark.parametrize("verb", [*COMMANDS, "load"])
 @pytest.mark.parametrize("content", [*BYTES, "truncated"])
 def test_files_of_other_kinds(verb: str, content: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,10 @@ def test_the_accuracy_is_that_of_the_rows_with_a_class(checkpoint: Path, capsys:
     predict(checkpoint, "--data.predict_path", "in.csv", "--output", "out.csv")
     out = capsys.readouterr().out
     correct = (iris_lightning.load(checkpoint).predict(iris.data[:-2]) == np.array(kinds[:-2])).sum()
-    assert f"out.csv: 150 rows, accuracy {correct / 149:.4f} ({correct} of 149 'species')" in out
+    assert (
+        f"out.csv: 150 rows, accuracy {correct / 149:.4f} ({correct} of 149 'species'); classes that it does not know, such as 'tulip',"
+        in out
+    )
 
 
 def test_decimal_commas_and_spaces_in_the_header(checkpoint: Path) -> None:
@@ -123,6 +126,9 @@ BAD = {
     HEADER + "1,2,3,4,5\n": ["cannot be read as CSV: a row has more cells than the header"],
     "prediction," + HEADER + "a,1,2,3,4\n": ["has a column 'prediction' already"],
     "": ["cannot be read as CSV"],
+    HEADER + "1,2,3,4\n\n,,,\n": ["line 4 has no value at all"],
+    HEADER + "3e38,3e38,3e38,3e38\n": ["a row is too large for the network, with the features [3.0"],
+    HEADER.replace(",", ";") + "1,5;2,5;3,5;4,5\n": ["give --data.decimal_comma true"],
 }
 
 
@@ -190,7 +196,7 @@ def test_a_pipe_and_a_killed_process(checkpoint: Path) -> None:
     assert piped.returncode == 0
     assert [line.count(",") for line in piped.stdout.splitlines()] == [8, 9, 8, 8]
     assert piped.stdout.startswith("petal_width,note,")
-    assert piped.stderr.splitlines()[-1] == "standard output: 3 rows"
+    assert piped.stderr.splitlines()[-1] == "standard output: 3 rows (no accuracy: there is no column 'species')"
     before = sorted(os.listdir())
     process = subprocess.Popen([*command, "in.csv", "--output", "killed.csv"])
     descriptors = Path(f"/proc/{process.pid}/fd")
