@@ -131,8 +131,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             if nameless:
+                new = path if not path.exists() else part  # a name can be given at once, but not taken over
                 # `src_dir_fd` makes Python ask for the file behind the link; else it would name the link.
-                os.link(f"/proc/self/fd/{descriptor}", part, src_dir_fd=descriptor)
-        os.replace(part, path)
+                os.link(f"/proc/self/fd/{descriptor}", new, src_dir_fd=descriptor)
+        if part.exists():
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

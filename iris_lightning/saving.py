@@ -81,6 +81,8 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Makes the run one that can be resumed, however early it is killed."""
+        for part in Path(str(self.dirpath)).glob(".*.part"):  # of a process killed while it renamed a whole file
+            part.unlink(missing_ok=True)
         if trainer.current_epoch == 0 and not cast("Any", trainer).fast_dev_run:
             trainer.save_checkpoint(Path(str(self.dirpath), "last.ckpt"), weights_only=False)
 

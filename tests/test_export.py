@@ -157,9 +157,8 @@ def test_bad_outputs(
 
 
 def test_the_output_is_required_and_no_input(capsys: pytest.CaptureFixture[str], default_run: Path) -> None:
-    assert "--output: expected the file to write" in fails(
-        capsys, "export", "--ckpt_path", str(default_run / "checkpoints" / "best.ckpt")
-    )
+    checkpoint = str(default_run / "checkpoints" / "best.ckpt")
+    assert "--output: expected the file to write" in fails(capsys, "export", "--ckpt_path", checkpoint)
     torch.save(LessonNetwork().state_dict(), "model.pth")
     message = fails(capsys, "export", "--model.weights", "model.pth", "--output", "model.pth")
     assert "--output model.pth: is the input as well" in message
