@@ -12,7 +12,7 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning import __version__
@@ -29,7 +29,8 @@ from iris_lightning.options import (
     take_from_weights,
 )
 from iris_lightning.parser import IrisArgumentParser, fail, telling
-from iris_lightning.saving import BestCheckpoint, LastCheckpoint, RunConfig, WholeCheckpointIO
+from iris_lightning.reports import ReportingCLI
+from iris_lightning.saving import BestCheckpoint, LastCheckpoint, RunConfig, RunLogger, WholeCheckpointIO
 from iris_lightning.stopping import StopOnSignal, Stopped
 from iris_lightning.trainer import IrisTrainer
 from iris_lightning.weights import Weights, read_weights
@@ -45,14 +46,12 @@ TRAINER_DEFAULTS = {
 }
 
 
-class IrisCLI(LightningCLI):
+class IrisCLI(ReportingCLI):
     """LightningCLI, with checkpoints found by name, mistakes told early, and what the user typed winning.
 
     Args:
         args: Command line arguments; `None` means those of the process.
     """
-
-    trainer: IrisTrainer
 
     def __init__(self, args: list[str] | None = None) -> None:
         super().__init__(
@@ -234,14 +233,14 @@ class IrisCLI(LightningCLI):
     def _logger(self, root: str) -> TensorBoardLogger:
         if self.run:  # goes on in its folder
             assert self.checkpoint is not None
-            return TensorBoardLogger(
+            return RunLogger(
                 self.run.parent.parent,
                 self.run.parent.name,
                 self.run.name,
                 default_hp_metric=False,
                 purge_step=epochs_done(self.checkpoint),  # a killed run may have points of the epoch to be repeated
             )
-        return TensorBoardLogger(root, default_hp_metric=False)
+        return RunLogger(root, default_hp_metric=False)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -279,63 +278,6 @@ class IrisCLI(LightningCLI):
             if state.get("stopped_epoch") or state.get("wait_count", 0) >= state.get("patience", math.inf):
                 return f"{done} epochs, after which {type(callback).__name__} ended it"
         return None
-
-    def before_fit(self) -> None:
-        """Says what is trained, on what."""
-        table = self.datamodule.table
-        shares = ", ".join(f"{len(rows)} {part}" for part, rows in self.datamodule.rows.items())
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self._say(
-            f"{table.source}: {len(table.targets)} rows ({shares}), {len(table.feature_names)} features, "
-            f"{len(table.class_names)} classes of {table.target!r}; "
-            f"{parameters} parameters on {self.trainer.strategy.root_device}"
-        )
-        for note in table.notes:
-            self._say(f"{table.source}: {note}")
-
-    def after_fit(self) -> None:
-        """Says where the run is, how good its best epoch was, and what to do next."""
-        if self.trainer.log_dir and self.trainer.logger:
-            self._say(f"run:    {os.path.relpath(self.trainer.log_dir)}")
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, BestCheckpoint) and os.path.isfile(callback.best_model_path):
-                best = read_checkpoint(Path(callback.best_model_path))
-                metrics = ", ".join(f"{name} {best['metrics'][name]:.4f}" for name in ("loss/val", "accuracy/val"))
-                self._say(f"best:   epoch {best['epoch']}, {metrics} ({os.path.relpath(callback.best_model_path)})")
-        if isinstance(self.trainer.logger, TensorBoardLogger):
-            self._say(f"curves: tensorboard --logdir {os.path.relpath(self.trainer.logger.root_dir)}")
-
-    def before_validate(self) -> None:
-        """Says which checkpoint is evaluated."""
-        self._say_source()
-        table = self.datamodule.table
-        if self.datamodule.is_another_table:
-            self._say(f"{table.source}: not the table of the checkpoint, so all of its {len(table.targets)} rows")
-
-    def after_validate(self) -> None:
-        """Says how good the checkpoint is."""
-        self._say("  ".join(f"{name} {value:.4f}" for name, value in self.trainer.callback_metrics.items()))
-
-    before_test = before_validate
-    after_test = after_validate
-
-    def after_predict(self) -> None:
-        """Says which network was used and what came of it."""
-        self._say_source()
-        self._say(self.trainer.result)
-
-    after_export = after_predict
-
-    def _say_source(self) -> None:
-        if self.checkpoint is not None:
-            self._say(f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})")
-        else:
-            self._say(f"weights: {self.model.weights}")
-
-    def _say(self, text: str) -> None:
-        if self.trainer.is_global_zero:
-            # Where predictions go to standard output, nothing else does.
-            print(text, file=sys.stderr if self._get(self.config, "output") == "-" else sys.stdout)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -11,13 +11,15 @@ import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from iris_lightning import __version__
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.files import whole_file
 
-__all__ = ["BestCheckpoint", "LastCheckpoint", "RunConfig", "WholeCheckpointIO"]
+__all__ = ["BestCheckpoint", "LastCheckpoint", "RunConfig", "RunLogger", "WholeCheckpointIO"]
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
@@ -93,6 +95,15 @@ class LastCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Needs nothing of a resumed run."""
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard's curves alone: `hparams.yaml` would repeat `config.yaml`, and a kill could leave half of it."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Hands the points over to the system."""
+        self.experiment.flush()
 
 
 class RunConfig(SaveConfigCallback):

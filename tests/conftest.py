@@ -11,6 +11,8 @@ from iris_lightning.cli import IrisCLI, main
 
 REPOSITORY = Path(__file__).parent.parent
 
+torch.set_num_threads(1)  # the tests run on both cores already, and threads that wait for a core spin
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
