@@ -21,7 +21,7 @@ from iris_lightning.files import whole_file
 
 __all__ = ["BestCheckpoint", "LastCheckpoint", "RunConfig", "RunLogger", "WholeCheckpointIO"]
 
-PACKAGES = ("torch", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
+PACKAGES = ("lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -125,6 +125,7 @@ class RunConfig(SaveConfigCallback):
         environment = {
             "python": platform.python_version(),
             "iris_lightning": __version__,
+            "torch": str(torch.__version__),  # which names the build as well
             **{name: version(name) for name in PACKAGES},
             "platform": platform.platform(),
             "device": str(trainer.strategy.root_device),

@@ -190,6 +190,7 @@ def _read_onnx(path: Path) -> tuple[Any, dict[str, Any]]:
         state = {
             tensor.name.removeprefix("network."): torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
             for tensor in tensors
+            if tensor.name.startswith("network.")  # others are the exporter's own constants
         }
         return state, _decode(path, {entry.key: entry.value for entry in model.metadata_props})
     except UserError:
