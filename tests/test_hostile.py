@@ -127,6 +127,12 @@ def test_hostile_checkpoints(verb: str, content: str, checkpoint: Path, capsys: 
     _refused(verb, checkpoint, message, capsys)
 
 
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
+def test_a_value_of_the_wrong_kind(verb: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(_with(hyper_parameters__lr=None)(read(checkpoint)), checkpoint)
+    _refused(verb, checkpoint, "--model.lr: expected a value, got null", capsys)
+
+
 def test_a_list_that_holds_itself_many_times_over(checkpoint: Path) -> None:
     nested: list[Any] = [1]
     for _ in range(60):
