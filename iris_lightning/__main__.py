@@ -1,14 +1,12 @@
 """`python -m iris_lightning`, and the console script `iris-lightning`."""
 
+from iris_lightning.cli import main
+
 __all__ = ["run"]
 
 
 def run() -> None:
-    """Runs the command line given in `sys.argv`."""
-    try:
-        from iris_lightning.cli import main  # here: the imports take seconds, in which Ctrl+C may come
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    """Runs the command line given in `sys.argv`; what `main` returns is not an exit status."""
     main()
 
 

@@ -1,162 +1,101 @@
-"""A table -> seeded split -> loaders."""
+"""A table -> tensors -> seeded split -> loaders."""
 
-import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from iris_lightning.errors import UserError
+from iris_lightning.sharing import Batches
+from iris_lightning.tables.table import Table, load_iris_table
 
-if TYPE_CHECKING:
-    from iris_lightning.table import Table
+__all__ = ["BatchOrder", "IrisDataModule", "split_rows"]
 
-__all__ = ["Batches", "IrisDataModule", "ShuffledBatches", "split_rows"]
-
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
-def split_rows(targets: Tensor, fractions: tuple[float, float, float], seed: int, stratify: bool) -> list[Tensor]:
-    """Deals the rows of a table out to train, validation and test.
+def split_rows(targets: Tensor, fractions: Sequence[float], seed: int, stratify: bool) -> list[Tensor]:
+    """Splits the rows of a table into train, validation and test.
 
     Args:
         targets: Class of each row, int64, shape `(rows,)`.
-        fractions: Share of each part; they sum to 1.
+        fractions: Share of each split; they sum to 1.
         seed: Seed of the split.
-        stratify: Whether each part keeps the table's class shares.
+        stratify: Whether each split keeps the table's class shares.
 
     Returns:
-        Three int64 tensors of row numbers. Without `stratify` they are those of `torch.utils.data.random_split` with a
-        generator seeded with `seed`, in the same order (without its Python list of all row numbers).
+        Three int64 tensors of row numbers; without `stratify`, those of `torch.utils.data.random_split` in their order.
 
     Raises:
-        UserError: If a part would be empty, or if stratifying needs more rows of a class than there are.
+        UserError: If a split would be empty, or if stratifying needs more rows of a class than there are.
     """
-    rows = len(targets)
-    # As in random_split: round down, then one more for each part in turn until no row is left.
-    sizes = [math.floor(rows * fraction) for fraction in fractions]
-    for i in range(rows - sum(sizes)):
+    num_rows = len(targets)
+    # As in random_split: round down, then one more for each split in turn until no row is left.
+    sizes = [math.floor(num_rows * fraction) for fraction in fractions]
+    for i in range(num_rows - sum(sizes)):
         sizes[i % len(sizes)] += 1
     if 0 in sizes:
         raise UserError(
-            f"--data.split: {list(fractions)} of {rows} rows leaves the {PARTS[sizes.index(0)]} part empty; "
-            "expected at least one row in each part"
+            f"{list(fractions)} of {num_rows} rows leaves the {SPLITS[sizes.index(0)]} split empty", "split"
         )
     if not stratify:
-        return list(torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).split(sizes))
+        return list(torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed)).split(sizes))
 
     from sklearn.model_selection import train_test_split
 
-    def deal(part: Tensor, size: int) -> list[Tensor]:
-        shares = targets[part].numpy()
-        parts: list[Tensor] = train_test_split(part, train_size=size, stratify=shares, random_state=seed)
-        return parts
-
     try:
-        train, rest = deal(torch.arange(rows), sizes[0])
-        validation, test = deal(rest, sizes[1])
+        rows, classes = torch.arange(num_rows), targets.numpy()
+        train, rest = train_test_split(rows, train_size=sizes[0], stratify=classes, random_state=seed)
+        val, test = train_test_split(rest, train_size=sizes[1], stratify=classes[rest.numpy()], random_state=seed)
     except ValueError as error:
-        raise UserError(f"--data.stratify: cannot keep the class shares in parts of {sizes} rows: {error}") from error
-    return [train, validation, test]
+        raise UserError(f"cannot keep the class shares in splits of {sizes} rows: {error}", "stratify") from error
+    return [train, val, test]
 
 
-class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """One part of a table, whose items are whole batches: no work is done row by row.
+class BatchOrder(DistributedSampler[int | Tensor]):
+    """The order of the batches in an epoch; shuffled, it follows from the seed and the epoch alone.
 
-    Args:
-        features: float32, shape `(rows, features)`.
-        targets: int64, shape `(rows,)`.
-        batch_size: Rows per batch; the last one may be shorter.
-        process: Number of this process.
-        processes: How many processes share each batch: without padding, so that shares may differ by a row or be empty.
+    So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since Lightning leaves one
+    alone and tells it each epoch (`set_epoch`); processes share each batch in `Batches`, so there is one "replica".
     """
 
-    def __init__(
-        self, features: Tensor, targets: Tensor, batch_size: int, process: int = 0, processes: int = 1
-    ) -> None:
-        self.features = features
-        self.targets = targets
-        self.batch_size = batch_size
-        self.process = process
-        self.processes = processes
+    def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
+        super().__init__(batches, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
+        self.batches = batches
 
-    def __len__(self) -> int:
-        """Returns the number of batches."""
-        return math.ceil(len(self.targets) / self.batch_size)
-
-    def __getitem__(self, index: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Returns this process' share of the batch with this number in the order of the part, or of these rows."""
-        if isinstance(index, int):
-            first = index * self.batch_size
-            share = self._share(min(self.batch_size, len(self.targets) - first))
-            rows = slice(first + share.start, first + share.stop)
-            return self.features[rows], self.targets[rows]
-        index = index[self._share(len(index))]
-        return self.features.index_select(0, index), self.targets.index_select(0, index)  # twice as fast as [index]
-
-    def _share(self, rows: int) -> slice:
-        return slice(rows * self.process // self.processes, rows * (self.process + 1) // self.processes)
-
-
-class ShuffledBatches(Sampler[Tensor]):
-    """Yields the row numbers of each batch, in an order that follows from the seed and the epoch alone.
-
-    The Trainer announces each epoch through `set_epoch`, as it does to a `DistributedSampler`; so the order needs no
-    state that a resumed run could lack.
-
-    Args:
-        dataset: What to shuffle.
-        seed: Seed of the run.
-    """
-
-    def __init__(self, dataset: Batches, seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch, from 0 on, whose order `iter` draws."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.dataset.targets), generator=generator)
-        return iter(order.split(self.dataset.batch_size))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def __iter__(self) -> Iterator[int | Tensor]:
+        """Yields the number of each batch in order, or the row numbers of each shuffled batch."""
+        if not self.shuffle:
+            return iter(range(len(self.batches)))
+        # Mixed: with `seed + epoch`, epoch 1 of one seed would be epoch 0 of the next.
+        mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(mixed))
+        return iter(torch.randperm(len(self.batches.targets), generator=generator).split(self.batches.batch_size))
 
 
 class IrisDataModule(L.LightningDataModule):
-    """A table of measurements with a class label, in three seeded parts; by default scikit-learn's Iris.
+    """A table of measurements with a class label, in three seeded splits; by default scikit-learn's Iris.
 
     Args:
         path: CSV (also compressed: `.csv.gz`, `.csv.zst`) or Parquet file; null means scikit-learn's Iris.
         target: Column of the class: text, whole numbers or booleans. By default `species`, else the last column.
         features: Columns of the features; by default every numeric one but the target.
-        missing: What a row that lacks a value is: an `error`, or one to `drop`.
+        missing: What a row with a missing value is: an `error`, or one to `drop`.
         decimal_comma: Whether the CSV file separates columns with `;` and writes numbers as `5,1`.
         batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same rows.
-        split: Shares of the train, validation and test parts; they sum to 1.
-        stratify: Whether each part keeps the class shares of the whole table.
+        split: Shares of the train, validation and test splits; they sum to 1.
+        stratify: Whether each split keeps the class shares of the whole table.
         num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
-        predict_path: Table to predict, CSV or Parquet; `-` is standard input.
 
     Raises:
         ValueError: If a value is out of range.
-
-    Example:
-        >>> data = IrisDataModule()
-        >>> data.setup("test")
-        >>> features, targets = next(iter(data.test_dataloader()))
-        >>> features.shape, targets.shape
-        (torch.Size([10, 4]), torch.Size([10]))
     """
 
     def __init__(
@@ -168,144 +107,132 @@ class IrisDataModule(L.LightningDataModule):
         decimal_comma: bool = False,
         batch_size: int = 10,
         split_seed: int = 20,
-        split: tuple[float, float, float] = (0.7, 0.2, 0.1),
+        split: Sequence[float] = (0.7, 0.2, 0.1),
         stratify: bool = False,
         num_workers: int = 0,
-        predict_path: str | None = None,
     ) -> None:
         super().__init__()
+        if missing not in ("error", "drop"):
+            raise ValueError(f"missing: expected error or drop, got {missing!r}")
         if not 1 <= batch_size < 2**31:
             raise ValueError(f"batch_size: expected 1 to {2**31 - 1} rows, got {batch_size}")
         if not 0 <= split_seed < 2**32:
             raise ValueError(f"split_seed: expected a whole number from 0 to {2**32 - 1}, got {split_seed}")
-        if not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
+        if len(split) != 3 or not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
         if num_workers < 0:
             raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
-        if path is None and predict_path is None:
-            for name, value, default in (("target", target, "species"), ("missing", missing, "error")):
-                if value not in (None, default):
-                    raise ValueError(f"{name}: has no effect without a path, got {value!r}")
-            if decimal_comma:
-                raise ValueError("decimal_comma: has no effect without a path")
-        split = cast("tuple[float, float, float]", list(split))  # checkpoints and YAML know no tuples
-        self.save_hyperparameters(ignore="predict_path")
-        self.predict_path = predict_path
+        if path is None and (missing, decimal_comma, target or "species") != ("error", False, "species"):
+            raise ValueError("path: expected one beside target, missing or decimal_comma, got null")
+        split = list(split)  # checkpoints and YAML know no tuples
+        self.save_hyperparameters()
         self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.parts: dict[str, Batches] = {}
-        self.seed: int | None = None  # of the run, before the classifier seeds each epoch
-        self._trained_on: dict[str, Any] = {}
+        self.seed: int | None = None
+        self._trained_on: dict[str, Any] = {}  # what a checkpoint says of its table and split
+        self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
 
     @cached_property
-    def table(self) -> "Table":
-        """The whole table.
-
-        Raises:
-            UserError: If the file is no table that the options fit.
-        """
-        from iris_lightning.table import load_iris_table, read_table  # here: `predict` and `export` need no such table
-
-        options = self.hparams
-        known = self._trained_on.get("class_names")
+    def table(self) -> Table:
+        """The whole table; a UserError says what in it, or in the options, does not fit."""
+        options, known = self.hparams, self._trained_on
+        features = known.get("feature_names") or options["features"]
         if options["path"] is None:
-            table = load_iris_table(options["features"])
+            table = load_iris_table(features)
         else:
-            names = ("path", "target", "features", "missing", "decimal_comma")
-            table = read_table(**{name: options[name] for name in names}, class_names=known)
-        # What checkpoints say, and a later evaluation reads.
-        options["target"], options["features"] = table.target, table.feature_names
+            from iris_lightning.tables.reading import read_table  # here: Iris does without polars
+
+            how = options["missing"], options["decimal_comma"], known.get("class_names")
+            table = read_table(options["path"], options["target"], features, *how)
+        options["target"], options["features"] = table.target, table.feature_names  # what a later evaluation reads
         return table
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the features and targets in their order; the same for CSV and Parquet of the same rows."""
-        content = hashlib.sha256(self.table.features.numpy().data)
-        content.update(self.table.targets.numpy().data)
-        return content.hexdigest()
-
-    @property
-    def is_another_table(self) -> bool:
-        """Whether a checkpoint is evaluated with other rows than it was trained with."""
-        known = self._trained_on.get("sha256")
-        return known is not None and known != self.sha256
-
-    @cached_property
-    def rows(self) -> dict[str, Tensor]:
-        """Row numbers of each part, int64, in the order of the part.
-
-        A table that the checkpoint was not trained with has one part, for whatever it is evaluated as.
-        """
-        if self.is_another_table:
-            everything = torch.arange(len(self.table.targets))
-            return {"val": everything, "test": everything}
-        options = self.hparams
-        try:
-            parts = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
-        except UserError as error:
-            if not str(error).startswith("--data.stratify"):
-                raise
-            counts = torch.bincount(self.table.targets)
-            rarest = self.class_names[int(counts.argmin())]
-            place = f"{self.table.source}: column {self.table.target!r}, class {rarest!r} has {counts.min()} rows"
-            raise UserError(f"{error}\n{place}") from error
-        return dict(zip(PARTS, parts, strict=True))
 
     @property
     def feature_names(self) -> list[str]:
         """Names of the features, in the order of the network's inputs."""
-        return self._trained_on.get("feature_names") or self.table.feature_names
+        return self.table.feature_names
 
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the logits."""
-        return self._trained_on.get("class_names") or self.table.class_names
+        return self.table.class_names
+
+    @cached_property
+    def rows(self) -> dict[str, Tensor]:
+        """Row numbers of each split, int64, in their order; those of a checkpoint in use, if there is one."""
+        options = {**self.hparams, **self._trained_on}
+        if "sha256" in options and options["sha256"] != self.table.sha256:
+            if options["path"] == self.hparams["path"]:
+                raise UserError(f"{self.table.source}: the table has changed since the checkpoint was trained with it")
+            everything = torch.arange(len(self.table.targets))  # of a table that is none of the checkpoint's
+            return {"val": everything, "test": everything}
+        try:
+            rows = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
+        except UserError as error:
+            if error.parameter != "stratify":
+                raise
+            raise UserError(f"{error.message} ({self.table.describe_rarest()})", "stratify") from error
+        return dict(zip(SPLITS, rows, strict=True))
+
+    def tensors(self, split: str) -> tuple[Tensor, Tensor]:
+        """Returns features, float32 of shape `(rows, features)`, and targets, int64 of shape `(rows,)`, of a split."""
+        if self.trainer and self.trainer.lightning_module:
+            self.table.check_names(self.trainer.lightning_module.hparams)
+        if split not in self.rows:
+            raise UserError(f"{self.table.source}: not the table that the checkpoint was trained with")
+        if split not in self._tensors:
+            self._tensors[split] = (self.table.features[self.rows[split]], self.table.targets[self.rows[split]])
+        return self._tensors[split]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint must know of the table to be evaluated on the rows it was not trained with."""
-        return {"sha256": self.sha256, "feature_names": self.feature_names, "class_names": self.class_names}
+        options = {name: self.hparams[name] for name in ("path", "split", "split_seed", "stratify")}
+        names = {"feature_names": self.feature_names, "class_names": self.class_names}
+        return {"sha256": self.table.sha256, **names, **options, **self._trained_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes from a checkpoint what the table was, before one is read, and so that none need be."""
-        self._trained_on = state_dict
+        """Keeps to the table and the split of a checkpoint, whichever the options say."""
+        if state_dict != self._trained_on:
+            self._trained_on = state_dict
+            self._tensors.clear()
+            for name in ("table", "rows"):
+                self.__dict__.pop(name, None)
 
     def setup(self, stage: str) -> None:
-        """Builds the parts that a stage needs: train and val to fit, val to validate, test to test."""
-        process, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        for part in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
-            if part in self.parts:
-                continue
-            rows = self.rows[part]
-            self.parts[part] = Batches(
-                self.table.features[rows], self.table.targets[rows], self.batch_size, process, processes
-            )
+        """Notes the seed of the run before training, and keeps to the split of a trained classifier after it."""
+        if stage == "fit":
+            seed = torch.initial_seed()
+            self.seed = self.trainer.strategy.broadcast(seed) if self.trainer else seed  # each process has its own
+        if self.trainer and not self.trainer.ckpt_path:  # else Lightning hands over what the checkpoint says
+            module = self.trainer.lightning_module
+            self.load_state_dict({} if stage == "fit" else getattr(module, "trained_on", {}))
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Loads the train part, in a new order each epoch, seeded as the run is (`seed_everything`)."""
-        if self.seed is None:
-            self.seed = torch.initial_seed() % 2**62
-        sampler = ShuffledBatches(self.parts["train"], self.seed)
-        if self.trainer is not None:
-            # The Trainer draws the first order before it announces the epoch, which in a resumed run is not 0.
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            sampler.set_epoch(progress.processed)
-        return self._loader("train", sampler)
+        """Loads the train split, in a new order each epoch, seeded as the run is (`seed_everything`)."""
+        return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Loads the validation part, in order."""
+        """Loads the validation split, in order."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Loads the test part, in order."""
+        """Loads the test split, in order."""
         return self._loader("test")
 
-    def _loader(self, part: str, sampler: ShuffledBatches | None = None) -> DataLoader[tuple[Tensor, Tensor]]:
-        # batch_size=None: the dataset's items are batches already.
-        # A generator of its own: else each epoch would draw from the global one, of which dropout draws as well.
+    predict_dataloader = test_dataloader
+
+    def _loader(self, split: str) -> DataLoader[tuple[Tensor, Tensor]]:
+        trainer: Any = self.trainer
+        process, num_processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        batches = Batches(*self.tensors(split), self.batch_size, process, num_processes)
+        order = BatchOrder(batches, split == "train", torch.initial_seed() if self.seed is None else self.seed)
+        if trainer:
+            # The Trainer may draw the first order before it announces the epoch, which in a resumed run is not 0.
+            order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
+        # batch_size=None: the items are batches already. A generator of its own, since each epoch draws from it.
         return DataLoader(
-            self.parts[part],
+            batches,
             batch_size=None,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            generator=torch.Generator().manual_seed(0),
+            sampler=order,
+            num_workers=self.hparams["num_workers"],
+            generator=torch.Generator(),
         )

@@ -1,19 +1,40 @@
-"""The one exception for what a user can mend, and help with its wording."""
+"""The one exception for what a user can put right, and helpers for its wording."""
 
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["UserError", "closest"]
+__all__ = ["UserError", "closest", "few"]
 
 
 class UserError(ValueError):
-    """A user's mistake, told in one or two lines that name the option or file, what was found and what was expected.
+    """A user's mistake, in one or two lines that say where it is, what was found and what was expected.
 
-    The command line prints its message, without a traceback, and exits with status 2.
+    The command line prints it without a traceback and exits with status 2.
+
+    Args:
+        message: What is wrong.
+        parameter: The parameter that holds the mistake, where it is not in a file.
+        remedy: A parameter that would help, and its value as in YAML.
     """
+
+    def __init__(self, message: str, parameter: str | None = None, remedy: tuple[str, str] | None = None) -> None:
+        super().__init__(message, parameter, remedy)
+        self.message = message
+        self.parameter = parameter
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Returns the message, with the parameters as they are called in Python."""
+        text = f"{self.parameter}: {self.message}" if self.parameter else self.message
+        return f"{text}; try {self.remedy[0]}: {self.remedy[1]}" if self.remedy else text
 
 
 def closest(name: str, names: Sequence[str]) -> str:
     """Returns `; did you mean ...?` with the most similar of some names, or nothing where none is similar."""
     match = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {match[0]}?" if match else ""
+
+
+def few(names: Sequence[str]) -> str:
+    """Returns the first names of a list, for a message."""
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")

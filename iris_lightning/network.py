@@ -5,7 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "IrisNetwork"]
+__all__ = ["ACTIVATIONS", "IRIS_CLASSES", "IRIS_FEATURES", "IrisNetwork"]
+
+# What the inputs and outputs of the default network are, by scikit-learn's names.
+IRIS_FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+IRIS_CLASSES = ("setosa", "versicolor", "virginica")
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -70,6 +74,11 @@ class IrisNetwork(nn.Module):
             features = (features - self.mean) / self.std
         logits: Tensor = self.layers(features)
         return logits
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether `mean` and `std` have been fitted, or loaded with trained weights."""
+        return self.standardize and bool(self.mean.any() or (self.std != 1).any())
 
     @torch.no_grad()
     def fit_scaler(self, features: Tensor) -> None:

@@ -1,6 +1,7 @@
 """A trained classifier for use in Python: no Trainer, no command line, and no import of Lightning."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iris_lightning.checkpoints import read_checkpoint, weights_in
-from iris_lightning.errors import UserError
-from iris_lightning.network import IrisNetwork
-from iris_lightning.weights import IRIS_CLASSES, IRIS_FEATURES, WEIGHTS_SUFFIXES, Weights, read_weights
+from iris_lightning.errors import UserError, few
+from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
+from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
+from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IrisPredictor", "find_columns", "load", "predictor_of"]
+__all__ = ["IrisPredictor", "load"]
 
 
 class IrisPredictor(nn.Module):
@@ -40,9 +41,7 @@ class IrisPredictor(nn.Module):
         (1, 3)
     """
 
-    def __init__(
-        self, network: IrisNetwork, feature_names: list[str] | tuple[str, ...], class_names: list[str] | tuple[str, ...]
-    ) -> None:
+    def __init__(self, network: IrisNetwork, feature_names: Sequence[str], class_names: Sequence[str]) -> None:
         super().__init__()
         if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
             raise UserError("the network's weights are not finite: its training has diverged")
@@ -51,18 +50,38 @@ class IrisPredictor(nn.Module):
         self.classes_ = np.array(class_names, dtype=object)
         self.eval()
 
+    @classmethod
+    def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
+        """Returns the classifier that weights are of; those that name no classes are taken for ones of Iris.
+
+        Args:
+            weights: The weights.
+            path: Where they come from.
+
+        Raises:
+            UserError: If they are not of this project's network, or name no classes and have another shape than Iris'.
+        """
+        network = weights.network(path)
+        features, classes = weights.feature_names or IRIS_FEATURES, weights.class_names or IRIS_CLASSES
+        if (network.in_features, network.num_classes) != (len(features), len(classes)):
+            raise UserError(
+                f"{path}: does not name its {network.in_features} features and {network.num_classes} classes, "
+                "and Iris has 4 and 3; expected a file that export wrote"
+            )
+        try:
+            return cls(network, features, classes)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, of features, shape `(rows, features)` in their own units."""
         return cast("Tensor", self.network(features)).softmax(dim=1)
 
     def predict(self, rows: "ArrayLike") -> "NDArray[np.object_]":
-        """Returns the most probable class of each row.
+        """Returns the most probable class of each row, an array of class names of shape `(rows,)`.
 
         Args:
             rows: As for `predict_proba`.
-
-        Returns:
-            Class names, shape `(rows,)`.
 
         Raises:
             UserError: If the rows are not the features of this classifier.
@@ -70,14 +89,11 @@ class IrisPredictor(nn.Module):
         return cast("NDArray[np.object_]", self.classes_[self._logits(rows).argmax(dim=1).numpy()])
 
     def predict_proba(self, rows: "ArrayLike") -> "NDArray[np.float32]":
-        """Returns the probability of each class.
+        """Returns the probability of each class, float32 of shape `(rows, classes)`; each row sums to 1.
 
         Args:
-            rows: A list or NumPy array of shape `(rows, features)`, in the order of `feature_names_in_`, or a polars or
-                pandas frame, which may have its columns in any order and further ones.
-
-        Returns:
-            float32, shape `(rows, classes)`; each row sums to 1.
+            rows: Numbers of shape `(rows, features)` in their own units, such as a list of lists or an array; or a
+                frame of pandas or polars, whose columns may stand in any order beside further ones.
 
         Raises:
             UserError: If the rows are not the features of this classifier.
@@ -95,7 +111,7 @@ class IrisPredictor(nn.Module):
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
         if hasattr(rows, "columns"):
-            rows = rows[find_columns(names, list(rows.columns), "the frame")].to_numpy()
+            rows = rows[self.find_columns(list(rows.columns), "the frame")].to_numpy()
         try:
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -111,22 +127,21 @@ class IrisPredictor(nn.Module):
             raise UserError(f"row {row}, {names[column]!r}: expected a finite number, got {values[row, column]}")
         return features
 
+    def find_columns(self, columns: list[str], source: str) -> list[str]:
+        """Returns the column of each feature: that of its name, or of Iris' other spelling, as in `sepal_length`.
 
-def find_columns(feature_names: list[str], columns: list[str], source: str) -> list[str]:
-    """Returns the column of each feature: that of its name, or of Iris' other spelling, as in `sepal_length`.
+        Args:
+            columns: The columns of a table.
+            source: What the table is called.
 
-    Raises:
-        UserError: If a feature has no column.
-    """
-    spelled = {_underscored(name): name for name in columns}
-    found = [name if name in columns else spelled.get(_underscored(name), "") for name in feature_names]
-    if "" in found:
-        missing = [name for name, column in zip(feature_names, found, strict=True) if not column]
-        raise UserError(
-            f"{source} has no column {', '.join(repr(name) for name in missing[:8])}; "
-            f"found {', '.join(repr(name) for name in columns[:8])}{', …' if len(columns) > 8 else ''}"
-        )
-    return found
+        Raises:
+            UserError: If a feature has no column.
+        """
+        spelled = {_underscored(name): name for name in columns}
+        found = {name: name if name in columns else spelled.get(_underscored(name)) for name in self.feature_names_in_}
+        if missing := [repr(name) for name, column in found.items() if column is None]:
+            raise UserError(f"{source} has no column {few(missing)}; found {few([repr(name) for name in columns])}")
+        return [str(column) for column in found.values()]
 
 
 def _underscored(name: str) -> str:
@@ -138,42 +153,14 @@ def load(path: str | os.PathLike[str]) -> IrisPredictor:
     """Loads a trained classifier, as data: nothing in the file can run.
 
     Args:
-        path: A checkpoint (`.ckpt`), or a file that `export` wrote (`.pth`, `.safetensors`, `.onnx`). The lesson's own
-            `.pth`, which names no features and classes, is taken for one of Iris if its shape is the lesson's.
+        path: A checkpoint (`.ckpt`), or weights that `export` wrote (`.pth`, `.safetensors`). The lesson's own `.pth`,
+            which names no features and classes, is taken for one of Iris if its shape is the lesson's.
 
     Raises:
         UserError: If the file is not one of these.
     """
     path = Path(path)
-    if path.suffix == ".ckpt":
-        weights = weights_in(read_checkpoint(path), path)
-    elif path.suffix in WEIGHTS_SUFFIXES:
-        weights = read_weights(path)
-    else:
-        raise UserError(f"{path}: expected a file that ends in {', '.join(('.ckpt', *WEIGHTS_SUFFIXES))}")
-    return predictor_of(weights, path)
-
-
-def predictor_of(weights: Weights, path: Path) -> IrisPredictor:
-    """Returns the classifier that weights are of.
-
-    Args:
-        weights: The weights.
-        path: Where they come from.
-
-    Raises:
-        UserError: If they are not of this project's network, or name no classes and are of another shape than Iris'.
-    """
-    network = weights.network(path)
-    features, classes = weights.feature_names, weights.class_names
-    if features is None or classes is None:
-        if (network.in_features, network.num_classes) != (len(IRIS_FEATURES), len(IRIS_CLASSES)):
-            raise UserError(
-                f"{path}: does not name its {network.in_features} features and {network.num_classes} classes, "
-                "and Iris has 4 and 3; expected a file that export wrote"
-            )
-        features, classes = list(IRIS_FEATURES), list(IRIS_CLASSES)
-    try:
-        return IrisPredictor(network, features, classes)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    if path.suffix not in (".ckpt", *SUFFIXES):
+        raise UserError(f"{path}: expected a file that ends in {', '.join(('.ckpt', *SUFFIXES))}")
+    weights = weights_in(read_checkpoint(path), path) if path.suffix == ".ckpt" else read_weights(path)
+    return IrisPredictor.from_weights(weights, path)

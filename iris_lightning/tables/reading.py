@@ -1,67 +1,17 @@
-"""A table as tensors: scikit-learn's Iris, or a CSV or Parquet file."""
+"""A CSV or Parquet file, read as tensors for training."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import torch
-from torch import Tensor
 
-from iris_lightning.errors import UserError
-from iris_lightning.table_file import TableFile, check_names, columns, few
+from iris_lightning.errors import UserError, few
+from iris_lightning.tables.table import Table
+from iris_lightning.tables.table_file import TableFile, columns
 
-__all__ = ["Table", "load_iris_table", "read_table"]
-
-
-class Table(NamedTuple):
-    """A table as tensors.
-
-    Attributes:
-        features: float32, shape `(rows, features)`, in the units of the table (cm for Iris).
-        targets: int64, shape `(rows,)`, positions in `class_names`.
-        feature_names: The columns of `features`.
-        class_names: The classes, in the order of the logits.
-        target: The column that `targets` was read from.
-        source: What the table is called.
-        notes: What a user should know of how it was read.
-    """
-
-    features: Tensor
-    targets: Tensor
-    feature_names: list[str]
-    class_names: list[str]
-    target: str
-    source: str
-    notes: list[str]
-
-
-def load_iris_table(features: Sequence[str] | None = None) -> Table:
-    """Returns scikit-learn's Iris: 150 flowers, 4 measurements in cm, 3 species.
-
-    Args:
-        features: Columns to take; by default all.
-
-    Raises:
-        UserError: If Iris has no such column.
-    """
-    from sklearn.datasets import load_iris  # here: a second of imports that `--help` can do without
-
-    iris = load_iris()
-    names: list[str] = list(iris.feature_names)
-    chosen = check_names("--data.features", names if features is None else features, names, "Iris")
-    return Table(
-        torch.tensor(iris.data, dtype=torch.float32).index_select(
-            1, torch.tensor([names.index(name) for name in chosen])
-        ),
-        torch.tensor(iris.target, dtype=torch.int64),
-        chosen,
-        [str(name) for name in iris.target_names],
-        "species",
-        "Iris",
-        [],
-    )
+__all__ = ["read_table"]
 
 
 def read_table(
@@ -97,7 +47,7 @@ def read_table(
     usable = pl.all_horizontal(
         columns(target).is_not_null(), columns(*names).is_not_null(), columns(*names).is_finite()
     )
-    if not frame.select(usable.all()).item() and (error := file.first_unfit(names, target, missing)):
+    if not frame.select(usable.all()).item() and (error := file.first_invalid_row(names, target, missing)):
         raise error
     notes = [f"left out, since they are not numbers: {', '.join(left_out)}"] if left_out else []
     if frame.height < rows:

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from iris_lightning.saving import LastCheckpoint
+from iris_lightning.runs.saving import LastCheckpoint
 
 __all__ = ["StopOnSignal", "Stopped"]
 
@@ -46,22 +46,22 @@ class StopOnSignal(Callback):
         self.received = number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Listens from here on, after Lightning has set its own handlers."""
+        """Takes over the signals, after Lightning has set handlers of its own."""
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stops where a signal has come."""
+        """Stops if a signal was received."""
         if self.received is not None:
             keepers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint)]
             raise Stopped(self.received, Path(str(keepers[0].dirpath), "last.ckpt") if keepers else None)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stops where a signal has come."""
+        """Stops if a signal was received."""
         self.on_train_batch_end(trainer)
 
     def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Listens no more."""
+        """Gives the signals back to their earlier handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}

@@ -16,9 +16,9 @@ import torch
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.files import check_output, whole_file
-from iris_lightning.predictor import IrisPredictor, find_columns
-from iris_lightning.table_file import SUFFIXES, TableFile
+from iris_lightning.files import atomic_write, check_output
+from iris_lightning.predictor import IrisPredictor
+from iris_lightning.tables.table_file import SUFFIXES, TableFile
 
 __all__ = ["Predictions", "predict_table"]
 
@@ -58,11 +58,11 @@ def predict_table(
     """
     if output != "-":
         if not output.endswith(SUFFIXES):
-            raise UserError(f"--output {output}: expected a file that ends in {', '.join(SUFFIXES)}, or -")
-        check_output("--output", Path(output), Path(path))
+            raise UserError(f"{output}: expected a file that ends in {', '.join(SUFFIXES)}, or -", "output")
+        check_output(Path(output), Path(path))
     with _source(path) as (source, name):
-        file = TableFile(source, decimal_comma, name, "--data.predict_path")
-        features = find_columns([str(feature) for feature in predictor.feature_names_in_], file.names, name)
+        file = TableFile(source, decimal_comma, name)
+        features = predictor.find_columns(file.names, name)
         new = ["prediction", *(f"probability_{label}" for label in predictor.classes_)]
         for column in new:
             if column in file.header:
@@ -80,11 +80,11 @@ def predict_table(
             with _sink(output) as sink:
                 _write(rows.unnest(RESULT), sink, output, decimal_comma)
         except (UserError, PolarsError, OSError) as error:
-            if unfit := file.first_unfit(features):
-                raise unfit from error
+            if invalid := file.first_invalid_row(features):
+                raise invalid from error
             if isinstance(error, UserError):
                 raise UserError(str(error).splitlines()[0]) from error  # polars adds where it called us
-            raise UserError(f"--output {output}: {_reason(error)}") from error
+            raise UserError(f"{output}: {_reason(error)}") from error
     return Predictions(counts.rows, counts.labelled if counts.labels else None, counts.correct, counts.unknown)
 
 
@@ -113,7 +113,6 @@ def _results(
 ) -> pl.Expr:
     """The new columns, computed batch by batch."""
     classes = predictor.classes_
-    shown = classes if output.endswith(".parquet") else np.array([_harmless(name) for name in classes], dtype=object)
 
     def predict(batch: pl.Series) -> pl.Series:
         inputs = batch.struct.unnest()
@@ -134,7 +133,7 @@ def _results(
             counts.add(len(batch), len(labels) - labels.null_count(), int(right.sum()))
             if unknown := set(labels.drop_nulls().unique()) - set(classes):
                 counts.unknown = min(unknown)
-        values = [pl.Series(shown[codes], dtype=pl.String), *logits.softmax(dim=1).numpy().T]
+        values = [pl.Series(classes[codes], dtype=pl.String), *logits.softmax(dim=1).numpy().T]
         return pl.DataFrame(dict(zip(names, values, strict=True))).to_struct()
 
     fields = [file.number(name).cast(pl.Float32).alias(str(i)) for i, name in enumerate(features)]
@@ -142,18 +141,6 @@ def _results(
         fields.append(file.label(target).alias("label"))
     kinds = {name: pl.Float32 if i else pl.String for i, name in enumerate(names)}
     return pl.struct(fields).map_batches(predict, return_dtype=pl.Struct(kinds), is_elementwise=True)
-
-
-def _harmless(name: str) -> str:
-    """Puts a quote before whatever a spreadsheet would take for the start of a formula in a class's name.
-
-    Class names may come with a checkpoint from elsewhere. A negative number is none. After OWASP, "CSV Injection".
-    """
-    try:
-        float(name)
-    except ValueError:
-        return re.sub(r"(^|[,;\t\r\n\"'])(\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])", r"\1\2'\3", name)
-    return name
 
 
 @contextlib.contextmanager
@@ -164,19 +151,20 @@ def _source(path: str) -> Iterator[tuple[str, str]]:
         return
     stdin = sys.stdin.buffer
     start = stdin.read(4)
-    with tempfile.NamedTemporaryFile(suffix=".parquet" if start == b"PAR1" else ".csv") as copy:
-        copy.write(start)
-        shutil.copyfileobj(stdin, copy)
-        copy.flush()
-        yield copy.name, "standard input"
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, f"table{'.parquet' if start == b'PAR1' else '.csv'}"))
+        with open(path, "wb") as copy:
+            copy.write(start)
+            shutil.copyfileobj(stdin, copy)
+        yield path, "standard input"
 
 
 @contextlib.contextmanager
 def _sink(output: str) -> Iterator[Any]:
     """Opens the output; also standard output gets it only once it is whole."""
     if output != "-":
-        with whole_file(Path(output)) as file:
-            yield file
+        with atomic_write(Path(output)) as path:
+            yield path
         return
     with tempfile.TemporaryFile() as copy:
         yield copy

@@ -1,4 +1,4 @@
-"""A CSV or Parquet file of a table, and each way in which one can be unfit, told by file, column and row."""
+"""A CSV or Parquet file of a table; what is wrong with one is told by file, column and row."""
 
 import contextlib
 import sys
@@ -12,35 +12,19 @@ import polars.selectors as cs
 import torch
 from polars.exceptions import PanicException, PolarsError
 
-from iris_lightning.errors import UserError, closest
+from iris_lightning.errors import UserError
+from iris_lightning.tables.table import check_columns
 
-__all__ = ["SUFFIXES", "TableFile", "check_names", "columns", "few"]
+__all__ = ["SUFFIXES", "TableFile", "columns"]
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 FLOAT32_MAX = torch.finfo(torch.float32).max
 SAMPLE = 1000  # rows of a CSV file that decide which columns are numbers
 
 
-def check_names(option: str, names: Sequence[str], columns: Sequence[str], source: str) -> list[str]:
-    """Returns the names of columns that an option gives, or says which of them a table has not."""
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"{option}: expected one or more distinct columns, got {list(names)}")
-    for name in names:
-        if name not in columns:
-            raise UserError(
-                f"{option} {name}: no such column in {source}{closest(name, columns)} (it has {few(columns)})"
-            )
-    return list(names)
-
-
 def columns(*names: str) -> pl.Expr:
     """The columns with these names; `pl.col` would take `*` and `^...$` for patterns."""
     return cs.by_name(*names).as_expr()
-
-
-def few(names: Sequence[str]) -> str:
-    """Returns the first names of a list, for a message."""
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 class TableFile:
@@ -51,18 +35,26 @@ class TableFile:
         header: The same as they stand in the file, with spaces around them.
         numeric: Those that hold numbers.
         rows: The rows as they stand in the file; in CSV, as text.
+
+    Args:
+        source: The file.
+        decimal_comma: Whether a CSV file separates columns with `;` and writes numbers as `5,1`.
+        name: What messages call it, where that is not the file's name.
+
+    Raises:
+        UserError: If there is no such file, or it is no table.
     """
 
-    def __init__(self, source: str, decimal_comma: bool, name: str | None = None, option: str = "--data.path") -> None:
+    def __init__(self, source: str, decimal_comma: bool, name: str | None = None) -> None:
         self.source = source
         self.path = name or source  # what messages call it
         self.decimal_comma = decimal_comma
         self.is_csv = not source.endswith(".parquet")
         if not source.endswith(SUFFIXES):
-            raise UserError(f"{option} {source}: expected a file that ends in {', '.join(SUFFIXES)}")
+            raise UserError(f"{source}: expected a file that ends in {', '.join(SUFFIXES)}")
         if not Path(source).is_file():
-            raise UserError(f"{option} {source}: {'is a folder' if Path(source).is_dir() else 'no such file'}")
-        with self._telling():
+            raise UserError(f"{source}: {'is a folder' if Path(source).is_dir() else 'no such file'}")
+        with self._reading():
             if self.is_csv:
                 self._open_csv()
             else:
@@ -95,10 +87,7 @@ class TableFile:
             if name in self.names[:i]:
                 raise UserError(f"{self.path}: has two columns {name!r}; expected distinct names")
         if len(self.names) == 1 and ";" in self.names[0]:
-            raise UserError(
-                f"{self.path}: has one column only ({self.names[0]!r}); "
-                "for `;` and decimal commas, give --data.decimal_comma true"
-            )
+            raise UserError(f"{self.path}: has one column only ({self.names[0]!r})", remedy=("decimal_comma", "true"))
         rows = pl.scan_csv(self.source, infer_schema=False, glob=False, **self.dialect)
         raw_names = rows.collect_schema().names()  # which polars leaves with doubled quotes
         self.raw_names = dict(zip(raw_names, self.names, strict=True))
@@ -118,7 +107,7 @@ class TableFile:
             return
         separator = self.dialect["separator"]
         empty = rf'^[\s"]*{separator}[\s"{separator}]*$' if len(self.names) > 1 else r'^[\s"]*$'
-        with self._telling():
+        with self._reading():
             lines = pl.scan_csv(
                 self.source, has_header=False, schema={"line": pl.String}, separator="\0", quote_char=None, glob=False
             )
@@ -148,8 +137,8 @@ class TableFile:
         return pl.when(text != "").then(text)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Tells what polars cannot read as a mistake in the file, and a reading of over a second as one in progress."""
+    def _reading(self) -> Iterator[None]:
+        """Turns what polars cannot read into a mistake in the file, and says so where reading takes over a second."""
         size = Path(self.source).stat().st_size / 1e6
         notice = threading.Timer(1, lambda: print(f"reading {self.path} ({size:.0f} MB) ...", file=sys.stderr))
         notice.start()
@@ -172,7 +161,7 @@ class TableFile:
             raise UserError(f"{self.path}: has no rows{', only a header' if self.is_csv else ''}")
         if name is None:
             return "species" if "species" in self.names else self.names[-1]
-        return check_names("--data.target", [name], self.names, self.path)[0]
+        return check_columns("target", [name], self.names, self.path)[0]
 
     def features(self, names: Sequence[str] | None, target: str) -> tuple[list[str], list[str]]:
         """Returns the columns of the features, and those that are left out by default since they are not numbers."""
@@ -183,13 +172,13 @@ class TableFile:
                 raise UserError(f"{self.path}: has no column of numbers beside the target {target!r}")
             return numeric, [name for name in others if name not in numeric]
         if target in names:
-            raise UserError(f"--data.features: {target!r} is the target; choose another with --data.target")
-        for name in check_names("--data.features", names, self.names, self.path):
+            raise UserError(f"{target!r} is the target", "features", remedy=("target", "COLUMN"))
+        for name in check_columns("features", names, self.names, self.path):
             if name not in self.numeric:
                 rest = ", ".join(other for other in names if other != name)
                 raise UserError(
-                    f"{self.path}: column {name!r} holds text, not numbers, such as {self._example(name)!r}; "
-                    f"leave it out: --data.features '[{rest}]'"
+                    f"{self.path}: column {name!r} holds text, not numbers, such as {self._example(name)!r}",
+                    remedy=("features", f"'[{rest}]'"),
                 )
         return list(names), []
 
@@ -206,35 +195,42 @@ class TableFile:
         # By way of float64, so that the same rows in CSV and Parquet are the same numbers.
         values = columns(*features).cast(pl.Float64).cast(pl.Float32)
         try:
-            with self._telling():
+            with self._reading():
                 return rows.select(values, self.label(target).cast(pl.Categorical)).collect(engine="streaming")
         except UserError as error:
-            raise (self.first_unfit(features, target, missing="drop") or error) from error
+            raise (self.first_invalid_row(features, target, missing="drop") or error) from error
 
-    def first_unfit(self, features: list[str], target: str | None = None, missing: str = "error") -> UserError | None:
-        """Returns what is wrong with the first row that cannot be used, if there is one."""
+    def first_invalid_row(
+        self, features: list[str], target: str | None = None, missing: str = "error"
+    ) -> UserError | None:
+        """Returns what is wrong with the first row that cannot be used, if there is one.
+
+        Args:
+            features: The columns of the features.
+            target: The column of the class, in training.
+            missing: Whether a missing value is an `error`.
+        """
         numbers = {name: self.number(name) for name in features}
-        unfit = [numbers[name].is_null() & columns(name).is_not_null() for name in features]
-        unfit += [numbers[name].cast(pl.Float32).is_infinite() for name in features]
+        invalid = [numbers[name].is_null() & columns(name).is_not_null() for name in features]
+        invalid += [numbers[name].cast(pl.Float32).is_infinite() for name in features]
         if missing == "error":
-            unfit += [columns(name).is_null() for name in features] + [number.is_nan() for number in numbers.values()]
+            invalid += [columns(name).is_null() for name in features] + [number.is_nan() for number in numbers.values()]
             if target is not None:
-                unfit.append(self.label(target).is_null())
+                invalid.append(self.label(target).is_null())
         index = "row\0"  # no column's name
-        with self._telling():
-            found = self.rows.with_row_index(index, offset=1).filter(pl.any_horizontal(unfit)).head(1).collect()
+        with self._reading():
+            found = self.rows.with_row_index(index, offset=1).filter(pl.any_horizontal(invalid)).head(1).collect()
             if found.is_empty():
                 return None
             values = found.select(number.alias(name) for name, number in numbers.items()).row(0, named=True)
         texts = found.row(0, named=True)
+        drop = ("missing", "drop") if target is not None else None
         for name in features:
             where = f"{self.path}: column {name!r}, row {texts[index]}"
             if texts[name] is None:
-                hint = " (or drop such rows: --data.missing drop)" if target is not None else ""
-                return UserError(f"{where}: no value; expected a number{hint}")
+                return UserError(f"{where}: missing value; expected a number", remedy=drop)
             if values[name] is None:
-                hint = "; mend it, or leave the column out with --data.features" if target is not None else ""
-                return UserError(f"{where}: {texts[name]!r} is not a number{hint}")
+                return UserError(f"{where}: {texts[name]!r} is not a number")
             if not abs(values[name]) <= FLOAT32_MAX:
                 return UserError(f"{where}: {texts[name]} is not a finite number of float32")
-        return UserError(f"{self.path}: column {target!r}, row {texts[index]}: no class (or drop: --data.missing drop)")
+        return UserError(f"{self.path}: column {target!r}, row {texts[index]}: no class", remedy=drop)

@@ -2,11 +2,11 @@
 
 import logging
 import warnings
-from typing import cast
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
+
+from iris_lightning.runs.saving import EpochRecord
 
 __all__ = ["EpochLines", "silence_noise"]
 
@@ -30,7 +30,6 @@ WARNINGS = (
     r".*does not have many workers",  # of no use: the batches are slices of tensors
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
-    r"It is recommended to use .*sync_dist=True",  # the metrics are of all processes already
     r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
 )
 
@@ -48,27 +47,24 @@ def silence_noise() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-class EpochLines(Callback):
+class EpochLines(EpochRecord):
     """Prints one line per epoch, above the progress bar where there is one."""
 
     NAMES = ("loss/train", "loss/val", "accuracy/val")
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the line of the epoch before: at its end, the callbacks' turn came before its train metrics."""
-        if trainer.current_epoch > self.first_epoch:
-            self._print(trainer, pl_module)
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes where this run starts."""
+        super().on_train_start(trainer, pl_module)
         self.first_epoch = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prints the line of the epoch before: at its end, callbacks are called before its train metrics are known."""
+        if trainer.is_global_zero and trainer.current_epoch > self.first_epoch:
+            epoch = trainer.current_epoch - 1
+            metrics = self.metrics_of(trainer, epoch)
+            values = "  ".join(f"{name} {metrics[name]:.4f}" for name in self.NAMES if name in metrics)
+            tqdm.write(f"epoch {epoch}  {values}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the last epoch."""
-        if trainer.current_epoch > self.first_epoch:
-            self._print(trainer, pl_module)
-
-    def _print(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = cast("dict[str, float]", pl_module.epoch_metrics)
-        if trainer.is_global_zero:
-            values = "  ".join(f"{name} {metrics[name]:.4f}" for name in self.NAMES if name in metrics)
-            tqdm.write(f"epoch {trainer.current_epoch - 1}  {values}")
+        self.on_train_epoch_start(trainer, pl_module)

@@ -1,0 +1,120 @@
+"""Parsing, and how mistakes in the options are told: one line instead of the usage and a dump of types."""
+
+import itertools
+import os
+import re
+import traceback
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from iris_lightning.errors import UserError, closest
+
+__all__ = ["as_user_error", "call", "parse"]
+
+# Types as jsonargparse's messages call them, and as a user would.
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "NoneType": "null",
+    "Sequence": "a list",
+}
+
+
+def call(function: Callable[..., Any], args: Sequence[str]) -> None:
+    """Calls the function of a command, whose parameters are the options."""
+    parser = ArgumentParser(prog=f"iris_lightning {function.__name__}", exit_on_error=False, allow_abbrev=False)
+    parser.add_function_arguments(function, as_positional=True)
+    function(**parse(parser, args))
+
+
+def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) -> Namespace:
+    """Parses the arguments of a command.
+
+    Args:
+        parser: A parser with `exit_on_error=False`.
+        args: The arguments.
+        defaults: Whether to add the defaults of options that are not given.
+
+    Raises:
+        UserError: If an option is wrong. One in a YAML file names the file.
+    """
+    try:
+        return _parse(parser, list(args), defaults)
+    except UserError as error:
+        for option, path in itertools.pairwise(args):
+            if option in ("-c", "--config"):
+                try:
+                    _parse(parser, ["--config", path], defaults)
+                except UserError as own:
+                    named = str(own) if path in str(own) else f"{path}: {own}"
+                    raise UserError(named) from error
+        raise
+
+
+def _parse(parser: ArgumentParser, args: list[str], defaults: bool) -> Namespace:
+    names = [f"--{name}" for name, _ in parser.get_defaults().items()]
+    try:
+        options = parser.parse_args(args, defaults=defaults)
+    except (ArgumentError, ValueError, TypeError, KeyError) as error:
+        raise UserError(_simplify(str(error), names)) from error
+    for group in ("model", "data", "trainer"):
+        if group in options and not isinstance(options[group], Namespace):
+            raise UserError(f"{group}: expected options of its own, got {options[group]}")
+    return options
+
+
+def _simplify(message: str, names: Sequence[str]) -> str:
+    """Returns the line of a message of jsonargparse's that says what is wrong."""
+    if match := re.match(r"unrecognized arguments: ([^\s=]+)", message):
+        known = match[1].startswith("-")
+        return f"unknown option {match[1]}{closest(match[1], names)}" if known else f"unexpected argument {match[1]!r}"
+    if match := re.match(r"(?:Group '(.*)' does not accept o|O)ption '(.*)'", message):
+        name = f"{match[1]}.{match[2]}" if match[1] else match[2]
+        return f"unknown option {name}{closest(name, [name[2:] for name in names])}"
+    if match := re.match(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL):
+        return f"--{match[1]}: {_simplify_value(match[2])}"
+    if match := re.match(r"Unexpected config: (.*)", message, re.DOTALL):
+        return f"expected options, as in 'trainer: {{max_epochs: 5}}', got {match[1].strip() or 'nothing'}"
+    return " ".join(message.removeprefix("argument ").split())
+
+
+def _simplify_value(text: str) -> str:
+    if match := re.search(r"(?:File does not exist|Path is not a file): '(.*)'", text):
+        return f"no such file: {os.path.relpath(match[1])}"
+    if match := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*(.*)", text):
+        if option := re.match(r"Option '(.*)' is not accepted", match[2]):
+            return f"{match[1]} has no option {option[1]!r}"
+        nested = re.match(r'Parser key "([^"]*)":$', match[2])
+        return f"{match[1]}: {f'{nested[1]}: {_simplify_value(text[match.end() :])}' if nested else match[2]}"
+    if match := re.search(r"Expected a dot import path string: (.*)", text):
+        return f"there is no class {match[1]!r}"
+    given = re.search(r"(?:Got|Given) value: (.*)", text)
+    kinds = re.findall(r"Expected an? (?:typing\.|<class ')?(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
+    if given and kinds:
+        words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
+        return f"expected {' or '.join(words)}, got {given[1]}"
+    return " ".join(text.split())
+
+
+@contextmanager
+def as_user_error(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Treats what torch or Lightning raise as a mistake in the options. What our own code raises is a bug of ours.
+
+    Args:
+        prefix: What comes before the message.
+        unless: Whether the options have proven good.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = list(traceback.walk_tb(error.__traceback__))
+        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
+            raise
+        raise UserError(prefix + (_simplify_value(str(error)) or type(error).__name__)) from error

@@ -1,0 +1,126 @@
+"""The checkpoints of runs: how to find and read them. Reading needs no Lightning."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from iris_lightning.errors import UserError
+from iris_lightning.weights.reading import Weights, read_torch, weights_of
+
+__all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
+
+RUNS = "lightning_logs"
+ENTRIES = {
+    "epoch": int,
+    "state_dict": dict,
+    "hyper_parameters": dict,
+    "datamodule_hyper_parameters": dict,
+    "IrisDataModule": dict,
+    "callbacks": dict,
+    "loops": dict,
+}
+SHAPE = ("feature_names", "class_names", "hidden", "activation", "standardize")  # what makes a network
+
+
+def find_checkpoint(name: str, root: Path) -> Path:
+    """Returns the path that a user means.
+
+    Args:
+        name: `best` or `last`, those of the newest run, or the path of a checkpoint.
+        root: Folder that holds `lightning_logs`.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if name not in ("best", "last"):
+        path = Path(name)
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "no such file"
+            raise UserError(f"{name}: {found}; expected a checkpoint, or best or last of the newest run", "ckpt_path")
+        return path
+    # By number: as text, version_10 would come before version_2.
+    runs = {
+        int(match[1]): folder
+        for folder in (root / RUNS).glob("version_*")
+        if folder.is_dir() and (match := re.fullmatch(r"version_(\d+)", folder.name))
+    }
+    if not runs:
+        raise UserError(f"no run under {root / RUNS}; train one first (fit)", remedy=("ckpt_path", "FILE"))
+    path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
+    if not path.is_file():
+        hint = "; resume it (fit --ckpt_path last)" if path.with_name("last.ckpt").is_file() else ""
+        raise UserError(f"the newest run, {path.parent.parent}, has no {name}.ckpt{hint}", remedy=("ckpt_path", "FILE"))
+    return path
+
+
+def run_of(path: Path, checkpoint: dict[str, Any]) -> Path:
+    """Returns the folder of the run that a checkpoint resumes.
+
+    Args:
+        path: The checkpoint.
+        checkpoint: What it holds.
+
+    Raises:
+        UserError: If it lies in none, or is not the latest checkpoint of the run.
+    """
+    run = path.parent.parent
+    if path.parent.name != "checkpoints" or not (run / "config.yaml").is_file():
+        raise UserError(f"{path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)", "ckpt_path")
+    last = path.with_name("last.ckpt")
+    if last != path and last.is_file():
+        reached = epochs_done(read_checkpoint(last))
+        if reached > epochs_done(checkpoint):
+            lost = f"the run has gone on to epoch {reached - 1}, which would be lost; resume last"
+            raise UserError(f"{path}: {lost}", "ckpt_path")
+    return run
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of this project as data: nothing that it holds can run.
+
+    Returns:
+        At least what `ENTRIES` lists, with hyperparameters that are plain values.
+
+    Raises:
+        UserError: If the file is not such a checkpoint.
+    """
+    checkpoint: dict[str, Any] = read_torch(path, "a checkpoint")
+    if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
+        raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
+    for key, kind in ENTRIES.items():
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
+            raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {key}")
+    for group in ("hyper_parameters", "datamodule_hyper_parameters"):
+        for key, value in checkpoint[group].items():
+            items = value if isinstance(value, list) else [value]
+            if not all(item is None or isinstance(item, str | int | float) for item in items):
+                raise UserError(f"{path}: {group}: {str(key)[:80]} is no plain value; refused")
+    try:
+        epochs_done(checkpoint)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its epoch") from error
+    weights_in(checkpoint, path)
+    return checkpoint
+
+
+def epochs_done(checkpoint: dict[str, Any]) -> int:
+    """Returns how many epochs a run had finished when it wrote a checkpoint."""
+    done: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    return done
+
+
+def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
+    """Returns the network's weights in a checkpoint.
+
+    Raises:
+        UserError: If they are not those of the network that the checkpoint's hyperparameters describe.
+    """
+    options = checkpoint["hyper_parameters"]
+    for name in SHAPE:
+        if name not in options:
+            raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {name}")
+    state = {str(name).removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    weights = weights_of(path, state, options)
+    if [weights.hidden, weights.standardize] != [options["hidden"], options["standardize"]]:
+        raise UserError(f"{path}: not a checkpoint of iris_lightning: its weights are not those of its options")
+    return weights
