@@ -14,18 +14,11 @@ __all__ = ["IrisClassifier", "IrisDataModule", "IrisNetwork", "IrisPredictor", "
 
 __version__ = "0.1.0"
 
-_PLACES = {
-    "IrisClassifier": "classifier",
-    "IrisDataModule": "data",
-    "IrisNetwork": "network",
-    "IrisPredictor": "predictor",
-    "UserError": "errors",
-    "load": "predictor",
-}
+_MODULES = dict(zip(__all__, ("classifier", "data", "network", "predictor", "errors", "predictor"), strict=True))
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used: `load` does without the seconds that Lightning takes."""
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

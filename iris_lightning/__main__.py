@@ -2,8 +2,6 @@
 
 from iris_lightning.cli import main
 
-__all__ = ["run"]
-
 
 def run() -> None:
     """Runs the command line given in `sys.argv`; what `main` returns is not an exit status."""

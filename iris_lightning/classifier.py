@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from iris_lightning.curves import plot_against_epoch
 from iris_lightning.errors import UserError
-from iris_lightning.metrics import EpochMetrics
+from iris_lightning.metrics import EpochMetrics, plot_against_epoch
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.sharing import weigh_loss
 

@@ -41,9 +41,8 @@ def split_rows(targets: Tensor, fractions: Sequence[float], seed: int, stratify:
     for i in range(num_rows - sum(sizes)):
         sizes[i % len(sizes)] += 1
     if 0 in sizes:
-        raise UserError(
-            f"{list(fractions)} of {num_rows} rows leaves the {SPLITS[sizes.index(0)]} split empty", "split"
-        )
+        empty = f"leaves the {SPLITS[sizes.index(0)]} split empty"
+        raise UserError(f"{list(fractions)} of {num_rows} rows {empty}", "split")
     if not stratify:
         return list(torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed)).split(sizes))
 
@@ -165,12 +164,7 @@ class IrisDataModule(L.LightningDataModule):
                 raise UserError(f"{self.table.source}: the table has changed since the checkpoint was trained with it")
             everything = torch.arange(len(self.table.targets))  # of a table that is none of the checkpoint's
             return {"val": everything, "test": everything}
-        try:
-            rows = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
-        except UserError as error:
-            if error.parameter != "stratify":
-                raise
-            raise UserError(f"{error.message} ({self.table.describe_rarest()})", "stratify") from error
+        rows = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
         return dict(zip(SPLITS, rows, strict=True))
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
@@ -228,11 +222,6 @@ class IrisDataModule(L.LightningDataModule):
         if trainer:
             # The Trainer may draw the first order before it announces the epoch, which in a resumed run is not 0.
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
-        # batch_size=None: the items are batches already. A generator of its own, since each epoch draws from it.
-        return DataLoader(
-            batches,
-            batch_size=None,
-            sampler=order,
-            num_workers=self.hparams["num_workers"],
-            generator=torch.Generator(),
-        )
+        # The items are batches already. A generator of its own, since each epoch draws from it.
+        own: dict[str, Any] = {"batch_size": None, "generator": torch.Generator()}
+        return DataLoader(batches, sampler=order, num_workers=self.hparams["num_workers"], **own)

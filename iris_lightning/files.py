@@ -19,10 +19,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a path to write to, whose file takes the place of `path` once the block has ended well.
 
     The file keeps its name, in a temporary folder beside its place: within a file system, a rename is atomic. What a
-    killed process leaves behind is removed by the next one that writes there.
-
-    Raises:
-        OSError: If the disk is full or the folder cannot be written; an older file is as it was.
+    killed process leaves behind is removed by the next one that writes there. An error leaves an older file as it was.
     """
     remove_leftovers(path.parent, path.name)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
@@ -42,19 +39,9 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 def check_output(path: Path, *inputs: Path) -> None:
-    """Refuses a path that no file can or should be written to, before any work is done.
-
-    Args:
-        path: The file to be written. A regular file of that name will be replaced.
-        inputs: Files that it must not replace.
-
-    Raises:
-        UserError: If the path is no place for the output.
-    """
+    """Refuses, before any work is done, a path where no file can be written, or where one of the inputs is."""
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
-    if path.is_symlink():
-        raise UserError(f"{path}: is a symbolic link; expected a file of its own")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'is not a regular file'}")
     for source in inputs:

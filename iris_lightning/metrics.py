@@ -1,11 +1,16 @@
-"""The metrics of an epoch."""
+"""The metrics of an epoch, and their curves."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-__all__ = ["EpochMetrics"]
+__all__ = ["EpochMetrics", "plot_against_epoch"]
 
 
 class EpochMetrics(Metric):
@@ -13,17 +18,8 @@ class EpochMetrics(Metric):
 
     `loss` is the mean over the rows, `accuracy` the correct predictions over all rows, and `f1` the mean over the
     classes that occur of `2 correct / (true + predicted)`, which a frequent class cannot dominate. The last two are
-    torchmetrics' `MulticlassAccuracy(average="micro")` and `MulticlassF1Score(average="macro")`; one confusion matrix,
-    summed once for both, takes half their time.
-
-    Args:
-        num_classes: Number of classes.
-
-    Example:
-        >>> metrics = EpochMetrics(num_classes=2)
-        >>> metrics.update(torch.tensor(0.5), torch.tensor([[2.0, 1.0], [1.0, 3.0]]), torch.tensor([0, 0]))
-        >>> metrics.compute()["accuracy"]
-        tensor(0.5000)
+    torchmetrics' `MulticlassAccuracy(average="micro")` and `MulticlassF1Score(average="macro")`, from one confusion
+    matrix for both.
     """
 
     full_state_update = False
@@ -37,13 +33,7 @@ class EpochMetrics(Metric):
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Adds a batch.
-
-        Args:
-            loss: Mean loss of the batch.
-            logits: Shape `(rows, num_classes)`; the prediction is the class of the largest.
-            targets: int64, shape `(rows,)`.
-        """
+        """Adds a batch: its mean loss, logits of shape `(rows, num_classes)`, and int64 targets of shape `(rows,)`."""
         if not len(targets):  # this process has no row of the batch, and no loss
             return
         predictions = logits.max(dim=1).indices  # those of `argmax`, found three times as fast
@@ -57,3 +47,17 @@ class EpochMetrics(Metric):
         f1 = 2 * correct / occurrences.clamp(min=1)
         rows = self.confusion.sum()
         return {"loss": self.total_loss / rows, "accuracy": correct.sum() / rows, "f1": f1[occurrences > 0].mean()}
+
+
+def plot_against_epoch(loggers: Iterable[Any]) -> None:
+    """Makes the epoch the x axis of TensorBoard's curves, where Lightning has the step; other loggers keep both."""
+    # To log a metric called `step`, as Lightning proposes, would change these as well, and the names of checkpoints.
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger) and not isinstance(logger.log_metrics, partial):
+            vars(logger)["log_metrics"] = partial(_log_metrics, logger.log_metrics)
+
+
+def _log_metrics(log_metrics: Any, metrics: Mapping[str, float], step: int | None = None) -> None:
+    values = dict(metrics)
+    epoch = values.pop("epoch", step)
+    log_metrics(values, None if epoch is None else int(epoch))

@@ -23,17 +23,9 @@ __all__ = ["IrisPredictor", "load"]
 class IrisPredictor(nn.Module):
     """A trained network with the names of its features and classes, in eval mode.
 
-    Args:
-        network: The network.
-        feature_names: Names of the features, in the order of the inputs.
-        class_names: Names of the classes, in the order of the logits.
-
-    Raises:
-        UserError: If a weight is not finite.
-
     Attributes:
-        classes_: The class names, NumPy array of shape `(classes,)`, as scikit-learn calls them.
-        feature_names_in_: The feature names, NumPy array of shape `(features,)`, as scikit-learn calls them.
+        classes_: The class names in the order of the logits, NumPy array of shape `(classes,)`, as in scikit-learn.
+        feature_names_in_: The feature names in the order of the inputs, NumPy array of shape `(features,)`.
 
     Example:
         >>> flowers = IrisPredictor(IrisNetwork(), IRIS_FEATURES, IRIS_CLASSES)
@@ -43,8 +35,6 @@ class IrisPredictor(nn.Module):
 
     def __init__(self, network: IrisNetwork, feature_names: Sequence[str], class_names: Sequence[str]) -> None:
         super().__init__()
-        if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
-            raise UserError("the network's weights are not finite: its training has diverged")
         self.network = network
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
@@ -52,40 +42,22 @@ class IrisPredictor(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
-        """Returns the classifier that weights are of; those that name no classes are taken for ones of Iris.
-
-        Args:
-            weights: The weights.
-            path: Where they come from.
-
-        Raises:
-            UserError: If they are not of this project's network, or name no classes and have another shape than Iris'.
-        """
+        """Returns the classifier that weights, read from a path, are of: one of Iris if they name no classes."""
         network = weights.network(path)
         features, classes = weights.feature_names or IRIS_FEATURES, weights.class_names or IRIS_CLASSES
         if (network.in_features, network.num_classes) != (len(features), len(classes)):
-            raise UserError(
-                f"{path}: does not name its {network.in_features} features and {network.num_classes} classes, "
-                "and Iris has 4 and 3; expected a file that export wrote"
-            )
-        try:
-            return cls(network, features, classes)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
+            found = f"{path}: does not name its {network.in_features} features and {network.num_classes} classes"
+            raise UserError(f"{found}, and Iris has 4 and 3; expected a file that export wrote")
+        if not all(tensor.isfinite().all() for tensor in weights.state.values()):
+            raise UserError(f"{path}: the network's weights are not finite: its training has diverged")
+        return cls(network, features, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, of features, shape `(rows, features)` in their own units."""
         return cast("Tensor", self.network(features)).softmax(dim=1)
 
     def predict(self, rows: "ArrayLike") -> "NDArray[np.object_]":
-        """Returns the most probable class of each row, an array of class names of shape `(rows,)`.
-
-        Args:
-            rows: As for `predict_proba`.
-
-        Raises:
-            UserError: If the rows are not the features of this classifier.
-        """
+        """Returns the name of the most probable class of each row, shape `(rows,)`; rows as for `predict_proba`."""
         return cast("NDArray[np.object_]", self.classes_[self._logits(rows).argmax(dim=1).numpy()])
 
     def predict_proba(self, rows: "ArrayLike") -> "NDArray[np.float32]":
@@ -128,15 +100,7 @@ class IrisPredictor(nn.Module):
         return features
 
     def find_columns(self, columns: list[str], source: str) -> list[str]:
-        """Returns the column of each feature: that of its name, or of Iris' other spelling, as in `sepal_length`.
-
-        Args:
-            columns: The columns of a table.
-            source: What the table is called.
-
-        Raises:
-            UserError: If a feature has no column.
-        """
+        """Returns the column of each feature, by its name or by Iris' other spelling, as in `sepal_length`."""
         spelled = {_underscored(name): name for name in columns}
         found = {name: name if name in columns else spelled.get(_underscored(name)) for name in self.feature_names_in_}
         if missing := [repr(name) for name, column in found.items() if column is None]:

@@ -6,28 +6,19 @@ import warnings
 import lightning as L
 from tqdm import tqdm
 
-from iris_lightning.runs.saving import EpochRecord
+from iris_lightning.runs.callbacks import EpochRecord
 
 __all__ = ["EpochLines", "silence_noise"]
 
 # Lightning's remarks that a user of these commands can do nothing with. All else it logs is shown.
 REMARKS = (
-    "💡 Tip:",
-    "Seed set to",
-    "[rank: ",
-    "Initializing distributed",
-    "-----",  # "Starting with 2 processes", between rulers
-    "GPU available:",
-    "TPU available:",
-    "You are using a CUDA device",
-    "LOCAL_RANK:",
-    "`Trainer.fit` stopped: `max_epochs=",
-    "Restor",
-    "Loaded model weights",
+    *("💡 Tip:", "Seed set to", "GPU available:", "TPU available:", "You are using a CUDA device", "LOCAL_RANK:"),
+    *("[rank: ", "Initializing distributed", "-----"),  # "Starting with 2 processes", between rulers
+    *("`Trainer.fit` stopped: `max_epochs=", "Restor", "Loaded model weights"),
 )
 WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # of Lightning, about its own use of torch
-    r".*does not have many workers",  # of no use: the batches are slices of tensors
+    r".*does not have many workers",  # none are needed
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
     r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
@@ -50,21 +41,12 @@ def silence_noise() -> None:
 class EpochLines(EpochRecord):
     """Prints one line per epoch, above the progress bar where there is one."""
 
-    NAMES = ("loss/train", "loss/val", "accuracy/val")
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes where this run starts."""
-        super().on_train_start(trainer, pl_module)
-        self.first_epoch = trainer.current_epoch
-
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the epoch before: at its end, callbacks are called before its train metrics are known."""
-        if trainer.is_global_zero and trainer.current_epoch > self.first_epoch:
-            epoch = trainer.current_epoch - 1
-            metrics = self.metrics_of(trainer, epoch)
-            values = "  ".join(f"{name} {metrics[name]:.4f}" for name in self.NAMES if name in metrics)
-            tqdm.write(f"epoch {epoch}  {values}")
+        epoch = trainer.current_epoch - 1
+        metrics = self.metrics_of(trainer, epoch)
+        if trainer.is_global_zero and metrics:
+            names = [name for name in ("loss/train", "loss/val", "accuracy/val") if name in metrics]
+            tqdm.write(f"epoch {epoch}  {'  '.join(f'{name} {metrics[name]:.4f}' for name in names)}")
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the line of the last epoch."""
-        self.on_train_epoch_start(trainer, pl_module)
+    on_train_end = on_train_epoch_start

@@ -3,7 +3,7 @@
 import importlib
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 from iris_lightning import __version__
 from iris_lightning.errors import UserError, closest
@@ -38,7 +38,7 @@ def main(args: list[str] | None = None) -> Any:
         For `fit`, `validate` and `test` the `IrisCLI`, with its `trainer`, `model` and `datamodule`.
 
     Raises:
-        SystemExit: With status 2 after a mistake of the user's, which is told on stderr; 130 or 143 after a signal.
+        SystemExit: With status 2 after a user's mistake, which is told on stderr; with 130 or 143 after a signal.
     """
     command, *options = (sys.argv[1:] if args is None else args) or [""]
     try:
@@ -52,29 +52,26 @@ def main(args: list[str] | None = None) -> Any:
             found = f"unknown command {command!r}" if command else "no command"
             raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{closest(command, list(COMMANDS))}")
         if command in ("predict", "export"):
-            function = getattr(importlib.import_module(f"iris_lightning.cli.{command}"), command)
+            function = getattr(importlib.import_module("iris_lightning.cli.functions"), command)
             return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
         return importlib.import_module("iris_lightning.cli.training").run(command, options)
-    except UserError as error:
-        prefix = "" if command in ("predict", "export") else "data."
-        message = error.message
-        if error.parameter:
-            message = f"{_option(error.parameter, prefix)}: {message}"
-        if error.remedy:
-            message += f"; try {_option(error.remedy[0], prefix)} {error.remedy[1]}"
-        _fail("\n".join(" ".join(line.split()) for line in message.splitlines()[:2])[:600])
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (UserError, OSError) as error:
+        print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
 
 
-def _option(parameter: str, prefix: str) -> str:
-    """Returns the option behind a parameter of `IrisDataModule`, or of a command."""
-    return f"--{parameter}" if parameter in ("ckpt_path", "weights") else f"--{prefix}{parameter}"
+def _message(error: UserError | OSError, command: str) -> str:
+    """Returns a mistake in one or two lines, with the options behind the parameters that it names."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
+    def option(parameter: str) -> str:
+        plain = command in ("predict", "export") or parameter in ("ckpt_path", "weights")
+        return f"--{parameter}" if plain else f"--data.{parameter}"
 
-def _fail(message: str) -> NoReturn:
-    print(f"iris_lightning: error: {message}", file=sys.stderr)
-    raise SystemExit(2) from None
+    text = f"{option(error.parameter)}: {error.message}" if error.parameter else error.message
+    text += f"; try {option(error.remedy[0])} {error.remedy[1]}" if error.remedy else ""
+    return "\n".join(" ".join(line.split()) for line in text.splitlines()[:2])[:600]

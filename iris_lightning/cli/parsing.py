@@ -16,13 +16,7 @@ from iris_lightning.errors import UserError, closest
 __all__ = ["as_user_error", "call", "parse"]
 
 # Types as jsonargparse's messages call them, and as a user would.
-KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "NoneType": "null",
-    "Sequence": "a list",
-}
+KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "Sequence": "a list"}
 
 
 def call(function: Callable[..., Any], args: Sequence[str]) -> None:
@@ -33,16 +27,7 @@ def call(function: Callable[..., Any], args: Sequence[str]) -> None:
 
 
 def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) -> Namespace:
-    """Parses the arguments of a command.
-
-    Args:
-        parser: A parser with `exit_on_error=False`.
-        args: The arguments.
-        defaults: Whether to add the defaults of options that are not given.
-
-    Raises:
-        UserError: If an option is wrong. One in a YAML file names the file.
-    """
+    """Parses the arguments of a command, with or without defaults; a mistake in a YAML file names the file."""
     try:
         return _parse(parser, list(args), defaults)
     except UserError as error:
@@ -103,11 +88,9 @@ def _simplify_value(text: str) -> str:
 
 @contextmanager
 def as_user_error(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Treats what torch or Lightning raise as a mistake in the options. What our own code raises is a bug of ours.
+    """Treats what torch or Lightning raise as a mistake in the options, unless these have proven good.
 
-    Args:
-        prefix: What comes before the message.
-        unless: Whether the options have proven good.
+    What our own code raises is a bug of ours.
     """
     try:
         yield

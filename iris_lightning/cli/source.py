@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from iris_lightning.errors import UserError
-from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import find_checkpoint, read_checkpoint, weights_in
 from iris_lightning.weights.reading import Weights, read_weights
 
@@ -12,46 +11,40 @@ __all__ = ["Source", "find_source"]
 
 
 class Source(NamedTuple):
-    """A trained network.
-
-    Attributes:
-        path: Its file.
-        weights: Its weights.
-        checkpoint: What the file holds, if it is a checkpoint.
-    """
+    """A trained network: its file, its weights, and what the file holds if it is a checkpoint, else nothing."""
 
     path: Path
     weights: Weights
-    checkpoint: dict[str, Any] | None
+    checkpoint: dict[str, Any]
 
     def __str__(self) -> str:
         """Returns what a command says that it uses."""
-        return (
-            f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})"
-            if self.checkpoint
-            else f"weights: {self.path}"
-        )
+        kind, epoch = ("checkpoint", f" (epoch {self.checkpoint['epoch']})") if self.checkpoint else ("weights", "")
+        return f"{kind}: {self.path}{epoch}"
 
-    def predictor(self) -> IrisPredictor:
-        """Returns the trained classifier."""
-        return IrisPredictor.from_weights(self.weights, self.path)
+    def options(self) -> dict[str, dict[str, Any]]:
+        """Returns the options of `model` and `data` that it was trained with, as far as the file knows them."""
+        if self.checkpoint:
+            groups = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters"}
+            return {group: self.checkpoint[entry] for group, entry in groups.items()}
+        if self.weights.feature_names is None:
+            return {}
+        shape = {name: getattr(self.weights, name) for name in ("hidden", "activation", "standardize")}
+        return {"model": shape, "data": {"features": self.weights.feature_names}}
+
+    def trained_on(self) -> dict[str, Any]:
+        """Returns what the data module must know to evaluate it: its table and split, or its names if known."""
+        if self.checkpoint or self.weights.feature_names is None:
+            return dict(self.checkpoint.get("IrisDataModule", {}))
+        return {"feature_names": self.weights.feature_names, "class_names": self.weights.class_names}
 
 
 def find_source(ckpt_path: str | None, weights: str | None, root: str | None = None) -> Source:
-    """Reads what two options name.
-
-    Args:
-        ckpt_path: A checkpoint, or `best` or `last` of the newest run; by default `best`.
-        weights: A file of weights, in place of a checkpoint.
-        root: Folder that holds `lightning_logs`; by default the current one.
-
-    Raises:
-        UserError: If there is no such file, or both are given.
-    """
+    """Reads the checkpoint or the weights that two options name; by default `best` of the newest run under `root`."""
     if weights is not None:
         if ckpt_path is not None:
             raise UserError(f"{weights}: has no effect beside a checkpoint; leave one of them out", "weights")
-        return Source(Path(weights), read_weights(Path(weights)), None)
+        return Source(Path(weights), read_weights(Path(weights)), {})
     path = find_checkpoint(ckpt_path or "best", Path(root or "."))
     checkpoint = read_checkpoint(path)
     return Source(path, weights_in(checkpoint, path), checkpoint)

@@ -5,21 +5,18 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning.cli.console import silence_noise
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
-from iris_lightning.runs.checkpoints import epochs_done, read_checkpoint
-from iris_lightning.runs.saving import BestCheckpoint
-from iris_lightning.runs.stopping import Stopped
+from iris_lightning.runs.callbacks import Stopped
+from iris_lightning.runs.checkpoints import read_checkpoint
+from iris_lightning.runs.saving import BestCheckpoint, RunLogger
 
 __all__ = ["run"]
 
@@ -30,42 +27,39 @@ def run(command: str, args: list[str]) -> IrisCLI:
     try:
         cli = IrisCLI(command, args)
         (_fit if command == "fit" else _evaluate)(cli)
-    except MisconfigurationException as error:
-        raise UserError(str(error)) from error
     except Stopped as stop:
-        go_on = f"python -m iris_lightning fit --ckpt_path {os.path.relpath(stop.path)}" if stop.path else ""
-        hint = f"; to go on: {go_on}" if go_on else ""
-        print(f"stopped by {signal.Signals(stop.signal).name}{hint}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
+        number, path = stop.args
+        hint = f"; to go on: python -m iris_lightning fit --ckpt_path {os.path.relpath(path)}" if path else ""
+        print(f"stopped by {signal.Signals(number).name}{hint}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
     return cli
 
 
 def _fit(cli: IrisCLI) -> None:
-    checkpoint = cli.source.checkpoint if cli.source else None
-    done = epochs_done(checkpoint) if checkpoint else 0
-    if cli.source and checkpoint and (reason := _finished(cli, done, checkpoint)):
-        _say(cli, f"nothing to do: {cli.source.path} has finished {reason}")
+    trainer, table, rows = cli.trainer, cli.datamodule.table, cli.datamodule.rows
+    if reason := _finished(cli):
+        _say(cli, f"nothing to do: {cli.ckpt_path} has finished {reason}")
         return
-    table, rows = cli.datamodule.table, cli.datamodule.rows
-    if "train" not in rows:
-        raise UserError(f"{table.source}: not the table that {cli.source} was trained with; start a new run")
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     parameters = sum(parameter.numel() for parameter in cli.model.parameters())
-    _say(
-        cli,
-        f"{table.source}: {len(table.targets)} rows ({sizes}), {len(table.feature_names)} features, "
-        f"{len(table.class_names)} classes of {table.target!r}; "
-        f"{parameters} parameters on {cli.trainer.strategy.root_device}",
-        *(f"{table.source}: {note}" for note in table.notes),
-    )
-    if _never_ends(cli):
-        raise UserError(
-            "--trainer.max_epochs -1: nothing else ends the run; expected max_steps, max_time or EarlyStopping"
-        )
-    with _without_new_folder(cli, done):
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=_checkpoint_path(cli), weights_only=True)
-        if not cli.trainer.global_step:
-            raise UserError(f"{cli.typed('trainer')}not a single step was trained")
+    what = f"{len(table.feature_names)} features, {len(table.class_names)} classes of {table.target!r}"
+    where = f"{parameters} parameters on {trainer.strategy.root_device}"
+    _say(cli, f"{table.source}: {len(table.targets)} rows ({sizes}), {what}; {where}")
+    _say(cli, *(f"{table.source}: {note}" for note in table.notes))
+    endless = trainer.max_epochs == -1 and trainer.max_steps == -1 and cli.config.trainer.max_time is None
+    if endless and not trainer.early_stopping_callbacks:  # `fast_dev_run` sets both
+        raise UserError(f"{cli.typed}would never end; expected max_steps, max_time or EarlyStopping as well")
+    try:
+        with as_user_error(cli.typed, unless=lambda: trainer.current_epoch > cli.epochs_done):
+            trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
+        if not trainer.global_step:
+            raise UserError(f"{cli.typed}not a single step was trained")
+    except UserError:
+        if not cli.run and trainer.current_epoch == 0 and isinstance(trainer.logger, RunLogger):
+            shutil.rmtree(trainer.logger.log_dir, ignore_errors=True)  # nothing was learned
+            with suppress(OSError):  # it holds other runs
+                os.rmdir(trainer.logger.root_dir)
+        raise
     _say_result(cli)
 
 
@@ -75,57 +69,28 @@ def _evaluate(cli: IrisCLI) -> None:
     if "train" not in cli.datamodule.rows:
         _say(cli, f"{table.source}: not the table of the checkpoint, so all of its {len(table.targets)} rows")
     evaluate = getattr(cli.trainer, cli.command)
-    with as_user_error(cli.typed("trainer")):
-        found = evaluate(cli.model, cli.datamodule, ckpt_path=_checkpoint_path(cli), weights_only=True, verbose=False)
+    with as_user_error(cli.typed):
+        found = evaluate(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True, verbose=False)
     if not found or not found[0]:
-        raise UserError(f"{cli.typed('trainer')}not a single row was evaluated")
+        raise UserError(f"{cli.typed}not a single row was evaluated")
     _say(cli, "  ".join(f"{name} {value:.4f}" for name, value in found[0].items()))
 
 
 def _say(cli: IrisCLI, *lines: str) -> None:
-    if cli.trainer.is_global_zero:
-        print(*lines, sep="\n")
+    for line in lines if cli.trainer.is_global_zero else ():
+        print(line)
 
 
-def _checkpoint_path(cli: IrisCLI) -> Path | None:
-    return cli.source.path if cli.source and cli.source.checkpoint else None
-
-
-def _finished(cli: IrisCLI, done: int, checkpoint: dict[str, Any]) -> str | None:
-    """Returns why a run has nothing left to do, if it has."""
-    epochs = cli.trainer.max_epochs or 0
+def _finished(cli: IrisCLI) -> str | None:
+    """Returns what a run to be resumed has behind it, if it has nothing left to do."""
+    done, epochs = cli.epochs_done, cli.trainer.max_epochs or 0
     if 0 < epochs <= done:
         return f"{done} of {epochs} epochs; raise --trainer.max_epochs to go on"
     for callback in cli.trainer.early_stopping_callbacks:
-        state = checkpoint["callbacks"].get(callback.state_key, {})
+        state = cli.checkpoint.get("callbacks", {}).get(callback.state_key, {})
         if state.get("stopped_epoch") or state.get("wait_count", 0) >= state.get("patience", math.inf):
             return f"{done} epochs, after which {type(callback).__name__} ended it"
     return None
-
-
-def _never_ends(cli: IrisCLI) -> bool:
-    trainer = cli.trainer
-    endless = trainer.max_epochs == -1 and trainer.max_steps == -1 and cli.config.trainer.max_time is None
-    return endless and not trainer.early_stopping_callbacks  # `fast_dev_run` sets both
-
-
-@contextmanager
-def _without_new_folder(cli: IrisCLI, done: int) -> Iterator[None]:
-    """Removes the folder of a run that failed before its first epoch was done."""
-    logger, trainer = cli.trainer.logger, cli.trainer
-    with as_user_error("--trainer.logger: "):
-        new = isinstance(logger, TensorBoardLogger) and not os.path.exists(logger.log_dir)
-    try:
-        with as_user_error(
-            cli.typed("trainer"), lambda: trainer.current_epoch > done
-        ):  # then the options have proven good
-            yield
-    except UserError:
-        if new and trainer.current_epoch <= done and trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-            shutil.rmtree(logger.log_dir, ignore_errors=True)
-            with suppress(OSError):  # it holds other runs
-                os.rmdir(logger.root_dir)
-        raise
 
 
 def _say_result(cli: IrisCLI) -> None:

@@ -7,31 +7,15 @@ from typing import Any
 from iris_lightning.errors import UserError
 from iris_lightning.weights.reading import Weights, read_torch, weights_of
 
-__all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
+__all__ = ["RUNS", "epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
 
 RUNS = "lightning_logs"
-ENTRIES = {
-    "epoch": int,
-    "state_dict": dict,
-    "hyper_parameters": dict,
-    "datamodule_hyper_parameters": dict,
-    "IrisDataModule": dict,
-    "callbacks": dict,
-    "loops": dict,
-}
+ENTRIES = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "IrisDataModule", "callbacks", "loops")
 SHAPE = ("feature_names", "class_names", "hidden", "activation", "standardize")  # what makes a network
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
-    """Returns the path that a user means.
-
-    Args:
-        name: `best` or `last`, those of the newest run, or the path of a checkpoint.
-        root: Folder that holds `lightning_logs`.
-
-    Raises:
-        UserError: If there is no such file.
-    """
+    """Returns the path that `best` or `last` of the newest run under `root`, or the path of a checkpoint, means."""
     if name not in ("best", "last"):
         path = Path(name)
         if not path.is_file():
@@ -39,11 +23,8 @@ def find_checkpoint(name: str, root: Path) -> Path:
             raise UserError(f"{name}: {found}; expected a checkpoint, or best or last of the newest run", "ckpt_path")
         return path
     # By number: as text, version_10 would come before version_2.
-    runs = {
-        int(match[1]): folder
-        for folder in (root / RUNS).glob("version_*")
-        if folder.is_dir() and (match := re.fullmatch(r"version_(\d+)", folder.name))
-    }
+    folders = [folder for folder in (root / RUNS).glob("version_*") if re.fullmatch(r"version_\d+", folder.name)]
+    runs = {int(folder.name.removeprefix("version_")): folder for folder in folders if folder.is_dir()}
     if not runs:
         raise UserError(f"no run under {root / RUNS}; train one first (fit)", remedy=("ckpt_path", "FILE"))
     path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
@@ -54,51 +35,34 @@ def find_checkpoint(name: str, root: Path) -> Path:
 
 
 def run_of(path: Path, checkpoint: dict[str, Any]) -> Path:
-    """Returns the folder of the run that a checkpoint resumes.
-
-    Args:
-        path: The checkpoint.
-        checkpoint: What it holds.
-
-    Raises:
-        UserError: If it lies in none, or is not the latest checkpoint of the run.
-    """
+    """Returns the folder of the run that a checkpoint, read from this path, resumes: only the latest one does."""
     run = path.parent.parent
     if path.parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         raise UserError(f"{path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)", "ckpt_path")
     last = path.with_name("last.ckpt")
-    if last != path and last.is_file():
-        reached = epochs_done(read_checkpoint(last))
-        if reached > epochs_done(checkpoint):
-            lost = f"the run has gone on to epoch {reached - 1}, which would be lost; resume last"
-            raise UserError(f"{path}: {lost}", "ckpt_path")
+    reached = epochs_done(read_checkpoint(last)) if last != path and last.is_file() else 0
+    if reached > epochs_done(checkpoint):
+        raise UserError(f"{path}: the run has gone on to epoch {reached - 1}; resume last, or it is lost", "ckpt_path")
     return run
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint of this project as data: nothing that it holds can run.
-
-    Returns:
-        At least what `ENTRIES` lists, with hyperparameters that are plain values.
-
-    Raises:
-        UserError: If the file is not such a checkpoint.
-    """
+    """Reads a checkpoint of this project as data: nothing in it can run, its hyperparameters are plain values."""
     checkpoint: dict[str, Any] = read_torch(path, "a checkpoint")
     if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
         raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
-    for key, kind in ENTRIES.items():
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), kind):
-            raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {key}")
+    try:
+        known = isinstance(checkpoint["epoch"], int) and isinstance(epochs_done(checkpoint), int)
+        whole = known and all(isinstance(checkpoint[key], dict) for key in ENTRIES)
+    except (KeyError, TypeError, IndexError):
+        whole = False
+    if not whole:
+        raise UserError(f"{path}: not a checkpoint of iris_lightning; expected epoch, {', '.join(ENTRIES)}")
     for group in ("hyper_parameters", "datamodule_hyper_parameters"):
         for key, value in checkpoint[group].items():
             items = value if isinstance(value, list) else [value]
             if not all(item is None or isinstance(item, str | int | float) for item in items):
                 raise UserError(f"{path}: {group}: {str(key)[:80]} is no plain value; refused")
-    try:
-        epochs_done(checkpoint)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its epoch") from error
     weights_in(checkpoint, path)
     return checkpoint
 
@@ -110,15 +74,10 @@ def epochs_done(checkpoint: dict[str, Any]) -> int:
 
 
 def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
-    """Returns the network's weights in a checkpoint.
-
-    Raises:
-        UserError: If they are not those of the network that the checkpoint's hyperparameters describe.
-    """
+    """Returns the network's weights in a checkpoint, which must be those that its hyperparameters describe."""
     options = checkpoint["hyper_parameters"]
-    for name in SHAPE:
-        if name not in options:
-            raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {name}")
+    if lacking := [name for name in SHAPE if name not in options]:
+        raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {lacking[0]}")
     state = {str(name).removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
     weights = weights_of(path, state, options)
     if [weights.hidden, weights.standardize] != [options["hidden"], options["standardize"]]:

@@ -1,14 +1,13 @@
-"""A table of flowers in, the same table with predictions out, streamed in bounded memory."""
+"""A table in, the same table with predictions out, streamed in bounded memory."""
 
 import contextlib
 import re
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,41 +19,25 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.tables.table_file import SUFFIXES, TableFile
 
-__all__ = ["Predictions", "predict_table"]
+__all__ = ["predict_table"]
 
 RESULT = "\0result"  # no column's name
 
 
-class Predictions(NamedTuple):
-    """What was predicted.
-
-    Attributes:
-        rows: Number of rows.
-        labelled: How many of them have a class in the target column; `None` where there is no such column.
-        correct: How many of those were predicted.
-        unknown: A class in the target column that the classifier does not know, if there is one.
-    """
-
-    rows: int
-    labelled: int | None
-    correct: int
-    unknown: str | None
-
-
 def predict_table(
     predictor: IrisPredictor, path: str, output: str, target: str, decimal_comma: bool = False
-) -> Predictions:
+) -> tuple[int, int, int]:
     """Writes a table with all its columns and rows, then `prediction` and `probability_<class>` for each class.
 
     Args:
-        predictor: The trained classifier.
+        predictor: The trained classifier; a UserError says why the table is not one of its features.
         path: CSV or Parquet file with a column for each feature, in any order; `-` is standard input.
         output: CSV or Parquet file, which appears whole or not at all; `-` is standard output.
         target: Column of the true class, where the table has it.
         decimal_comma: Whether CSV files separate columns with `;` and write numbers as `5,1`, on either side.
 
-    Raises:
-        UserError: If the table is not of the predictor's features, or if the output cannot be written.
+    Returns:
+        Number of rows, of those with a class in the target column, and of those that were predicted correctly.
     """
     if output != "-":
         if not output.endswith(SUFFIXES):
@@ -67,80 +50,64 @@ def predict_table(
         for column in new:
             if column in file.header:
                 raise UserError(f"{name}: has a column {column!r} already; rename it")
-        counts = _Counts(target in file.names)
         file.check_rows()
-        rows = file.rows.with_columns(
-            _results(predictor, file, features, target if counts.labels else None, new, output, counts).alias(RESULT)
-        )
+        dialect: dict[str, Any] = {"separator": ";" if decimal_comma else ",", "decimal_comma": decimal_comma}
+        dialect["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")
+        batches: list[tuple[int, int, int]] = []
+        labels = [file.label(target).alias("label")] if target in file.names else []
+        rows = file.rows.with_columns(_predict(predictor, file, features, labels, new, batches).alias(RESULT))
         if file.is_csv:  # numbers that are to be numbers in Parquet, too; in CSV they stay as they were typed
             if output.endswith(".parquet"):
                 rows = rows.with_columns(file.number(feature).alias(feature) for feature in features)
             rows = rows.rename(dict(zip(file.names, file.header, strict=True)))
         try:
             with _sink(output) as sink:
-                _write(rows.unnest(RESULT), sink, output, decimal_comma)
+                if output.endswith(".parquet"):
+                    rows.unnest(RESULT).sink_parquet(sink, engine="streaming")
+                else:
+                    rows.unnest(RESULT).sink_csv(sink, engine="streaming", check_extension=False, **dialect)
         except (UserError, PolarsError, OSError) as error:
             if invalid := file.first_invalid_row(features):
                 raise invalid from error
             if isinstance(error, UserError):
                 raise UserError(str(error).splitlines()[0]) from error  # polars adds where it called us
-            raise UserError(f"{output}: {_reason(error)}") from error
-    return Predictions(counts.rows, counts.labelled if counts.labels else None, counts.correct, counts.unknown)
+            said = re.search(r"([^:]+) \(os error \d+\)", str(error))  # in polars' words, within its own
+            reason = said[1].strip() if said else getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UserError(f"{output}: cannot be written: {reason}") from error
+    rows_read, labelled, correct = zip(*batches, strict=True) if batches else ((), (), ())
+    return sum(rows_read), sum(labelled), sum(correct)
 
 
-class _Counts:
-    def __init__(self, labels: bool) -> None:
-        self.labels = labels
-        self.lock = threading.Lock()  # polars works on several batches at once
-        self.rows = self.labelled = self.correct = 0
-        self.unknown: str | None = None
-
-    def add(self, rows: int, labelled: int, correct: int) -> None:
-        with self.lock:
-            self.rows += rows
-            self.labelled += labelled
-            self.correct += correct
-
-
-def _results(
+def _predict(
     predictor: IrisPredictor,
     file: TableFile,
     features: list[str],
-    target: str | None,
+    labels: list[pl.Expr],
     names: list[str],
-    output: str,
-    counts: _Counts,
+    batches: list[tuple[int, int, int]],
 ) -> pl.Expr:
-    """The new columns, computed batch by batch."""
+    """The new columns, computed batch by batch; `batches` gets what each came to."""
     classes = predictor.classes_
 
     def predict(batch: pl.Series) -> pl.Series:
         inputs = batch.struct.unnest()
-        numbers = inputs.select(pl.nth(range(len(features)))).to_numpy(order="c", writable=True)
-        if not np.isfinite(numbers).all():
-            raise UserError(f"{file.path}: a feature is no number")  # which one, the file is asked then
+        values = inputs.select(pl.nth(range(len(features)))).to_numpy(order="c", writable=True)
+        if not np.isfinite(values).all():
+            raise UserError(f"{file.path}: a feature is not a number")  # which one, the file is asked then
         with torch.inference_mode():
-            logits = predictor.network(torch.from_numpy(numbers))
+            logits = predictor.network(torch.from_numpy(values))
         if not logits.isfinite().all():
-            row = numbers[int((~logits.isfinite()).any(dim=1).nonzero()[0])]
+            row = values[int((~logits.isfinite()).any(dim=1).nonzero()[0])]
             raise UserError(f"{file.path}: a row is too large for the network, with the features {row.tolist()}")
-        codes = logits.argmax(dim=1).numpy()
-        if target is None:
-            counts.add(len(batch), 0, 0)
-        else:
-            labels = inputs["label"]
-            right = labels == pl.Series(classes[codes], dtype=pl.String)
-            counts.add(len(batch), len(labels) - labels.null_count(), int(right.sum()))
-            if unknown := set(labels.drop_nulls().unique()) - set(classes):
-                counts.unknown = min(unknown)
-        values = [pl.Series(classes[codes], dtype=pl.String), *logits.softmax(dim=1).numpy().T]
-        return pl.DataFrame(dict(zip(names, values, strict=True))).to_struct()
+        predictions = pl.Series(classes[logits.argmax(dim=1).numpy()], dtype=pl.String)
+        true = inputs["label"] if labels else pl.Series([None] * len(batch), dtype=pl.String)
+        batches.append((len(batch), true.count(), int((true == predictions).sum())))
+        new = predictions, *logits.softmax(dim=1).numpy().T
+        return pl.DataFrame(dict(zip(names, new, strict=True))).to_struct()
 
-    fields = [file.number(name).cast(pl.Float32).alias(str(i)) for i, name in enumerate(features)]
-    if target is not None:
-        fields.append(file.label(target).alias("label"))
-    kinds = {name: pl.Float32 if i else pl.String for i, name in enumerate(names)}
-    return pl.struct(fields).map_batches(predict, return_dtype=pl.Struct(kinds), is_elementwise=True)
+    numbers = [file.number(name).cast(pl.Float32).alias(str(i)) for i, name in enumerate(features)]
+    types = {name: pl.Float32 if i else pl.String for i, name in enumerate(names)}
+    return pl.struct(*numbers, *labels).map_batches(predict, return_dtype=pl.Struct(types), is_elementwise=True)
 
 
 @contextlib.contextmanager
@@ -149,14 +116,13 @@ def _source(path: str) -> Iterator[tuple[str, str]]:
     if path != "-":
         yield path, path
         return
-    stdin = sys.stdin.buffer
-    start = stdin.read(4)
+    start = sys.stdin.buffer.read(4)
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder, f"table{'.parquet' if start == b'PAR1' else '.csv'}"))
-        with open(path, "wb") as copy:
-            copy.write(start)
-            shutil.copyfileobj(stdin, copy)
-        yield path, "standard input"
+        copy = Path(folder, "table.parquet" if start == b"PAR1" else "table.csv")
+        with open(copy, "wb") as file:
+            file.write(start)
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield str(copy), "standard input"
 
 
 @contextlib.contextmanager
@@ -173,19 +139,3 @@ def _sink(output: str) -> Iterator[Any]:
         with contextlib.suppress(BrokenPipeError):  # the reader has seen enough, as `head` does
             shutil.copyfileobj(copy, sys.stdout.buffer)
             sys.stdout.buffer.flush()
-
-
-def _write(rows: pl.LazyFrame, sink: Any, output: str, decimal_comma: bool) -> None:
-    if output.endswith(".parquet"):
-        rows.sink_parquet(sink, engine="streaming")
-        return
-    options: dict[str, Any] = {"separator": ";", "decimal_comma": True} if decimal_comma else {}
-    options["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")
-    rows.sink_csv(sink, engine="streaming", check_extension=False, **options)
-
-
-def _reason(error: Exception) -> str:
-    """What the operating system said, which polars tells in words of its own."""
-    text = str(error).splitlines()[0]
-    said = re.search(r"([^:]+) \(os error \d+\)", text)
-    return said[1].strip() if said else getattr(error, "strerror", None) or text

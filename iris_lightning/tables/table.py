@@ -16,44 +16,22 @@ __all__ = ["Table", "check_columns", "load_iris_table"]
 
 @dataclass(frozen=True)
 class Table:
-    """A table as tensors.
+    """A table as tensors."""
 
-    Attributes:
-        features: float32, shape `(rows, features)`, in the units of the table (cm for Iris).
-        targets: int64, shape `(rows,)`, positions in `class_names`.
-        feature_names: The columns of `features`.
-        class_names: The classes, in the order of the logits.
-        target: The column that `targets` was read from.
-        source: What the table is called.
-        notes: What a user should know of how it was read.
-    """
-
-    features: Tensor
-    targets: Tensor
+    features: Tensor  # float32, shape (rows, features), in the units of the table (cm for Iris)
+    targets: Tensor  # int64, shape (rows,), positions in `class_names`
     feature_names: list[str]
     class_names: list[str]
-    target: str
-    source: str
-    notes: list[str]
-
-    def describe_rarest(self) -> str:
-        """Returns the class with the fewest rows, for a message."""
-        counts = self.targets.bincount(minlength=len(self.class_names))
-        rarest = self.class_names[int(counts.argmin())]
-        return f"{self.source}: column {self.target!r}, class {rarest!r} has {int(counts.min())} rows"
+    target: str  # the column of the classes
+    source: str  # what the table is called
+    notes: list[str]  # what a user should know of how it was read
 
     def check_names(self, options: Mapping[str, Any]) -> None:
-        """Refuses a classifier whose `feature_names` or `class_names` are others.
-
-        Raises:
-            UserError: If the classifier is one of another table.
-        """
+        """Refuses a classifier with these options if its `feature_names` or `class_names` are others."""
         for name, ours in (("feature_names", self.feature_names), ("class_names", self.class_names)):
             if list(theirs := options.get(name, ours)) != ours:
-                raise UserError(
-                    f"{self.source}: its {name} are {few(ours)}, and the classifier's {few(theirs)}; "
-                    "expected IrisClassifier(data.feature_names, data.class_names)"
-                )
+                found = f"{self.source}: its {name} are {few(ours)}, and the classifier's {few(theirs)}"
+                raise UserError(f"{found}; expected IrisClassifier(data.feature_names, data.class_names)")
 
     @cached_property
     def sha256(self) -> str:
@@ -64,26 +42,18 @@ class Table:
 
 
 def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], source: str) -> list[str]:
-    """Returns the columns that a parameter names.
-
-    Raises:
-        UserError: If the table has no such column, or if they are not distinct.
-    """
+    """Returns the distinct columns that a parameter names."""
     if not names or len(set(names)) < len(names):
         raise UserError(f"expected one or more distinct columns, got {list(names)}", parameter)
     for name in names:
         if name not in columns:
-            hint = f"{closest(name, columns)} (it has {few(columns)})"
-            raise UserError(f"no column {name!r} in {source}{hint}", parameter)
+            found = f"no column {name!r} in {source} ({few(columns)})"
+            raise UserError(found + closest(name, columns), parameter)
     return list(names)
 
 
 def load_iris_table(features: Sequence[str] | None = None) -> Table:
-    """Returns scikit-learn's Iris: 150 flowers, 4 measurements in cm, 3 species.
-
-    Args:
-        features: Columns to take; by default all.
-    """
+    """Returns scikit-learn's Iris, or some columns of it: 150 flowers, 4 measurements in cm, 3 species."""
     from sklearn.datasets import load_iris  # here: a second of imports that a table of one's own does without
 
     iris = load_iris()

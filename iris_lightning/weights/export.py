@@ -23,22 +23,11 @@ ROWS = 1000
 
 
 def export(network: IrisNetwork, feature_names: list[str], class_names: list[str], path: Path, *inputs: Path) -> str:
-    """Writes a network with the names of its features and classes.
+    """Writes a trained network with the names of its features and classes, and returns what was checked.
 
-    Args:
-        network: The trained network, in eval mode.
-        feature_names: Names of the features, in the order of the inputs.
-        class_names: Names of the classes, in the order of the logits.
-        path: `.pth`, a state dict that plain torch loads; `.safetensors`, the same tensors; or `.onnx`, a graph from
-            `features`, float32 of shape `(rows, features)` in their own units, to `probabilities`, `(rows, classes)`.
-            The file appears once it has been loaded and found equal, or not at all.
-        inputs: Files that it must not replace.
-
-    Returns:
-        What was checked.
-
-    Raises:
-        UserError: If the file cannot be written, or the packages for ONNX are not installed.
+    `.pth` is a state dict that plain torch loads, `.safetensors` holds the same tensors, and `.onnx` is a graph from
+    `features`, float32 of shape `(rows, features)` in their own units, to `probabilities`, shape `(rows, classes)`. The
+    file appears once it has been loaded and found equal, or not at all; it must not replace an input.
     """
     writers = {".pth": _write_pth, ".safetensors": _write_safetensors, ".onnx": _write_onnx}
     if path.suffix not in writers:
@@ -47,31 +36,29 @@ def export(network: IrisNetwork, feature_names: list[str], class_names: list[str
     weights = Weights(network.state_dict(), feature_names, class_names, network.activation)
     try:
         with atomic_write(path) as new:
-            return writers[path.suffix](network, weights, new)
+            new.write_bytes(writers[path.suffix](network, weights))
+            return (_check_onnx if path.suffix == ".onnx" else _check_weights)(network, weights, new)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _write_pth(network: IrisNetwork, weights: Weights, path: Path) -> str:
+def _write_pth(network: IrisNetwork, weights: Weights) -> bytes:
     state = OrderedDict(weights.state)
     # Beside the versions of modules that torch keeps there: still a plain state dict, for torch and for the lesson.
     versions = getattr(weights.state, "_metadata", {})
     state.__dict__["_metadata"] = OrderedDict({**versions, "": {**versions.get("", {}), **weights.metadata()}})
-    content = io.BytesIO()  # torch's own writer says of a full disk no more than that it failed
+    content = io.BytesIO()
     torch.save(state, content)
-    path.write_bytes(content.getvalue())
-    return _compare(weights, path)
+    return content.getvalue()
 
 
-def _write_safetensors(network: IrisNetwork, weights: Weights, path: Path) -> str:
+def _write_safetensors(network: IrisNetwork, weights: Weights) -> bytes:
     from safetensors.torch import save
 
-    path.write_bytes(save(weights.state, metadata=weights.metadata()))
-    return _compare(weights, path)
+    return bytes(save(weights.state, metadata=weights.metadata()))
 
 
-def _compare(weights: Weights, path: Path) -> str:
-    """Reads a written file and compares it with what it was written from."""
+def _check_weights(network: IrisNetwork, weights: Weights, path: Path) -> str:
     read = read_weights(path)
     same = all(torch.equal(read.state[name], tensor) for name, tensor in weights.state.items())
     if not same or read[1:] != weights[1:]:
@@ -79,13 +66,12 @@ def _compare(weights: Weights, path: Path) -> str:
     return f"{len(read.state)} tensors, read back and equal"
 
 
-def _write_onnx(network: IrisNetwork, weights: Weights, path: Path) -> str:
+def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            install = "install it with: pip install 'iris_lightning[onnx]'"
-            raise UserError(f"ONNX needs the package {name}; {install}") from error
+            raise UserError(f"ONNX needs {name}; install it with: pip install 'iris_lightning[onnx]'") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it lists torchvision's operators, which are not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own code
@@ -102,11 +88,10 @@ def _write_onnx(network: IrisNetwork, weights: Weights, path: Path) -> str:
     del model.metadata_props[:]  # the exporter's notes to itself
     for key, value in weights.metadata().items():
         model.metadata_props.add(key=key, value=value)
-    path.write_bytes(model.SerializeToString())
-    return _compare_probabilities(network, weights, path)
+    return bytes(model.SerializeToString())
 
 
-def _compare_probabilities(network: IrisNetwork, weights: Weights, path: Path) -> str:
+def _check_onnx(network: IrisNetwork, weights: Weights, path: Path) -> str:
     session = importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
     if session.get_modelmeta().custom_metadata_map != weights.metadata():
         raise AssertionError("export wrote other names than it was given")
@@ -118,9 +103,6 @@ def _compare_probabilities(network: IrisNetwork, weights: Weights, path: Path) -
         expected = network(rows).softmax(dim=1)
     found = torch.from_numpy(session.run(None, {"features": rows.numpy()})[0])
     difference = float((found - expected).abs().max())
-    if not difference <= TOLERANCE:
-        raise UserError(
-            f"{path.name}: its probabilities would differ by {difference:.1e}, more than {TOLERANCE:.0e}: this "
-            "network's logits are so large that float32 rounds them; export .safetensors instead"
-        )
+    if not difference <= TOLERANCE:  # its logits are so large that float32 rounds them
+        raise UserError(f"{path.name}: its probabilities would differ by {difference:.1e}; export .safetensors instead")
     return f"probabilities of {ROWS} rows within {TOLERANCE:.0e} by onnxruntime"

@@ -18,13 +18,9 @@ METADATA = ("feature_names", "class_names", "activation")
 
 
 class Weights(NamedTuple):
-    """The state of an `IrisNetwork`, and what its numbers mean.
+    """The state dict of an `IrisNetwork`, float32, and what its numbers mean.
 
-    Attributes:
-        state: The network's state dict, float32.
-        feature_names: Names of the features in the order of the inputs, or `None` where the file does not say.
-        class_names: Names of the classes in the order of the logits, or `None` where the file does not say.
-        activation: What follows each hidden layer.
+    The names of features and classes are in the order of the inputs and logits, or `None` where the file has none.
     """
 
     state: dict[str, Tensor]
@@ -33,9 +29,14 @@ class Weights(NamedTuple):
     activation: str | None
 
     @property
+    def layers(self) -> list[Tensor]:
+        """The weights of the layers, each of shape `(outputs, inputs)`."""
+        return [tensor for name, tensor in self.state.items() if name.endswith("weight")]
+
+    @property
     def hidden(self) -> list[int]:
         """Sizes of the hidden layers."""
-        return [len(tensor) for name, tensor in self.state.items() if name.endswith("weight")][:-1]
+        return [len(layer) for layer in self.layers[:-1]]
 
     @property
     def standardize(self) -> bool:
@@ -47,52 +48,30 @@ class Weights(NamedTuple):
         return {key: json.dumps(getattr(self, key)) for key in METADATA}
 
     def fill(self, network: IrisNetwork) -> None:
-        """Gives a network these weights.
-
-        Raises:
-            ValueError: If it is another network.
-        """
-        ours = network.state_dict()
-        for name in [*self.state, *(ours.keys() - self.state.keys())]:
-            shapes = [str(tuple(state[name].shape)) if name in state else "absent" for state in (self.state, ours)]
-            if shapes[0] != shapes[1]:
-                raise ValueError(f"{name} is {shapes[0]} there and {shapes[1]} in the network of these options")
+        """Gives a network these weights; a ValueError says why they are those of another network."""
         if self.class_names is not None and self.hidden and self.activation != network.activation:
             raise ValueError(f"made with activation {self.activation or 'null'}, got {network.activation or 'null'}")
-        network.load_state_dict(self.state, assign=any(tensor.is_meta for tensor in ours.values()))
+        try:
+            network.load_state_dict(self.state, assign=any(tensor.is_meta for tensor in network.state_dict().values()))
+        except RuntimeError as error:  # of which the first line names the class
+            raise ValueError(f"another network: {' '.join(str(error).splitlines()[1].split())}") from error
 
     def network(self, path: Path) -> IrisNetwork:
-        """Returns the network, in eval mode and without gradients.
-
-        Args:
-            path: Where the weights come from.
-
-        Raises:
-            UserError: If they are not those of an `IrisNetwork`.
-        """
-        layers = [tensor for name, tensor in self.state.items() if name.endswith("weight")]
-        if not layers or any(layer.dim() != 2 for layer in layers):
+        """Returns the network, in eval mode and without gradients; `path` is where the weights come from."""
+        if not self.layers or any(layer.dim() != 2 for layer in self.layers):
             raise UserError(f"{path}: holds no weights of this project's network")
-        # Without memory for now: the weights, which are as large as their file, become the network's own.
+        sizes = self.layers[0].shape[1], self.layers[-1].shape[0]
         try:
-            with torch.device("meta"):
-                sizes = layers[0].shape[1], layers[-1].shape[0]
+            with torch.device("meta"):  # draws no random numbers; the weights become the network's own
                 network = IrisNetwork(*sizes, self.hidden, self.activation, self.standardize)
             self.fill(network)
         except ValueError as error:
-            raise UserError(f"{path}: holds another network: {error}") from error
+            raise UserError(f"{path}: {error}") from error
         return network.eval().requires_grad_(False)
 
 
 def read_weights(path: Path) -> Weights:
-    """Reads the weights of a network as data: nothing in the file can run.
-
-    Args:
-        path: A file that `export` wrote, or the lesson's `torch.save(model.state_dict(), "model.pth")`.
-
-    Raises:
-        UserError: If the file is not one of these.
-    """
+    """Reads what `export` wrote, or the lesson's `torch.save(model.state_dict(), "model.pth")`, as data."""
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
@@ -110,17 +89,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def read_torch(path: Path, what: str) -> Any:
-    """Reads what `torch.save` wrote, as data: nothing in it can run.
-
-    Args:
-        path: The file.
-        what: What it should be, for messages.
-
-    Raises:
-        UserError: If the file is anything else.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected {what}")
+    """Reads what `torch.save` wrote, as data: nothing in it can run. `what` it should be is for messages."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -140,43 +109,24 @@ def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, Any]]:
 
 
 def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
-    """Checks the state of a network and its meaning.
-
-    Args:
-        path: Where they come from.
-        state: What should be a state dict.
-        metadata: What should be `feature_names`, `class_names` and `activation`, where the file names them.
-
-    Raises:
-        UserError: If they are something else.
-    """
-    if not isinstance(state, dict) or not state:
+    """Checks what should be a state dict, and what should be names and activation, read from a path."""
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{path}: holds no weights of a network")
     for name, tensor in state.items():
         # Contiguous: a small file may spread few numbers over any shape.
-        numbers = isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.layout == torch.strided
-        if not isinstance(name, str) or not numbers or not tensor.numel() or not tensor.is_contiguous():
+        dense = tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()
+        if not isinstance(name, str) or not dense or not tensor.numel():
             raise UserError(f"{path}: holds no weights of a network: {str(name)[:80]!r} is no tensor of numbers")
     features, classes, activation = (metadata.get(key) for key in METADATA)
-    weights = Weights(
-        {name: state[name].float() for name in sorted(state, key=_by_layer)}, features, classes, activation
-    )
-    if activation is not None and activation not in list(ACTIVATIONS):
+    if activation not in [None, *ACTIVATIONS]:
         allowed = ", ".join(ACTIVATIONS)
         raise UserError(f"{path}: activation: expected one of {allowed} or null, got {str(activation)[:80]}")
-    if features is None and classes is None:
-        return weights
+    names = sorted(state, key=lambda name: (len(name), name))  # layer 10 after layer 2
+    weights = Weights({name: state[name].float() for name in names}, features, classes, activation)
     network = weights.network(path)
-    for key, names, size in (
-        ("feature_names", features, network.in_features),
-        ("class_names", classes, network.num_classes),
-    ):
-        texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-        if len(set(texts)) != size or texts != names:
-            raise UserError(f"{path}: {key}: expected {size} distinct texts, got {str(names)[:80]}")
+    sizes = (features, "feature_names", network.in_features), (classes, "class_names", network.num_classes)
+    for texts, key, size in sizes if (features, classes) != (None, None) else ():
+        known = {text for text in texts if isinstance(text, str)} if isinstance(texts, list) else set()
+        if not len(known) == size == len(texts or []):
+            raise UserError(f"{path}: {key}: expected {size} distinct texts, got {str(texts)[:80]}")
     return weights
-
-
-def _by_layer(name: Any) -> list[tuple[int, str]]:
-    """Sorts layers by number; as text, layer 10 would come before layer 2."""
-    return [(int(part), "") if part.isdecimal() and len(part) < 9 else (-1, part) for part in str(name).split(".")]

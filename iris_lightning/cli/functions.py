@@ -1,10 +1,13 @@
-"""The command `predict`."""
+"""The commands `predict` and `export`, which train nothing: their parameters are their options."""
 
 import sys
+from pathlib import Path
 
 from iris_lightning.cli.source import find_source
+from iris_lightning.predictor import IrisPredictor
+from iris_lightning.weights.export import export as write
 
-__all__ = ["predict"]
+__all__ = ["export", "predict"]
 
 
 def predict(
@@ -26,18 +29,32 @@ def predict(
         decimal_comma: Whether CSV files separate columns with ; and write numbers as 5,1; by default as in training.
     """
     source = find_source(ckpt_path, weights)
+    predictor = IrisPredictor.from_weights(source.weights, source.path)
     from iris_lightning.tables.predictions import predict_table  # here: a mistake in the options is told without polars
 
     trained = source.checkpoint["datamodule_hyper_parameters"] if source.checkpoint else {}
     target = target or trained.get("target") or "species"
     comma = trained.get("decimal_comma", False) if decimal_comma is None else decimal_comma
-    done = predict_table(source.predictor(), table, output, target, comma)
-    result = f"{'standard output' if output == '-' else output}: {done.rows} rows"
-    if done.labelled is None:
-        result += f" (no accuracy: there is no column {target!r})"
-    elif done.labelled:
-        result += f", accuracy {done.correct / done.labelled:.4f} ({done.correct} of {done.labelled} {target!r})"
-    if done.unknown is not None:
-        result += f"; classes that it does not know, such as {done.unknown!r}, count as wrong"
+    rows, labelled, correct = predict_table(predictor, table, output, target, comma)
+    result = f"{'standard output' if output == '-' else output}: {rows} rows"
+    if labelled:
+        result += f", accuracy {correct / labelled:.4f} ({correct} of {labelled} {target!r})"
+    else:
+        result += f" (no accuracy: there is no {target!r})"
     # Where predictions go to standard output, nothing else does.
     print(f"{source}\n{result}", file=sys.stderr if output == "-" else sys.stdout)
+
+
+def export(output: str, ckpt_path: str | None = None, weights: str | None = None) -> None:
+    """Writes a trained network as a file for others, and checks it.
+
+    Args:
+        output: File to write: .pth for plain torch, .safetensors, or .onnx, which gives probabilities.
+        ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
+        weights: Weights to use in place of a checkpoint: .pth or .safetensors.
+    """
+    source = find_source(ckpt_path, weights)
+    predictor = IrisPredictor.from_weights(source.weights, source.path)
+    names = [str(name) for name in predictor.feature_names_in_], [str(name) for name in predictor.classes_]
+    result = write(predictor.network, *names, Path(output), source.path)
+    print(f"{source}\n{output}: {result}")

@@ -1,0 +1,102 @@
+"""Callbacks that make a run one that can be stopped at any moment, and resumed to the same end."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from iris_lightning.runs.saving import LastCheckpoint, RunLogger
+
+__all__ = ["EpochRecord", "SeedEpochs", "StopOnSignal", "Stopped"]
+
+
+class EpochRecord(Callback):
+    """Writes the metrics of an epoch into its checkpoints, so that a checkpoint says how good it is.
+
+    The Trainer saves an epoch's checkpoint before it logs the train metrics, which a killed run then lacks; so a
+    resumed run logs those of its checkpoint again.
+    """
+
+    def __init__(self) -> None:
+        self.validated: int | None = None  # the last epoch that was
+        self.resumed: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes the epoch: the Trainer keeps the validation metrics until there are newer ones."""
+        self.validated = trainer.current_epoch
+
+    def metrics_of(self, trainer: L.Trainer, epoch: int) -> dict[str, float]:
+        """Returns the latest metrics, without those of an earlier epoch."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return {name: value for name, value in metrics.items() if epoch == self.validated or not name.endswith("/val")}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds `metrics` to a checkpoint."""
+        checkpoint["metrics"] = self.metrics_of(trainer, trainer.current_epoch)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes the metrics of the checkpoint."""
+        if checkpoint["metrics"]:
+            self.resumed = {**checkpoint["metrics"], "epoch": checkpoint["epoch"]}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Logs them in the place of the run's own, which `RunLogger` passes over (`purge_step`)."""
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger) and self.resumed:
+                logger.log_metrics(self.resumed)
+
+
+class SeedEpochs(Callback):
+    """Seeds what the network draws in an epoch, as dropout does, from the seed of the run and the epoch alone."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Seeds the epoch; 1 sets these draws apart from the order of the rows, which is drawn from the first two."""
+        data: Any = getattr(trainer, "datamodule", None)
+        mixed = np.random.SeedSequence([data.seed, trainer.current_epoch, 1]).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(mixed))
+
+
+class Stopped(BaseException):
+    """A signal has asked the run to stop: `args` are its number and the checkpoint to go on from, if there is one.
+
+    No `Exception`, as `KeyboardInterrupt` is none: nothing on the way but the command line may catch it.
+    """
+
+
+class StopOnSignal(Callback):
+    """Ends training after the step in progress when SIGINT (Ctrl+C) or SIGTERM asks for it.
+
+    Lightning's own way with SIGINT exits with status 1, and its way with SIGTERM prints a traceback. The epoch in
+    progress is not saved: a resumed run repeats it from its start, to the same result.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = number
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Takes over the signals, after Lightning has set handlers of its own."""
+        if threading.current_thread() is threading.main_thread():
+            self.handlers = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stops if a signal was received."""
+        if self.received is not None:
+            folders = [item.dirpath for item in trainer.checkpoint_callbacks if isinstance(item, LastCheckpoint)]
+            raise Stopped(self.received, Path(str(folders[0]), "last.ckpt") if folders else None)
+
+    on_validation_batch_end = on_train_batch_end
+
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """Gives the signals back to their earlier handlers."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
