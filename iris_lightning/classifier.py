@@ -34,8 +34,7 @@ class IrisClassifier(L.LightningModule):
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
 
-    Raises:
-        ValueError: If a value is out of range.
+    A ValueError names what is out of range.
 
     Example:
         >>> IrisClassifier()(torch.tensor([[5.1, 3.5, 1.4, 0.2]])).shape
@@ -67,8 +66,8 @@ class IrisClassifier(L.LightningModule):
         self.train_metrics = EpochMetrics(len(class_names))
         self.val_metrics = EpochMetrics(len(class_names))
         self.test_metrics = EpochMetrics(len(class_names))
-        self.register_buffer("row_weight", None, persistent=False)  # of each class; `setup` computes it
-        self.trained_on: dict[str, Any] = {}  # what a checkpoint says of its data, for `IrisDataModule`
+        self.register_buffer("row_weight", None, persistent=False)  # of each class; `on_fit_start` computes it
+        self.trained_on: dict[str, Any] = {}  # the table and the split, for an `IrisDataModule` to keep to
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, classes)`, of features, shape `(rows, features)`."""
@@ -130,15 +129,17 @@ class IrisClassifier(L.LightningModule):
         metrics.reset()
 
     def setup(self, stage: str) -> None:
-        """Before training, takes the scale of the features and the weights of the classes from the train split."""
+        """Gives TensorBoard's curves their x axis."""
         plot_against_epoch(self.loggers)
+
+    def on_fit_start(self) -> None:
+        """Takes the scale of the features and the weights of the classes from the train split."""
+        data = cast("Any", self.trainer).datamodule
+        self.trained_on = data.state_dict() if data else {}
         scale = self.hparams["standardize"] and not self.network.is_scaled  # a trained network keeps its scale
         balanced = self.hparams["class_weight"] == "balanced"
-        if stage == "fit":
-            self.trained_on = {}
-        if stage != "fit" or not (scale or balanced):
+        if not (scale or balanced):
             return
-        data = cast("Any", self.trainer).datamodule
         if data is None:
             raise UserError("standardize and class_weight need a train split: expected an IrisDataModule, got loaders")
         features, targets = data.tensors("train")
@@ -146,7 +147,7 @@ class IrisClassifier(L.LightningModule):
             self.network.fit_scaler(features)
         if balanced:
             rows = targets.bincount(minlength=len(self.hparams["class_names"]))
-            self.row_weight = len(targets) / (rows.count_nonzero() * rows.clamp(min=1))
+            self.row_weight = (len(targets) / (rows.count_nonzero() * rows.clamp(min=1))).to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes which data the weights were trained on, so that they are evaluated on the other rows."""

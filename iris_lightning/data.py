@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import numpy as np
@@ -20,7 +20,9 @@ __all__ = ["BatchOrder", "IrisDataModule", "split_rows"]
 SPLITS = ("train", "val", "test")
 
 
-def split_rows(targets: Tensor, fractions: Sequence[float], seed: int, stratify: bool) -> list[Tensor]:
+def split_rows(
+    targets: Tensor, fractions: Sequence[float], seed: int, stratify: bool, class_names: Sequence[str] = ()
+) -> list[Tensor]:
     """Splits the rows of a table into train, validation and test.
 
     Args:
@@ -28,12 +30,10 @@ def split_rows(targets: Tensor, fractions: Sequence[float], seed: int, stratify:
         fractions: Share of each split; they sum to 1.
         seed: Seed of the split.
         stratify: Whether each split keeps the table's class shares.
+        class_names: Names of the classes, for messages.
 
     Returns:
         Three int64 tensors of row numbers; without `stratify`, those of `torch.utils.data.random_split` in their order.
-
-    Raises:
-        UserError: If a split would be empty, or if stratifying needs more rows of a class than there are.
     """
     num_rows = len(targets)
     # As in random_split: round down, then one more for each split in turn until no row is left.
@@ -44,7 +44,8 @@ def split_rows(targets: Tensor, fractions: Sequence[float], seed: int, stratify:
         empty = f"leaves the {SPLITS[sizes.index(0)]} split empty"
         raise UserError(f"{list(fractions)} of {num_rows} rows {empty}", "split")
     if not stratify:
-        return list(torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed)).split(sizes))
+        order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))
+        return [rows.clone() for rows in order.split(sizes)]  # views of one tensor cannot go to spawned processes
 
     from sklearn.model_selection import train_test_split
 
@@ -53,12 +54,14 @@ def split_rows(targets: Tensor, fractions: Sequence[float], seed: int, stratify:
         train, rest = train_test_split(rows, train_size=sizes[0], stratify=classes, random_state=seed)
         val, test = train_test_split(rest, train_size=sizes[1], stratify=classes[rest.numpy()], random_state=seed)
     except ValueError as error:
-        raise UserError(f"cannot keep the class shares in splits of {sizes} rows: {error}", "stratify") from error
+        rarest = dict(enumerate(class_names)).get(int(targets.bincount().argmin()))
+        reason = f"cannot keep the class shares in splits of {sizes} rows, the rarest class being {rarest!r}: {error}"
+        raise UserError(reason, "stratify") from error
     return [train, val, test]
 
 
-class BatchOrder(DistributedSampler[int | Tensor]):
-    """The order of the batches in an epoch; shuffled, it follows from the seed and the epoch alone.
+class BatchOrder(DistributedSampler[Tensor]):
+    """The row numbers of each batch of an epoch; shuffled, their order follows from the seed and the epoch alone.
 
     So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since Lightning leaves one
     alone and tells it each epoch (`set_epoch`); processes share each batch in `Batches`, so there is one "replica".
@@ -67,15 +70,15 @@ class BatchOrder(DistributedSampler[int | Tensor]):
     def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
         super().__init__(batches, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
         self.batches = batches
+        self.num_samples = math.ceil(len(batches) / batches.batch_size)
 
-    def __iter__(self) -> Iterator[int | Tensor]:
-        """Yields the number of each batch in order, or the row numbers of each shuffled batch."""
+    def __iter__(self) -> Iterator[Tensor]:
         if not self.shuffle:
-            return iter(range(len(self.batches)))
+            return iter(torch.arange(len(self.batches)).split(self.batches.batch_size))
         # Mixed: with `seed + epoch`, epoch 1 of one seed would be epoch 0 of the next.
         mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
-        return iter(torch.randperm(len(self.batches.targets), generator=generator).split(self.batches.batch_size))
+        return iter(torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size))
 
 
 class IrisDataModule(L.LightningDataModule):
@@ -93,8 +96,7 @@ class IrisDataModule(L.LightningDataModule):
         stratify: Whether each split keeps the class shares of the whole table.
         num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
 
-    Raises:
-        ValueError: If a value is out of range.
+    A ValueError names what is out of range.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class IrisDataModule(L.LightningDataModule):
         split = list(split)  # checkpoints and YAML know no tuples
         self.save_hyperparameters()
         self.batch_size = batch_size
-        self.seed: int | None = None
+        self.seed = torch.initial_seed()  # of the run; `setup` notes it anew
         self._trained_on: dict[str, Any] = {}  # what a checkpoint says of its table and split
         self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -164,8 +166,8 @@ class IrisDataModule(L.LightningDataModule):
                 raise UserError(f"{self.table.source}: the table has changed since the checkpoint was trained with it")
             everything = torch.arange(len(self.table.targets))  # of a table that is none of the checkpoint's
             return {"val": everything, "test": everything}
-        rows = split_rows(self.table.targets, options["split"], options["split_seed"], options["stratify"])
-        return dict(zip(SPLITS, rows, strict=True))
+        how = options["split"], options["split_seed"], options["stratify"], self.class_names
+        return dict(zip(SPLITS, split_rows(self.table.targets, *how), strict=True))
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
         """Returns features, float32 of shape `(rows, features)`, and targets, int64 of shape `(rows,)`, of a split."""
@@ -196,9 +198,9 @@ class IrisDataModule(L.LightningDataModule):
         if stage == "fit":
             seed = torch.initial_seed()
             self.seed = self.trainer.strategy.broadcast(seed) if self.trainer else seed  # each process has its own
-        if self.trainer and not self.trainer.ckpt_path:  # else Lightning hands over what the checkpoint says
-            module = self.trainer.lightning_module
-            self.load_state_dict({} if stage == "fit" else getattr(module, "trained_on", {}))
+        known = getattr(self.trainer.lightning_module, "trained_on", {}) if self.trainer else self._trained_on
+        if stage != "fit" or known != self._trained_on:  # a new run has the split of its own options
+            self.load_state_dict({} if stage == "fit" else known)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Loads the train split, in a new order each epoch, seeded as the run is (`seed_everything`)."""
@@ -218,10 +220,11 @@ class IrisDataModule(L.LightningDataModule):
         trainer: Any = self.trainer
         process, num_processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batches = Batches(*self.tensors(split), self.batch_size, process, num_processes)
-        order = BatchOrder(batches, split == "train", torch.initial_seed() if self.seed is None else self.seed)
-        if trainer:
-            # The Trainer may draw the first order before it announces the epoch, which in a resumed run is not 0.
+        overfits = bool(trainer and trainer.overfit_batches)
+        order = BatchOrder(batches, shuffle=split == "train" and not overfits, seed=self.seed)
+        if trainer:  # which may draw the first order before it announces the epoch, not 0 in a resumed run
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
-        # The items are batches already. A generator of its own, since each epoch draws from it.
-        own: dict[str, Any] = {"batch_size": None, "generator": torch.Generator()}
+        if overfits:  # for which Lightning would take rows in their order, one by one
+            return DataLoader(cast("Any", [batches[rows] for rows in order]), batch_size=None)
+        own: dict[str, Any] = {"batch_size": None, "generator": torch.Generator()}  # each epoch draws from it
         return DataLoader(batches, sampler=order, num_workers=self.hparams["num_workers"], **own)

@@ -7,12 +7,10 @@ __all__ = ["UserError", "closest", "few"]
 
 
 class UserError(ValueError):
-    """A user's mistake, in one or two lines that say where it is, what was found and what was expected.
-
-    The command line prints it without a traceback and exits with status 2.
+    """A user's mistake, which the command line prints without a traceback before it exits with status 2.
 
     Args:
-        message: What is wrong.
+        message: One or two lines: where it is, what was found and what was expected.
         parameter: The parameter that holds the mistake, where it is not in a file.
         remedy: A parameter that would help, and its value as in YAML.
     """
@@ -24,7 +22,6 @@ class UserError(ValueError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        """Returns the message, with the parameters as they are called in Python."""
         text = f"{self.parameter}: {self.message}" if self.parameter else self.message
         return f"{text}; try {self.remedy[0]}: {self.remedy[1]}" if self.remedy else text
 

@@ -34,7 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Removes what killed processes left of the file with this name, or of all files."""
-    for part in folder.glob(f".{'*' if name is None else glob.escape(name)}.*.part"):
+    for part in folder.glob(f".{'*' if name is None else glob.escape(name)}.????????.part"):
         shutil.rmtree(part, ignore_errors=True)
 
 
@@ -42,6 +42,8 @@ def check_output(path: Path, *inputs: Path) -> None:
     """Refuses, before any work is done, a path where no file can be written, or where one of the inputs is."""
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
+    if path.is_symlink():
+        raise UserError(f"{path}: is a symbolic link; expected a file of its own")
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'is not a regular file'}")
     for source in inputs:

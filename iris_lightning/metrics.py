@@ -37,8 +37,10 @@ class EpochMetrics(Metric):
         if not len(targets):  # this process has no row of the batch, and no loss
             return
         predictions = logits.max(dim=1).indices  # those of `argmax`, found three times as fast
-        self.total_loss += loss * len(targets)
-        self.confusion += multiclass_confusion_matrix(predictions, targets, self.num_classes, validate_args=False)
+        # Not in place: a state that `reset` made in inference mode could not be changed outside of it.
+        self.total_loss = self.total_loss + loss * len(targets)
+        matrix = multiclass_confusion_matrix(predictions, targets, self.num_classes, validate_args=False)
+        self.confusion = self.confusion + matrix
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `loss`, `accuracy` and `f1` of all batches since the last `reset`."""

@@ -27,8 +27,7 @@ class IrisNetwork(nn.Module):
         standardize: Whether features are scaled with the buffers `mean` and `std` first. Until `fit_scaler` has set
             these, they are 0 and 1.
 
-    Raises:
-        ValueError: If a size is not a positive whole number or the activation is unknown.
+    A ValueError names a size that is not positive, or an unknown activation.
 
     Example:
         >>> IrisNetwork(hidden=[])(torch.zeros(5, 4)).shape

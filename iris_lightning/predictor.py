@@ -65,10 +65,8 @@ class IrisPredictor(nn.Module):
 
         Args:
             rows: Numbers of shape `(rows, features)` in their own units, such as a list of lists or an array; or a
-                frame of pandas or polars, whose columns may stand in any order beside further ones.
-
-        Raises:
-            UserError: If the rows are not the features of this classifier.
+                frame of pandas or polars, whose columns may stand in any order beside further ones. A UserError says
+                why they are not the features of this classifier.
         """
         return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
 

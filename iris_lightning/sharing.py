@@ -1,7 +1,5 @@
 """Batches, and how several processes share each: every row once, and the result of one process."""
 
-import math
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -27,14 +25,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         self.num_processes = num_processes
 
     def __len__(self) -> int:
-        """Returns the number of batches."""
-        return math.ceil(len(self.targets) / self.batch_size)
+        return len(self.targets)
 
-    def __getitem__(self, rows: int | Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the batch of these rows, or the batch with this number in the order of the table."""
-        if isinstance(rows, int):
-            first = rows * self.batch_size
-            rows = torch.arange(first, min(first + self.batch_size, len(self.targets)))
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns this process' share of the batch of these rows."""
         # Without padding, so that the processes' shares may differ by a row or be empty.
         first, end = (len(rows) * number // self.num_processes for number in (self.process, self.process + 1))
         rows = rows[first:end]
@@ -44,8 +38,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 def weigh_loss(loss: Tensor, num_rows: int) -> Tensor:
     """Weighs the mean loss of this process' rows by their number.
 
-    The mean of the processes' gradients, which Lightning's strategies take, then is the gradient of the mean over all
-    rows, whatever the shares.
+    So the mean of the processes' gradients, which Lightning takes, is the gradient of the mean over all rows.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return loss

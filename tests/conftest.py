@@ -7,7 +7,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from iris_lightning.cli import IrisCLI, main
+from iris_lightning.cli import main
+from iris_lightning.cli.lightning_cli import IrisCLI
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -33,7 +34,8 @@ def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fit(*args: str) -> IrisCLI:
     """Runs `fit` in the current folder."""
-    return main(["fit", *args])
+    cli: IrisCLI = main(["fit", *args])
+    return cli
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
@@ -37,7 +38,7 @@ class LessonNetwork(nn.Module):
 
 
 def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str, list[float]]]:
-    """Trains as the lesson does; the one thing set is the order of the train rows, drawn from seed + epoch."""
+    """Trains as the lesson does; the one thing set is the order of the train rows, drawn from seed and epoch."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     train, val, _ = random_split(Flowers(), [0.7, 0.2, 0.1], torch.Generator().manual_seed(20))
     sizes = {"train": len(train), "val": len(val)}
@@ -45,29 +46,30 @@ def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str
     model = LessonNetwork().to(device)
     loss_fn = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())
-    history: dict[str, list[float]] = {f"{m}/{part}": [] for m in ("loss", "accuracy") for part in ("train", "val")}
+    history: dict[str, list[float]] = {f"{m}/{split}": [] for m in ("loss", "accuracy") for split in ("train", "val")}
     for epoch in range(epochs):
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed + epoch))
+        (mixed,) = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(int(mixed)))
         loaders = {
             "train": DataLoader(train, batch_size, sampler=order.tolist()),
             "val": DataLoader(val, batch_size, shuffle=False),
         }
-        for part, loader in loaders.items():
-            model.train(part == "train")
+        for split, loader in loaders.items():
+            model.train(split == "train")
             total_loss = total_correct = 0.0
             for data, target in loader:
                 data, target = data.to(device), target.to(device)
-                with torch.set_grad_enabled(part == "train"):
+                with torch.set_grad_enabled(split == "train"):
                     optimizer.zero_grad()
                     logits = model(data)
                     loss = loss_fn(logits, target)
-                    if part == "train":
+                    if split == "train":
                         loss.backward()
                         optimizer.step()
                 total_loss += loss.item() * len(target)  # the mean over rows, not over batches
                 total_correct += logits.argmax(dim=1).eq(target).sum().item()
-            history[f"loss/{part}"].append(total_loss / sizes[part])
-            history[f"accuracy/{part}"].append(total_correct / sizes[part])
+            history[f"loss/{split}"].append(total_loss / sizes[split])
+            history[f"accuracy/{split}"].append(total_correct / sizes[split])
     return model, history
 
 
@@ -85,4 +87,4 @@ def test_fit_does_what_the_lesson_does(seed: int, batch_size: int) -> None:
 def test_another_seed_gives_other_weights() -> None:
     one, _ = lesson(1, 10, epochs=1)
     cli = fit("--seed_everything", "2", "--trainer.max_epochs", "1")
-    assert not torch.equal(one.get_parameter("layers.0.weight"), cli.model.network.layers[0].weight)
+    assert not torch.equal(one.get_parameter("layers.0.weight"), cli.model.network.get_parameter("layers.0.weight"))

@@ -23,7 +23,7 @@ def test_the_default_is_the_lesson_s_network() -> None:
 
 def test_without_hidden_layers_it_is_logistic_regression() -> None:
     network = IrisNetwork(hidden=[])
-    features = torch.randn(5, 4)
+    features = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(
         network(features),
         nn.functional.linear(features, network.state_dict()["layers.0.weight"], network.state_dict()["layers.0.bias"]),
@@ -37,7 +37,8 @@ def test_an_activation_follows_each_hidden_layer(name: str, kind: type[nn.Module
 
 
 def test_standardisation_is_that_of_scikit_learn() -> None:
-    features = torch.randn(200, 3) * torch.tensor([1.0, 50.0, 0.0]) + torch.tensor([0.0, 1000.0, 7.0])
+    features = torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
+    features = features * torch.tensor([1.0, 50.0, 0.0]) + torch.tensor([0.0, 1000.0, 7.0])
     network = IrisNetwork(in_features=3, standardize=True)
     network.fit_scaler(features)
     scaled = StandardScaler().fit_transform(features.double().numpy())

@@ -66,7 +66,13 @@ def test_rows_that_are_no_features(rows: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("none.ckpt", "No such file"), ("a.pkl", r"ends in \.ckpt, \.pth"), (".", "ends in")]
+    ("name", "message"),
+    [
+        ("none.ckpt", "No such file"),
+        ("a.pkl", r"ends in \.ckpt, \.pth, \.safetensors$"),
+        ("a.onnx", "ends in"),
+        (".", "ends in"),
+    ],
 )
 def test_paths_that_are_no_file(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):

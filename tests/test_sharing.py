@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from iris_lightning.cli import main
-from iris_lightning.data import Batches
-from tests.conftest import REPOSITORY, fails, fit, load
+from iris_lightning.sharing import Batches
+from tests.conftest import REPOSITORY, fit, load
 
 DDP = str(REPOSITORY / "configs" / "ddp.yaml")
 
@@ -29,13 +29,11 @@ def assert_close(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 5, 15, 30])
 def test_batches_are_shared_out_without_padding(rows: int, processes: int) -> None:
     numbers = torch.arange(rows)
-    whole = Batches(numbers.unsqueeze(1), numbers, 4)
-    parts = [Batches(whole.features, whole.targets, 4, process, processes) for process in range(processes)]
-    for i in range(len(whole)):
-        for key in (i, numbers.split(4)[i]):
-            shares = [part[key][1] for part in parts]
-            assert torch.equal(torch.cat(shares), whole[key][1])
-            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    shared = [Batches(numbers.unsqueeze(1), numbers, 4, process, processes) for process in range(processes)]
+    for batch in numbers.split(4):
+        shares = [batches[batch][1] for batches in shared]
+        assert torch.equal(torch.cat(shares), batch)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_the_config_of_two_processes(default_run: Path, folder: Path) -> None:
@@ -66,14 +64,16 @@ def test_shares_that_differ_and_empty_ones(options: list[str], folder: Path) -> 
     assert_close(folder / "lightning_logs" / "version_0", folder / "lightning_logs" / "version_1")
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_every_evaluated_row_counts_once(processes: int, default_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    checkpoint = ["--ckpt_path", str(default_run / "checkpoints" / "best.ckpt")]
-    for verb in ("validate", "test"):
-        main([verb, *checkpoint])
-        alone = capfd.readouterr().out
-        main([verb, *checkpoint, *_forked(processes)])
-        assert capfd.readouterr().out == alone
+@pytest.mark.parametrize(("command", "processes"), [("validate", 2), ("test", 4)])
+def test_every_evaluated_row_counts_once(
+    command: str, processes: int, default_run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    args = [command, "--ckpt_path", str(default_run / "checkpoints" / "best.ckpt")]
+    main(args)
+    alone = capfd.readouterr().out
+    main([*args, *_forked(processes)])
+    assert capfd.readouterr().out == alone
+    assert f"accuracy/{command[:4].removesuffix('i')}" in alone
 
 
 def test_two_nodes_through_torchrun(default_run: Path, folder: Path) -> None:
@@ -92,20 +92,6 @@ def test_two_nodes_through_torchrun(default_run: Path, folder: Path) -> None:
     assert "best:   epoch 4" in printed[0]
     assert "epoch" not in printed[1]
     assert_close(folder / "lightning_logs" / "version_0", default_run)
-
-
-@pytest.mark.parametrize(
-    ("args", "part"),
-    [
-        (["fit", "--data.batch_size", "1"], "--data.batch_size 1: fewer rows than the 2 processes"),
-        (["predict", "--data.predict_path", "x.csv"], "--trainer.devices: 2 processes; predict expects one"),
-    ],
-)
-def test_commands_that_cannot_be_shared(
-    args: list[str], part: str, default_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    checkpoint = ["--ckpt_path", str(default_run / "checkpoints" / "best.ckpt")] if args[0] != "fit" else []
-    assert part in fails(capsys, *args, *checkpoint, *_forked(2))
 
 
 @pytest.mark.gpu

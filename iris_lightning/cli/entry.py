@@ -29,16 +29,10 @@ COMMAND --help lists its options; --version prints the version. For example:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Runs one command.
+    """Runs the command that the arguments give, by default those of the process.
 
-    Args:
-        args: Command line arguments without the program's name; `None` means those of the process.
-
-    Returns:
-        For `fit`, `validate` and `test` the `IrisCLI`, with its `trainer`, `model` and `datamodule`.
-
-    Raises:
-        SystemExit: With status 2 after a user's mistake, which is told on stderr; with 130 or 143 after a signal.
+    Returns the `IrisCLI` of `fit`, `validate` and `test`, with its `trainer`, `model` and `datamodule`; exits with 2
+    after a user's mistake, which is told on stderr, and with 130 or 143 after a signal.
     """
     command, *options = (sys.argv[1:] if args is None else args) or [""]
     try:

@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.cli.console import EpochLines
 from iris_lightning.cli.options import GROUPS, resolve_optimizer, take_from_source
-from iris_lightning.cli.parsing import as_user_error, parse
+from iris_lightning.cli.parsing import as_user_error, parse, simplified
 from iris_lightning.cli.source import Source, find_source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
@@ -40,8 +40,6 @@ class IrisCLI(LightningCLI):
     datamodule: IrisDataModule
     model: IrisClassifier
     trainer: L.Trainer
-    ckpt_path: Path | None  # the checkpoint in use, of which `checkpoint` is the content
-    run: Path | None  # the folder of the run that is resumed
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
@@ -76,21 +74,22 @@ class IrisCLI(LightningCLI):
         """Parses the arguments, and resolves them against the checkpoint or the weights in use."""
         self.config = parse(parser, args)
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
+        if self.config.seed_everything is None:  # which would draw a seed
+            raise UserError("--seed_everything: expected a whole number, got null")
         names = self.given.get("ckpt_path"), self.given.get("weights")
         self.source: Source | None = None
-        self.checkpoint: dict[str, Any] = {}
-        self.ckpt_path = self.run = None
         if self.command != "fit" or names != (None, None):
             self.source = find_source(*names, self.config.trainer.default_root_dir)
-            self.checkpoint = self.source.checkpoint
-        if self.source and self.checkpoint:
-            self.ckpt_path = self.source.path
-            if self.command == "fit":
-                self.run = run_of(self.ckpt_path, self.checkpoint)
-                self._take_from_run(parser, args, self.run)
+        self.checkpoint = self.source.checkpoint if self.source else {}
+        self.ckpt_path = self.source.path if self.source and self.checkpoint else None
+        self.epochs_done = epochs_done(self.checkpoint) if self.checkpoint else 0
+        self.run = run_of(self.ckpt_path, self.checkpoint) if self.command == "fit" and self.ckpt_path else None
+        if self.run:
+            self._take_from_run(parser, args, self.run)
         if self.source:
             take_from_source(self.command, self.config, self.given, self.source)
-        self.epochs_done = epochs_done(self.checkpoint) if self.checkpoint else 0
+            with simplified(f"{self.source.path}: "):
+                parser.validate(self.config)
         if self.command == "fit":
             resolve_optimizer(self.config, self.given)
 
@@ -109,7 +108,7 @@ class IrisCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Builds data module, model and Trainer."""
         with as_user_error():
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._build("data")
         known = self.source.trained_on() if self.source and (self.ckpt_path or self.command != "fit") else {}
         self.datamodule.load_state_dict(known)  # before the table is read

@@ -19,10 +19,7 @@ OVERRIDABLE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATIO
 
 
 def resolve_optimizer(options: Namespace, given: Namespace) -> None:
-    """Makes `--optimizer`, `--lr_scheduler` and the model's own optimizer options agree.
-
-    LightningCLI ignores a scheduler without an optimizer, and the model's options beside an optimizer.
-    """
+    """Makes `--optimizer`, `--lr_scheduler` and the model's own options agree, of which LightningCLI ignores some."""
     if options.lr_scheduler and not options.optimizer:
         adam = Namespace(lr=options.model.lr, weight_decay=options.model.weight_decay)
         options.optimizer = Namespace(class_path="torch.optim.Adam", init_args=adam)

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from iris_lightning.errors import UserError, closest
 
-__all__ = ["as_user_error", "call", "parse"]
+__all__ = ["as_user_error", "call", "parse", "simplified"]
 
 # Types as jsonargparse's messages call them, and as a user would.
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "Sequence": "a list"}
@@ -24,6 +24,15 @@ def call(function: Callable[..., Any], args: Sequence[str]) -> None:
     parser = ArgumentParser(prog=f"iris_lightning {function.__name__}", exit_on_error=False, allow_abbrev=False)
     parser.add_function_arguments(function, as_positional=True)
     function(**parse(parser, args))
+
+
+@contextmanager
+def simplified(prefix: str = "", names: Sequence[str] = ()) -> Iterator[None]:
+    """Simplifies jsonargparse's messages; `names` are the options that a misspelt one may mean."""
+    try:
+        yield
+    except (ArgumentError, ValueError, TypeError, KeyError) as error:
+        raise UserError(prefix + _simplify(str(error), names)) from error
 
 
 def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) -> Namespace:
@@ -43,10 +52,8 @@ def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) ->
 
 def _parse(parser: ArgumentParser, args: list[str], defaults: bool) -> Namespace:
     names = [f"--{name}" for name, _ in parser.get_defaults().items()]
-    try:
+    with simplified(names=names):
         options = parser.parse_args(args, defaults=defaults)
-    except (ArgumentError, ValueError, TypeError, KeyError) as error:
-        raise UserError(_simplify(str(error), names)) from error
     for group in ("model", "data", "trainer"):
         if group in options and not isinstance(options[group], Namespace):
             raise UserError(f"{group}: expected options of its own, got {options[group]}")
@@ -76,10 +83,11 @@ def _simplify_value(text: str) -> str:
             return f"{match[1]} has no option {option[1]!r}"
         nested = re.match(r'Parser key "([^"]*)":$', match[2])
         return f"{match[1]}: {f'{nested[1]}: {_simplify_value(text[match.end() :])}' if nested else match[2]}"
-    if match := re.search(r"Expected a dot import path string: (.*)", text):
-        return f"there is no class {match[1]!r}"
     given = re.search(r"(?:Got|Given) value: (.*)", text)
-    kinds = re.findall(r"Expected an? (?:typing\.|<class ')?(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
+    kinds = re.findall(r"Expected an? (?:typing\.|<class ')(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
+    match = re.search(r"Expected a dot import path string: (.*)", text)
+    if match and set(kinds) <= {"NoneType"}:
+        return f"there is no class {match[1]!r}"
     if given and kinds:
         words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
         return f"expected {' or '.join(words)}, got {given[1]}"

@@ -18,15 +18,15 @@ class Source(NamedTuple):
     checkpoint: dict[str, Any]
 
     def __str__(self) -> str:
-        """Returns what a command says that it uses."""
         kind, epoch = ("checkpoint", f" (epoch {self.checkpoint['epoch']})") if self.checkpoint else ("weights", "")
         return f"{kind}: {self.path}{epoch}"
 
     def options(self) -> dict[str, dict[str, Any]]:
         """Returns the options of `model` and `data` that it was trained with, as far as the file knows them."""
         if self.checkpoint:
-            groups = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters"}
-            return {group: self.checkpoint[entry] for group, entry in groups.items()}
+            data, known = self.checkpoint["datamodule_hyper_parameters"], self.checkpoint["IrisDataModule"]
+            split = {name: known[name] for name in data.keys() & known.keys()}  # as it was, whatever the options said
+            return {"model": self.checkpoint["hyper_parameters"], "data": {**data, **split}}
         if self.weights.feature_names is None:
             return {}
         shape = {name: getattr(self.weights, name) for name in ("hidden", "activation", "standardize")}
@@ -45,6 +45,6 @@ def find_source(ckpt_path: str | None, weights: str | None, root: str | None = N
         if ckpt_path is not None:
             raise UserError(f"{weights}: has no effect beside a checkpoint; leave one of them out", "weights")
         return Source(Path(weights), read_weights(Path(weights)), {})
-    path = find_checkpoint(ckpt_path or "best", Path(root or "."))
+    path = find_checkpoint("best" if ckpt_path is None else ckpt_path, Path(root or "."))
     checkpoint = read_checkpoint(path)
     return Source(path, weights_in(checkpoint, path), checkpoint)

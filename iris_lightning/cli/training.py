@@ -15,7 +15,7 @@ from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
 from iris_lightning.runs.callbacks import Stopped
-from iris_lightning.runs.checkpoints import read_checkpoint
+from iris_lightning.runs.checkpoints import epochs_done, read_checkpoint
 from iris_lightning.runs.saving import BestCheckpoint, RunLogger
 
 __all__ = ["run"]
@@ -52,15 +52,21 @@ def _fit(cli: IrisCLI) -> None:
     try:
         with as_user_error(cli.typed, unless=lambda: trainer.current_epoch > cli.epochs_done):
             trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
-        if not trainer.global_step:
+        if not trainer.callback_metrics:
             raise UserError(f"{cli.typed}not a single step was trained")
     except UserError:
-        if not cli.run and trainer.current_epoch == 0 and isinstance(trainer.logger, RunLogger):
-            shutil.rmtree(trainer.logger.log_dir, ignore_errors=True)  # nothing was learned
-            with suppress(OSError):  # it holds other runs
-                os.rmdir(trainer.logger.root_dir)
+        if isinstance(trainer.logger, RunLogger) and not cli.run:
+            _remove_if_nothing_was_learned(Path(trainer.logger.log_dir))
         raise
     _say_result(cli)
+
+
+def _remove_if_nothing_was_learned(run: Path) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.is_file() or not epochs_done(read_checkpoint(last)):
+        shutil.rmtree(run, ignore_errors=True)
+        with suppress(OSError):  # it holds other runs
+            run.parent.rmdir()
 
 
 def _evaluate(cli: IrisCLI) -> None:

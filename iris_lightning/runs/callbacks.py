@@ -18,8 +18,7 @@ __all__ = ["EpochRecord", "SeedEpochs", "StopOnSignal", "Stopped"]
 class EpochRecord(Callback):
     """Writes the metrics of an epoch into its checkpoints, so that a checkpoint says how good it is.
 
-    The Trainer saves an epoch's checkpoint before it logs the train metrics, which a killed run then lacks; so a
-    resumed run logs those of its checkpoint again.
+    A run that is killed between an epoch's checkpoint and its curves lacks the latter; the resumed run logs them again.
     """
 
     def __init__(self) -> None:
@@ -41,7 +40,7 @@ class EpochRecord(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Notes the metrics of the checkpoint."""
-        if checkpoint["metrics"]:
+        if checkpoint.get("metrics"):
             self.resumed = {**checkpoint["metrics"], "epoch": checkpoint["epoch"]}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

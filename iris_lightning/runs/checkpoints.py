@@ -29,7 +29,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
         raise UserError(f"no run under {root / RUNS}; train one first (fit)", remedy=("ckpt_path", "FILE"))
     path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
     if not path.is_file():
-        hint = "; resume it (fit --ckpt_path last)" if path.with_name("last.ckpt").is_file() else ""
+        hint = "; resume last" if path.with_name("last.ckpt").is_file() else ""
         raise UserError(f"the newest run, {path.parent.parent}, has no {name}.ckpt{hint}", remedy=("ckpt_path", "FILE"))
     return path
 
@@ -39,6 +39,8 @@ def run_of(path: Path, checkpoint: dict[str, Any]) -> Path:
     run = path.parent.parent
     if path.parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         raise UserError(f"{path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)", "ckpt_path")
+    if not isinstance(checkpoint.get("optimizer_states"), list):
+        raise UserError(f"{path}: holds no state of an optimizer, so there is no run to resume", "ckpt_path")
     last = path.with_name("last.ckpt")
     reached = epochs_done(read_checkpoint(last)) if last != path and last.is_file() else 0
     if reached > epochs_done(checkpoint):
@@ -52,8 +54,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
         raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
     try:
-        known = isinstance(checkpoint["epoch"], int) and isinstance(epochs_done(checkpoint), int)
-        whole = known and all(isinstance(checkpoint[key], dict) for key in ENTRIES)
+        numbers = isinstance(checkpoint["epoch"], int) and isinstance(epochs_done(checkpoint), int)
+        whole = numbers and all(isinstance(checkpoint[key], dict) for key in ENTRIES)
     except (KeyError, TypeError, IndexError):
         whole = False
     if not whole:
@@ -64,6 +66,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if not all(item is None or isinstance(item, str | int | float) for item in items):
                 raise UserError(f"{path}: {group}: {str(key)[:80]} is no plain value; refused")
     weights_in(checkpoint, path)
+    names = {key: checkpoint["hyper_parameters"][key] for key in ("feature_names", "class_names")}
+    if {**checkpoint["IrisDataModule"], **names} != checkpoint["IrisDataModule"]:
+        raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its table")
     return checkpoint
 
 

@@ -55,10 +55,9 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run.
+    """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run."""
 
-    `ModelCheckpoint(save_last=True)` would not do: that file goes stale while the monitored metric worsens.
-    """
+    # `ModelCheckpoint(save_last=True)` would not do: that file goes stale while the monitored metric worsens.
 
     def __init__(self) -> None:
         super().__init__(filename="last", **EACH_EPOCH)

@@ -29,15 +29,14 @@ def predict_table(
 ) -> tuple[int, int, int]:
     """Writes a table with all its columns and rows, then `prediction` and `probability_<class>` for each class.
 
+    Returns the number of rows, of those with a class in the target column, and of those predicted correctly.
+
     Args:
         predictor: The trained classifier; a UserError says why the table is not one of its features.
         path: CSV or Parquet file with a column for each feature, in any order; `-` is standard input.
         output: CSV or Parquet file, which appears whole or not at all; `-` is standard output.
         target: Column of the true class, where the table has it.
         decimal_comma: Whether CSV files separate columns with `;` and write numbers as `5,1`, on either side.
-
-    Returns:
-        Number of rows, of those with a class in the target column, and of those that were predicted correctly.
     """
     if output != "-":
         if not output.endswith(SUFFIXES):
@@ -47,9 +46,8 @@ def predict_table(
         file = TableFile(source, decimal_comma, name)
         features = predictor.find_columns(file.names, name)
         new = ["prediction", *(f"probability_{label}" for label in predictor.classes_)]
-        for column in new:
-            if column in file.header:
-                raise UserError(f"{name}: has a column {column!r} already; rename it")
+        if taken := [column for column in new if column in file.header]:
+            raise UserError(f"{name}: has a column {taken[0]!r} already; rename it")
         file.check_rows()
         dialect: dict[str, Any] = {"separator": ";" if decimal_comma else ",", "decimal_comma": decimal_comma}
         dialect["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")

@@ -75,7 +75,13 @@ def read_weights(path: Path) -> Weights:
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":
-        state, metadata = _read_safetensors(path)
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                state, metadata = {name: file.get_tensor(name) for name in list(file.keys())}, file.metadata() or {}
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise UserError(f"{path}: cannot be read as safetensors: {str(error)[:200]}") from error
     else:
         state = read_torch(path, "a state dict")
         # Where a state dict keeps the versions of its modules; `load_state_dict` takes no notice of more.
@@ -92,20 +98,10 @@ def read_torch(path: Path, what: str) -> Any:
     """Reads what `torch.save` wrote, as data: nothing in it can run. `what` it should be is for messages."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"{path}: {error.strerror}") from error
     except Exception as error:  # whatever bytes the file holds, the user's remedy is the same
         raise UserError(f"{path}: not {what}, or a damaged one ({type(error).__name__})") from error
-
-
-def _read_safetensors(path: Path) -> tuple[Any, Mapping[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in list(file.keys())}, file.metadata() or {}
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors: {str(error)[:200]}") from error
 
 
 def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:

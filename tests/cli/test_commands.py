@@ -1,4 +1,4 @@
-"""The verbs as a user types them."""
+"""The commands as a user types them."""
 
 import os
 import re
@@ -55,17 +55,16 @@ def test_the_config_of_a_run_repeats_it(default_run: Path) -> None:
     assert_same_weights(again.model.state_dict(), load(default_run / "checkpoints" / "last.ckpt")["state_dict"])
 
 
-@pytest.mark.parametrize("place", ["before", "after"])
-def test_classes_in_a_yaml_file(place: str, folder: Path) -> None:
+def test_classes_in_a_yaml_file(folder: Path) -> None:
     options = {
         "optimizer": {"class_path": "SGD", "init_args": {"lr": 0.1}},
         "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2}},
         "trainer": {"callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "loss/val"}}]},
     }
-    (folder / "mine.yaml").write_text(yaml.safe_dump({"fit": options} if place == "before" else options))
-    config = ["--config", "mine.yaml"]
-    cli = main([*config, "fit"] if place == "before" else ["fit", *config])
+    (folder / "mine.yaml").write_text(yaml.safe_dump(options))
+    cli = fit("--config", "mine.yaml")
     assert type(cli.trainer.optimizers[0]) is torch.optim.SGD
+    assert type(cli.trainer.lr_scheduler_configs[0].scheduler) is torch.optim.lr_scheduler.StepLR
     assert cli.trainer.early_stopping_callbacks
 
 
@@ -112,27 +111,38 @@ def test_a_plateau_scheduler_watches_a_metric() -> None:
     assert cli.trainer.lr_scheduler_configs[0].monitor == "loss/val"
 
 
+@pytest.mark.filterwarnings("ignore:You requested to overfit", "ignore:.*could not find the monitored key")
 @pytest.mark.parametrize(
-    "options",
+    ("options", "steps", "kept"),
     [
-        ["--trainer.fast_dev_run", "true"],
-        ["--trainer.enable_checkpointing", "false"],
-        ["--trainer.limit_val_batches", "0"],
-        ["--trainer.overfit_batches", "2"],
-        ["--trainer.check_val_every_n_epoch", "2"],
-        ["--trainer.max_steps", "7"],
-        ["--trainer.barebones", "true"],
+        (["--trainer.fast_dev_run", "true"], 1, False),
+        (["--trainer.enable_checkpointing", "false"], 33, False),
+        (["--trainer.limit_val_batches", "0"], 33, True),
+        (["--trainer.overfit_batches", "2"], 6, True),
+        (["--trainer.check_val_every_n_epoch", "2"], 33, True),
+        (["--trainer.max_steps", "7"], 7, True),
     ],
 )
-def test_the_trainers_own_switches_work(options: list[str]) -> None:
-    assert fit("--trainer.max_epochs", "3", *options).trainer.state.finished
+def test_the_trainers_own_switches_work(options: list[str], steps: int, kept: bool, folder: Path) -> None:
+    assert fit("--trainer.max_epochs", "3", *options).trainer.global_step == steps
+    assert kept == bool(list(folder.rglob("last.ckpt")))
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for args in (["--version"], ["--help"], ["fit", "--help"]):
+    main(["--version"])
+    assert capsys.readouterr().out == "iris_lightning 0.1.0\n"
+    main(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"  {command} " in printed for command in ("fit", "validate", "test", "predict", "export"))
+    for command, option in (("fit", "--data.split_seed"), ("predict", "--target"), ("export", "output")):
         with pytest.raises(SystemExit) as stop:
-            main(args)
+            main([command, "--help"])
         assert stop.value.code == 0
-    out = capsys.readouterr().out
-    assert "iris_lightning 0.1.0" in out
-    assert "--data.split_seed" in out
+        assert option in capsys.readouterr().out
+
+
+def test_print_config_is_a_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.hidden", "[8]", "--print_config"])
+    (folder / "mine.yaml").write_text(capsys.readouterr().out)
+    assert fit("--config", "mine.yaml", "--trainer.max_epochs", "1").model.hparams["hidden"] == [8]

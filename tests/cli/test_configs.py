@@ -6,9 +6,6 @@ import pytest
 
 from tests.conftest import REPOSITORY, assert_same_weights, fit, load
 
-# ddp.yaml starts this process' command line a second time: test_processes.py runs it in a process of its own.
-CONFIGS = [path for path in sorted((REPOSITORY / "configs").glob("*.yaml")) if path.stem != "ddp"]
-
 
 def test_tutorial_is_the_same_as_no_config(default_run: Path) -> None:
     cli = fit("--config", str(REPOSITORY / "configs" / "tutorial.yaml"))
@@ -16,11 +13,6 @@ def test_tutorial_is_the_same_as_no_config(default_run: Path) -> None:
     cli = fit("--config", str(REPOSITORY / "configs" / "tutorial.yaml"), "--seed_everything", "1")
     with pytest.raises(AssertionError):
         assert_same_weights(cli.model.state_dict(), load(default_run / "checkpoints" / "last.ckpt")["state_dict"])
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_trains(config: Path) -> None:
-    assert fit("--config", str(config)).trainer.state.finished
 
 
 def test_standardized_beats_the_lesson(default_run: Path) -> None:
