@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from iris_lightning.cli.console import silence_noise
@@ -56,14 +57,16 @@ def _fit(cli: IrisCLI) -> None:
             raise UserError(f"{cli.typed}not a single step was trained")
     except UserError:
         if isinstance(trainer.logger, RunLogger) and not cli.run:
-            _remove_if_nothing_was_learned(Path(trainer.logger.log_dir))
+            _remove_if_nothing_was_learned(Path(trainer.logger.log_dir), trainer)
         raise
     _say_result(cli)
 
 
-def _remove_if_nothing_was_learned(run: Path) -> None:
-    last = run / "checkpoints" / "last.ckpt"
-    if not last.is_file() or not epochs_done(read_checkpoint(last)):
+def _remove_if_nothing_was_learned(run: Path, trainer: L.Trainer) -> None:
+    last, epochs = run / "checkpoints" / "last.ckpt", trainer.current_epoch
+    if trainer.strategy.launcher is not None and last.is_file():  # launched processes count their own epochs
+        epochs = epochs_done(read_checkpoint(last))
+    if epochs == 0:
         shutil.rmtree(run, ignore_errors=True)
         with suppress(OSError):  # it holds other runs
             run.parent.rmdir()

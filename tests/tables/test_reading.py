@@ -1,4 +1,4 @@
-"""Tables of the user's own: reading them, training on them, and each way in which they can be unfit."""
+"""Tables of the user's own: reading them, training on them, and each way in which they can be invalid."""
 
 import gzip
 import io
@@ -338,7 +338,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_unfit_tables(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_tables(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     text, options, expected = BAD[case]
     if text is not None:
         write(text)
