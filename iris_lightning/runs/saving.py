@@ -57,10 +57,8 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run."""
 
-    # `ModelCheckpoint(save_last=True)` would not do: that file goes stale while the monitored metric worsens.
-
     def __init__(self) -> None:
-        super().__init__(filename="last", **EACH_EPOCH)
+        super().__init__(filename="last", **EACH_EPOCH)  # `save_last` would be stale while the monitored metric worsens
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Makes the run one that can be resumed, however early it is killed."""
