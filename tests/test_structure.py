@@ -92,7 +92,7 @@ def test_what_answers_at_once_imports_nothing_heavy() -> None:
 def test_what_needs_no_lightning_imports_none() -> None:
     others = {module.removeprefix("iris_lightning.") for module in FILES if module != "iris_lightning"}
     modules = tuple(sorted(others - {*LIGHT, *WITH_LIGHTNING}))
-    assert {"predictor", "cli.functions", "weights.export", "tables.predictions", "runs.checkpoints"} <= {*modules}
+    assert {"predictor", "cli.commands", "weights.export", "tables.predictions", "runs.checkpoints"} <= {*modules}
     for module, found in _heavy_packages(modules, "torch").items():
         allowed = {"polars"} if module.startswith("tables.") else {"jsonargparse"} if module == "cli.parsing" else set()
         assert found <= allowed, module

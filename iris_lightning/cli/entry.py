@@ -46,7 +46,7 @@ def main(args: list[str] | None = None) -> Any:
             found = f"unknown command {command!r}" if command else "no command"
             raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{closest(command, list(COMMANDS))}")
         if command in ("predict", "export"):
-            function = getattr(importlib.import_module("iris_lightning.cli.functions"), command)
+            function = getattr(importlib.import_module("iris_lightning.cli.commands"), command)
             return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
         return importlib.import_module("iris_lightning.cli.training").run(command, options)
     except (UserError, OSError) as error:

@@ -17,7 +17,7 @@ from polars.exceptions import PolarsError
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.predictor import IrisPredictor
-from iris_lightning.tables.table_file import SUFFIXES, TableFile
+from iris_lightning.tables.formats import SUFFIXES, TableFile
 
 __all__ = ["predict_table"]
 

@@ -7,8 +7,8 @@ import polars as pl
 import torch
 
 from iris_lightning.errors import UserError, few
+from iris_lightning.tables.formats import TableFile, columns
 from iris_lightning.tables.table import Table
-from iris_lightning.tables.table_file import TableFile, columns
 
 __all__ = ["read_table"]
 

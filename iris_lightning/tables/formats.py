@@ -1,4 +1,4 @@
-"""A CSV or Parquet file of a table; what is wrong with one is told by file, column and row."""
+"""The file formats of tables, CSV and Parquet; what is wrong with a file is told by column and row."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""The commands `predict` and `export`, which train nothing: their parameters are their options."""
+"""The command line's own `predict` and `export`, which train nothing: their parameters are their options."""
 
 import sys
 from pathlib import Path
