@@ -28,7 +28,7 @@ class UserError(ValueError):
 
 def closest(name: str, names: Sequence[str]) -> str:
     """Returns `; did you mean ...?` with the most similar of some names, or nothing where none is similar."""
-    match = difflib.get_close_matches(name, names, n=1)
+    match = difflib.get_close_matches(name, {*names} - {name}, n=1)
     return f"; did you mean {match[0]}?" if match else ""
 
 

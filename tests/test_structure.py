@@ -8,9 +8,6 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
-import iris_lightning
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "iris_lightning"
@@ -27,38 +24,42 @@ WITH_LIGHTNING = (
 
 
 def _imports(path: Path) -> set[str]:
-    """The modules that a file imports, wherever it does."""
+    """The modules that a file imports, wherever and however it does, and the names that it takes from them."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("iris_lightning."):
+            found.add(str(node.value))  # imported by its name, with importlib
     return found
 
 
 def _room(module: str) -> str:
     """A folder is a room, and so is each module beside them."""
-    return ".".join(module.split(".")[:2])
+    return ".".join(module.split(".")[1:2]) or "the package"
 
 
-def test_imports_between_rooms_run_one_way() -> None:
+def test_imports_between_modules_and_between_rooms_run_one_way() -> None:
+    modules = {module: _imports(path) & FILES.keys() for module, path in FILES.items()}
     rooms: dict[str, set[str]] = {}
-    for module, path in FILES.items():
-        own = {_room(name) for name in _imports(path) if name in FILES and name != "iris_lightning"}
-        if module != "iris_lightning":  # whose imports are for type checkers
-            rooms.setdefault(_room(module), set()).update(own - {_room(module)})
-    assert list(TopologicalSorter(rooms).static_order())  # raises CycleError
-    above = {room for room, below in rooms.items() if "iris_lightning.cli" in below}
-    assert above == {"iris_lightning.__main__"}
-    assert rooms["iris_lightning.network"] == set()
-    assert "iris_lightning.classifier" not in rooms["iris_lightning.data"]
-    assert "iris_lightning.data" not in rooms["iris_lightning.classifier"]
-    assert rooms["iris_lightning.runs"] <= {"iris_lightning." + name for name in ("weights", "files", "errors")}
+    for module, below in modules.items():
+        rooms.setdefault(_room(module), set()).update({_room(name) for name in below} - {_room(module)})
+    assert sum(len(below) for below in rooms.values()) > 20, "imports are found"
+    for graph in (modules, rooms):
+        TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    assert {room for room, below in rooms.items() if "cli" in below} == {"__main__"}
+    assert rooms["runs"] <= {"weights", "files", "errors"}
+    assert rooms["tables"] <= {"predictor", "files", "errors"}
+    assert rooms["weights"] <= {"network", "files", "errors"}
+    assert "classifier" not in rooms["data"]
+    assert "data" not in rooms["classifier"]
 
 
 def test_the_network_needs_torch_alone() -> None:
-    assert _imports(PACKAGE / "network.py") == {"collections.abc", "torch"}
+    assert {name.partition(".")[0] for name in _imports(PACKAGE / "network.py")} - sys.stdlib_module_names == {"torch"}
 
 
 IMPORT = """
@@ -87,6 +88,17 @@ def _heavy_packages(modules: tuple[str, ...], *preload: str) -> dict[str, set[st
 
 def test_what_answers_at_once_imports_nothing_heavy() -> None:
     assert set().union(*_heavy_packages(LIGHT).values()) == set()
+
+
+def test_version_help_and_a_misspelt_command_import_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib; from iris_lightning.cli import main; main(['--version']); main(['--help']);\n"
+        "with contextlib.suppress(SystemExit): main(['fitt'])\n"
+        f"print({{*{HEAVY}}} & {{*sys.modules}})"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "set()"
+    assert "did you mean fit?" in result.stderr
 
 
 def test_what_needs_no_lightning_imports_none() -> None:
@@ -124,22 +136,26 @@ def test_sizes() -> None:
     assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 2550
 
 
-@pytest.mark.parametrize("folder", ["cli", "runs", "tables", "weights"])
-def test_each_folder_says_what_belongs_there(folder: str) -> None:
-    assert ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text()))
+def test_each_folder_says_what_belongs_there_and_is_installed() -> None:
+    folders = {path.parent for path in FILES.values()} - {PACKAGE}
+    assert {folder.name for folder in folders} >= {"cli", "runs", "tables", "weights"}
+    for folder in folders:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+        assert f'"iris_lightning.{folder.name}"' in (REPOSITORY / "pyproject.toml").read_text()
 
 
 def test_it_runs_on_any_system_and_only_the_command_line_knows_options() -> None:
     for module, path in FILES.items():
         source = path.read_text()
         assert not [word for word in ("/proc", "/dev", "os.O_", "os.fork") if word in source], module
-        if ".cli" not in module:
+        if _room(module) != "cli":
             texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
             assert not [text for text in texts if isinstance(text, str) and "--" in text], module
 
 
 def test_public_names_exist() -> None:
-    for module in FILES:
-        names = getattr(importlib.import_module(module), "__all__", [])
-        assert all(hasattr(importlib.import_module(module), name) for name in names), module
-    assert all(hasattr(iris_lightning, name) for name in iris_lightning.__all__)
+    for name, path in FILES.items():
+        module = importlib.import_module(name)
+        if name == "iris_lightning" or path.stem not in ("__init__", "__main__"):
+            assert module.__all__, name
+        assert [public for public in getattr(module, "__all__", []) if not hasattr(module, public)] == [], name

@@ -107,7 +107,7 @@ class IrisCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Builds data module, model and Trainer."""
-        with as_user_error():
+        with as_user_error(self.typed):
             self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._build("data")
         known = self.source.trained_on() if self.source and (self.ckpt_path or self.command != "fit") else {}
@@ -119,16 +119,21 @@ class IrisCLI(LightningCLI):
                 self.source.weights.fill(self.model.network)
             except ValueError as error:
                 raise UserError(f"{self.source.path}: {error}", "weights") from error
-        with as_user_error("--optimizer or --lr_scheduler: "):
+        with as_user_error(self.typed):
             self._add_configure_optimizers_method_to_model(None)  # LightningCLI has no public name for it
         with as_user_error(self.typed):
             self.trainer = self.instantiate_trainer()
 
     @property
     def typed(self) -> str:
-        """The options of the Trainer that the user gave, as the start of a message."""
-        options = [f"--trainer.{name} {value}" for name, value in (self.given.get("trainer") or Namespace()).items()]
-        return f"{' '.join(options)}: " if options else ""
+        """The options of the run that the user gave, as the start of a message about one of them."""
+        options = {f"trainer.{name}": value for name, value in vars(self.given.get("trainer") or Namespace()).items()}
+        options |= {name: self.given[name] for name in ("optimizer", "lr_scheduler") if name in self.given}
+        texts = [
+            f"--{name}" if isinstance(value, Namespace | list) else f"--{name} {value}"
+            for name, value in options.items()
+        ]
+        return f"{' '.join(texts)}: " if texts else ""
 
     def _build(self, group: str, *args: Any) -> Any:
         for name, parameter in inspect.signature(GROUPS[group]).parameters.items():

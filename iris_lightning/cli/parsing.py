@@ -108,4 +108,4 @@ def as_user_error(prefix: str = "", unless: Callable[[], bool] = lambda: False) 
         frames = list(traceback.walk_tb(error.__traceback__))
         if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
             raise
-        raise UserError(prefix + (_simplify_value(str(error)) or type(error).__name__)) from error
+        raise UserError(prefix + (_simplify_value(str(error.__cause__ or error)) or type(error).__name__)) from error

@@ -88,7 +88,7 @@ def test_a_resumed_run_can_be_repeated_from_its_config() -> None:
     assert_same_weights(again.model.state_dict(), resumed.model.state_dict())
 
 
-def test_no_logger_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_logger_twice() -> None:
     for _ in range(2):
         fit("--trainer.logger", "false", "--trainer.max_epochs", "1")
     assert not Path("lightning_logs").exists()
@@ -128,21 +128,33 @@ def test_the_trainers_own_switches_work(options: list[str], steps: int, kept: bo
     assert kept == bool(list(folder.rglob("last.ckpt")))
 
 
+HELP = {  # options that the help of a command must list, and one that the command does not have
+    "fit": ["--config", "--data.split_seed", "--model.hidden", "--weights", "--model.class_names"],
+    "validate": ["--ckpt_path", "--weights", "--trainer.devices", "--model.class_names"],
+    "test": ["--ckpt_path", "--weights", "--data.path", "--model.class_names"],
+    "predict": ["  table ", "--output", "--ckpt_path", "--weights", "--target", "--decimal_comma", "--trainer"],
+    "export": ["  output ", "--ckpt_path", "--weights", "--output"],
+}
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--version"])
     assert capsys.readouterr().out == "iris_lightning 0.1.0\n"
     main(["--help"])
     printed = capsys.readouterr().out
-    assert all(f"  {command} " in printed for command in ("fit", "validate", "test", "predict", "export"))
-    for command, option in (("fit", "--data.split_seed"), ("predict", "--target"), ("export", "output")):
+    assert all(f"  {command} " in printed for command in HELP)
+    for command, (*known, unknown) in HELP.items():
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0
-        assert option in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert [option for option in (*known, unknown) if option in printed] == known, command
+        assert "subcommand" not in printed
 
 
 def test_print_config_is_a_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         main(["fit", "--model.hidden", "[8]", "--print_config"])
+    assert stop.value.code == 0
     (folder / "mine.yaml").write_text(capsys.readouterr().out)
     assert fit("--config", "mine.yaml", "--trainer.max_epochs", "1").model.hparams["hidden"] == [8]
