@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -55,6 +56,15 @@ def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Reads `(step, value)` of each scalar tag of a run with TensorBoard's own reader."""
     events = EventAccumulator(str(run)).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def wine(path: Path) -> None:
+    """Writes scikit-learn's wine table: 178 rows, 13 features, 3 classes in the column `kind`."""
+    from sklearn.datasets import load_wine
+
+    table = load_wine()
+    kind = table.target_names[table.target]
+    pl.DataFrame(table.data, list(table.feature_names)).with_columns(kind=pl.Series(kind)).write_csv(path)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:

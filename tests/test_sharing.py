@@ -45,6 +45,19 @@ def test_the_config_of_two_processes(default_run: Path, folder: Path) -> None:
     assert_close(folder / "lightning_logs" / "version_0", default_run)
 
 
+def test_a_signal_stops_all_processes_after_the_same_step(folder: Path) -> None:
+    command = [sys.executable, "-m", "iris_lightning", "fit", "--config", DDP, "--trainer.max_epochs", "10000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline().endswith(", in 2 processes that share each batch\n")
+        assert run.stdout.readline().startswith("epoch 0 ")
+        run.terminate()
+        _, error = run.communicate(timeout=60)
+    assert run.returncode == 143
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert error == f"stopped by SIGTERM; to go on: python -m iris_lightning fit --ckpt_path {last}\n"
+
+
 def _forked(processes: int) -> list[str]:
     return ["--trainer.strategy", "ddp_fork", "--trainer.devices", str(processes), "--trainer.accelerator", "cpu"]
 

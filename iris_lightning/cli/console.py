@@ -1,6 +1,8 @@
 """What a run says in the terminal, and what it does not say."""
 
 import logging
+import os
+import sys
 import warnings
 
 import lightning as L
@@ -8,13 +10,13 @@ from tqdm import tqdm
 
 from iris_lightning.runs.callbacks import EpochRecord
 
-__all__ = ["EpochLines", "silence_noise"]
+__all__ = ["EpochLines", "say", "silence_noise"]
 
 # Lightning's remarks that a user of these commands can do nothing with. All else it logs is shown.
 REMARKS = (
     *("💡 Tip:", "Seed set to", "GPU available:", "TPU available:", "You are using a CUDA device", "LOCAL_RANK:"),
     *("[rank: ", "Initializing distributed", "-----"),  # "Starting with 2 processes", between rulers
-    *("`Trainer.fit` stopped: `max_epochs=", "Restor", "Loaded model weights"),
+    *("`Trainer.fit` stopped:", "Running in `fast_dev_run`", "Restor", "Loaded model weights"),
 )
 WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # of Lightning, about its own use of torch
@@ -38,8 +40,19 @@ def silence_noise() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+def say(*lines: str) -> None:
+    """Prints lines, above a progress bar where there is one. If nobody reads on, as behind `head`, the work goes on."""
+    try:
+        for line in lines:
+            tqdm.write(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
 class EpochLines(EpochRecord):
-    """Prints one line per epoch, above the progress bar where there is one."""
+    """Prints one line per epoch."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the epoch before: at its end, callbacks are called before its train metrics are known."""
@@ -47,6 +60,6 @@ class EpochLines(EpochRecord):
         metrics = self.metrics_of(trainer, epoch)
         if trainer.is_global_zero and metrics:
             names = [name for name in ("loss/train", "loss/val", "accuracy/val") if name in metrics]
-            tqdm.write(f"epoch {epoch}  {'  '.join(f'{name} {metrics[name]:.4f}' for name in names)}")
+            say(f"epoch {epoch}  {'  '.join(f'{name} {metrics[name]:.4f}' for name in names)}")
 
     on_train_end = on_train_epoch_start

@@ -1,6 +1,7 @@
 """Where the command line starts. Nothing heavy is imported before the command is known."""
 
 import importlib
+import os
 import signal
 import sys
 from typing import Any
@@ -45,15 +46,20 @@ def main(args: list[str] | None = None) -> Any:
         if command not in COMMANDS:
             found = f"unknown command {command!r}" if command else "no command"
             raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{closest(command, list(COMMANDS))}")
+        if sys.stdout.isatty():
+            print("starting …", end="\r", flush=True)  # for the seconds that the imports take; the next line covers it
         if command in ("predict", "export"):
             function = getattr(importlib.import_module("iris_lightning.cli.commands"), command)
             return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
         return importlib.import_module("iris_lightning.cli.training").run(command, options)
+    except BrokenPipeError:  # who reads standard output, as `head` does, has read enough
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
     except (UserError, OSError) as error:
         print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
+        print(f"stopped by SIGINT{'; no run was begun' if command == 'fit' else ''}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
 
 

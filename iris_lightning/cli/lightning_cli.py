@@ -19,8 +19,8 @@ from iris_lightning.cli.source import Source, find_source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.runs.callbacks import SeedEpochs, StopOnSignal
-from iris_lightning.runs.checkpoints import RUNS, epochs_done, run_of
-from iris_lightning.runs.saving import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, RunConfig, RunLogger
+from iris_lightning.runs.checkpoints import epochs_done, run_of
+from iris_lightning.runs.saving import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
 
 __all__ = ["IrisCLI"]
 
@@ -32,6 +32,8 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "devices": 1,
 }
+LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+WITHOUT_EFFECT = ("barebones", "limit_predict_batches", "model_registry", "use_distributed_sampler")
 
 
 class IrisCLI(LightningCLI):
@@ -65,10 +67,14 @@ class IrisCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer; the network's inputs and outputs follow from the table."""
-        parser.add_lightning_class_args(L.Trainer, "trainer")
-        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
-        for group, kind in GROUPS.items():
+        for group, kind in reversed(GROUPS.items()):
             parser.add_class_arguments(kind, group, skip={"feature_names", "class_names"}, instantiate=False)
+        skipped = {*LIMITS, *WITHOUT_EFFECT}
+        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, skip=skipped)
+        for name in LIMITS:  # Lightning's annotation has float before int, so that 1 would mean all batches
+            limited = f"Batches of an epoch, or a share of all, for {name.split('_')[1]}."
+            parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None, help=limited)
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, and resolves them against the checkpoint or the weights in use."""
@@ -76,7 +82,12 @@ class IrisCLI(LightningCLI):
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
         if self.config.seed_everything is None:  # which would draw a seed
             raise UserError("--seed_everything: expected a whole number, got null")
+        on_command_line = {arg.partition("=")[0].partition(".")[0] for arg in args}
+        for option in on_command_line & {"--optimizer", "--lr_scheduler"} if self.command != "fit" else ():
+            raise UserError(f"{option}: has no effect in {self.command}; leave it out")
         names = self.given.get("ckpt_path"), self.given.get("weights")
+        if "--weights" not in on_command_line and (names[0] or self.command != "fit"):
+            names = names[0], None  # in the config of a run, they are what it started from
         self.source: Source | None = None
         if self.command != "fit" or names != (None, None):
             self.source = find_source(*names, self.config.trainer.default_root_dir)
@@ -86,6 +97,12 @@ class IrisCLI(LightningCLI):
         self.run = run_of(self.ckpt_path, self.checkpoint) if self.command == "fit" and self.ckpt_path else None
         if self.run:
             self._take_from_run(parser, args, self.run)
+        root = self.config.trainer.default_root_dir
+        if root and "://" in str(root):
+            raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
+        typed = self.given.get("trainer") or Namespace()
+        if "max_epochs" not in typed and {typed.get("max_steps"), typed.get("max_time")} - {None, -1}:
+            self.config.trainer.max_epochs = -1  # the default has no part in what was asked for
         if self.source:
             take_from_source(self.command, self.config, self.given, self.source)
             with simplified(f"{self.source.path}: "):
@@ -153,21 +170,21 @@ class IrisCLI(LightningCLI):
         callbacks = _as_list(options.callbacks)
         if options.enable_progress_bar is None and not any(isinstance(item, ProgressBar) for item in callbacks):
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
-        if options.logger in (None, True) and self.command != "fit":
-            kwargs["logger"] = False
-        elif options.logger in (None, True):
-            folder, number = (self.run.parent, self.run.name) if self.run else (Path(RUNS), None)
-            root = folder.parent if self.run else options.default_root_dir or "."
-            # A killed run may have points of the epoch to be repeated, and lack some of the one before: `EpochRecord`.
-            first = max(0, self.epochs_done - 1) if self.run else None
-            kwargs["logger"] = RunLogger(root, folder.name, number, default_hp_metric=False, purge_step=first)
+        loggers = _as_list(options.logger if not isinstance(options.logger, bool) else None)
+        self.folder = None
         if self.command == "fit":
+            root = self.run.parent.parent if self.run else Path(options.default_root_dir or ".")
             callbacks += [EpochLines(), SeedEpochs(), StopOnSignal()]
             kwargs["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO()]
             if options.enable_checkpointing is not False and not options.fast_dev_run:
                 callbacks += [BestCheckpoint(), LastCheckpoint()]
-            if kwargs.get("logger", options.logger):
-                callbacks.append(RunConfig(self.parser, self.config))
+            if not options.fast_dev_run:
+                self.folder = RunFolder(root, self.run, self.parser, self.config)
+                callbacks.append(self.folder)
+            if options.logger is not False:
+                # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
+                loggers.insert(0, RunLogger(root, max(0, self.epochs_done - 1) if self.run else None))
+        kwargs["logger"] = loggers or False
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
 

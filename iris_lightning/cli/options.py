@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 
 from jsonargparse import Namespace
 
@@ -56,3 +57,6 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
             elif source.checkpoint and name not in OVERRIDABLE[command] and typed[name] != value:
                 kept = f"{source.path} was trained with {value}, and {command} has to keep that; leave the option out"
                 raise UserError(f"--{group}.{name} {typed[name]}: {kept}")
+    path = options.data.path
+    if path is not None and path not in vars(given.get("data") or Namespace()).values() and not os.path.exists(path):
+        raise UserError(f"{source.path} was trained with {path}: no such file here", remedy=("path", "FILE"))

@@ -9,13 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from iris_lightning.cli.console import silence_noise
+from iris_lightning.cli.console import say, silence_noise
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
-from iris_lightning.runs.callbacks import Stopped
+from iris_lightning.runs.callbacks import SIGNALS, Stopped, set_handlers, stop
 from iris_lightning.runs.checkpoints import epochs_done, read_checkpoint
 from iris_lightning.runs.saving import BestCheckpoint, RunLogger
 
@@ -25,15 +24,28 @@ __all__ = ["run"]
 def run(command: str, args: list[str]) -> IrisCLI:
     """Runs a command with the options that a user gives."""
     silence_noise()
+    cli, before = None, set_handlers(dict.fromkeys(SIGNALS, stop))
     try:
         cli = IrisCLI(command, args)
         (_fit if command == "fit" else _evaluate)(cli)
-    except Stopped as stop:
-        number, path = stop.args
-        hint = f"; to go on: python -m iris_lightning fit --ckpt_path {os.path.relpath(path)}" if path else ""
-        print(f"stopped by {signal.Signals(number).name}{hint}", file=sys.stderr)
+        return cli
+    except Stopped as stopped:
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # launched by the first process of this machine, which says it
+            raise SystemExit(0) from None
+        number, path = stopped.args
+        print(f"stopped by {signal.Signals(number).name}{_how_to_go_on(cli, command, path)}", file=sys.stderr)
         raise SystemExit(128 + number) from None
-    return cli
+    finally:
+        set_handlers(before)
+
+
+def _how_to_go_on(cli: IrisCLI | None, command: str, path: Path | None) -> str:
+    if path := path or (cli.ckpt_path if cli and cli.run else None):
+        return f"; to go on: python -m iris_lightning fit --ckpt_path {os.path.relpath(path)}"
+    if command != "fit":
+        return ""
+    begun = cli and cli.folder and cli.folder.run and cli.folder.run.is_dir()
+    return "; the run keeps no checkpoints" if begun else "; no run was begun"
 
 
 def _fit(cli: IrisCLI) -> None:
@@ -45,19 +57,24 @@ def _fit(cli: IrisCLI) -> None:
     parameters = sum(parameter.numel() for parameter in cli.model.parameters())
     what = f"{len(table.feature_names)} features, {len(table.class_names)} classes of {table.target!r}"
     where = f"{parameters} parameters on {trainer.strategy.root_device}"
+    if trainer.world_size > 1:
+        where += f", in {trainer.world_size} processes that share each batch"
     _say(cli, f"{table.source}: {len(table.targets)} rows ({sizes}), {what}; {where}")
     _say(cli, *(f"{table.source}: {note}" for note in table.notes))
     endless = trainer.max_epochs == -1 and trainer.max_steps == -1 and cli.config.trainer.max_time is None
     if endless and not trainer.early_stopping_callbacks:  # `fast_dev_run` sets both
         raise UserError(f"{cli.typed}would never end; expected max_steps, max_time or EarlyStopping as well")
     try:
+        if cli.folder:
+            cli.folder.claim(trainer)
         with as_user_error(cli.typed, unless=lambda: trainer.current_epoch > cli.epochs_done):
             trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
         if not trainer.callback_metrics:
             raise UserError(f"{cli.typed}not a single step was trained")
-    except UserError:
-        if isinstance(trainer.logger, RunLogger) and not cli.run:
-            _remove_if_nothing_was_learned(Path(trainer.logger.log_dir), trainer)
+    except BaseException as error:
+        claimed = cli.folder.run if cli.folder and not cli.run else None
+        if claimed and (isinstance(error, UserError) or not (claimed / "config.yaml").is_file()):
+            _remove_if_nothing_was_learned(claimed, trainer)
         raise
     _say_result(cli)
 
@@ -86,8 +103,8 @@ def _evaluate(cli: IrisCLI) -> None:
 
 
 def _say(cli: IrisCLI, *lines: str) -> None:
-    for line in lines if cli.trainer.is_global_zero else ():
-        print(line)
+    if cli.trainer.is_global_zero:
+        say(*lines)
 
 
 def _finished(cli: IrisCLI) -> str | None:
@@ -105,12 +122,21 @@ def _finished(cli: IrisCLI) -> str | None:
 def _say_result(cli: IrisCLI) -> None:
     """Says where the run is, how good its best epoch was, and what to do next."""
     trainer = cli.trainer
-    if trainer.log_dir and trainer.logger:
-        _say(cli, f"run:    {os.path.relpath(trainer.log_dir)}")
+    for stopping in trainer.early_stopping_callbacks:
+        if stopping.stopping_reason_message:
+            reason = stopping.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")
+            _say(cli, f"ended by {type(stopping).__name__}: {reason}")
+    if cli.folder is None:
+        _say(cli, "nothing was kept: fast_dev_run")
+        return
+    run = cli.folder.run
+    if run is None:  # in another process than the first
+        return
+    _say(cli, f"run:    {os.path.relpath(run)}")
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, BestCheckpoint) and os.path.isfile(callback.best_model_path):
             best = read_checkpoint(Path(callback.best_model_path))
             metrics = ", ".join(f"{name} {best['metrics'][name]:.4f}" for name in ("loss/val", "accuracy/val"))
             _say(cli, f"best:   epoch {best['epoch']}, {metrics} ({os.path.relpath(callback.best_model_path)})")
-    if isinstance(trainer.logger, TensorBoardLogger):
-        _say(cli, f"curves: tensorboard --logdir {os.path.relpath(trainer.logger.root_dir)}")
+    if isinstance(trainer.logger, RunLogger):
+        _say(cli, f"curves: tensorboard --logdir {os.path.relpath(run.parent)}")

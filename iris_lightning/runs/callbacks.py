@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from iris_lightning.runs.saving import LastCheckpoint, RunLogger
 
-__all__ = ["EpochRecord", "SeedEpochs", "StopOnSignal", "Stopped"]
+__all__ = ["SIGNALS", "EpochRecord", "SeedEpochs", "StopOnSignal", "Stopped", "set_handlers", "stop"]
 
 
 class EpochRecord(Callback):
@@ -61,41 +61,57 @@ class SeedEpochs(Callback):
 
 
 class Stopped(BaseException):
-    """A signal has asked the run to stop: `args` are its number and the checkpoint to go on from, if there is one.
+    """A signal has asked the command to stop: `args` are its number, and the checkpoint to go on from, if there is one.
 
     No `Exception`, as `KeyboardInterrupt` is none: nothing on the way but the command line may catch it.
     """
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and what a system sends
+
+
+def stop(number: int, frame: Any) -> None:
+    """Handles a signal by raising `Stopped` at once."""
+    raise Stopped(number, None)
+
+
+def set_handlers(handlers: dict[int, Any]) -> dict[int, Any]:
+    """Sets handlers of signals, and returns those before; in another thread than the main one, Python allows none."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+
 class StopOnSignal(Callback):
-    """Ends training after the step in progress when SIGINT (Ctrl+C) or SIGTERM asks for it.
+    """Ends training after the step in progress when a signal asks for it.
 
     Lightning's own way with SIGINT exits with status 1, and its way with SIGTERM prints a traceback. The epoch in
     progress is not saved: a resumed run repeats it from its start, to the same result.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self.handlers: dict[int, Any] = {}
+        self.received = 0  # the signal's number, which is never 0
+        self.before: dict[int, Any] = {}
 
     def _receive(self, number: int, frame: Any) -> None:
         self.received = number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Takes over the signals, after Lightning has set handlers of its own."""
-        if threading.current_thread() is threading.main_thread():
-            self.handlers = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = set_handlers(dict.fromkeys(SIGNALS, self._receive))
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stops if a signal was received."""
-        if self.received is not None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Stops if any of the processes has received a signal, all of them after the same step."""
+        number = self.received
+        if trainer.world_size > 1:
+            number = int(trainer.strategy.reduce(torch.tensor(number, device=pl_module.device), reduce_op="max"))
+        if number:
             folders = [item.dirpath for item in trainer.checkpoint_callbacks if isinstance(item, LastCheckpoint)]
-            raise Stopped(self.received, Path(str(folders[0]), "last.ckpt") if folders else None)
+            raise Stopped(number, Path(str(folders[0]), "last.ckpt") if folders else None)
 
     on_validation_batch_end = on_train_batch_end
 
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """Gives the signals back to their earlier handlers."""
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.handlers = {}
+        set_handlers(self.before)
+        self.before = {}

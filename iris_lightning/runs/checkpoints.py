@@ -1,15 +1,14 @@
 """The checkpoints of runs: how to find and read them. Reading needs no Lightning."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from iris_lightning.errors import UserError
+from iris_lightning.runs.folders import RUNS, newest_run
 from iris_lightning.weights.reading import Weights, read_torch, weights_of
 
-__all__ = ["RUNS", "epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
+__all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
 
-RUNS = "lightning_logs"
 ENTRIES = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "IrisDataModule", "callbacks", "loops")
 SHAPE = ("feature_names", "class_names", "hidden", "activation", "standardize")  # what makes a network
 
@@ -22,16 +21,17 @@ def find_checkpoint(name: str, root: Path) -> Path:
             found = "a folder" if path.is_dir() else "no such file"
             raise UserError(f"{name}: {found}; expected a checkpoint, or best or last of the newest run", "ckpt_path")
         return path
-    # By number: as text, version_10 would come before version_2.
-    folders = [folder for folder in (root / RUNS).glob("version_*") if re.fullmatch(r"version_\d+", folder.name)]
-    runs = {int(folder.name.removeprefix("version_")): folder for folder in folders if folder.is_dir()}
-    if not runs:
+    run = newest_run(root)
+    if run is None:
         raise UserError(f"no run under {root / RUNS}; train one first (fit)", remedy=("ckpt_path", "FILE"))
-    path = runs[max(runs)] / "checkpoints" / f"{name}.ckpt"
-    if not path.is_file():
-        hint = "; resume last" if path.with_name("last.ckpt").is_file() else ""
-        raise UserError(f"the newest run, {path.parent.parent}, has no {name}.ckpt{hint}", remedy=("ckpt_path", "FILE"))
-    return path
+    path = run / "checkpoints" / f"{name}.ckpt"
+    if path.is_file():
+        return path
+    if path.with_name("last.ckpt").is_file():
+        raise UserError(
+            f"the newest run, {run}, has no {name}.ckpt: no epoch was validated", remedy=("ckpt_path", "last")
+        )
+    raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
 
 
 def run_of(path: Path, checkpoint: dict[str, Any]) -> Path:

@@ -17,8 +17,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, remove_leftovers
+from iris_lightning.runs.folders import RUNS, claim_run
 
-__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "LastCheckpoint", "RunConfig", "RunLogger"]
+__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "LastCheckpoint", "RunFolder", "RunLogger"]
 
 # At the end of the train epoch, when its train metrics are known as well.
 EACH_EPOCH: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -45,6 +46,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="loss/val", **EACH_EPOCH)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Passes over an epoch before the first validation."""
+        if self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best epoch of a resumed run, also where its folder has moved since."""
@@ -74,27 +80,60 @@ class LastCheckpoint(ModelCheckpoint):
 class RunLogger(TensorBoardLogger):
     """TensorBoard's curves alone: `hparams.yaml` would repeat `config.yaml`, and a kill could leave half of it."""
 
+    def __init__(self, root: Path, purge_step: int | None) -> None:
+        super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
+        self.run = Path()  # `RunFolder` says which
+
+    @property
+    def log_dir(self) -> str:
+        """The folder of the run."""
+        return str(self.run)
+
     @rank_zero_only
     def save(self) -> None:
         """Hands the points over to the system."""
         self.experiment.flush()
 
 
-class RunConfig(Callback):
-    """Writes what a rerun needs into the run's folder once training starts, so that a refused run leaves none."""
+class RunFolder(Callback):
+    """Claims the folder of a run, places checkpoints and curves there, and writes what a rerun needs.
 
-    def __init__(self, parser: ArgumentParser, config: Namespace) -> None:
+    Args:
+        root: Where `lightning_logs/` is.
+        run: The folder of a run to be resumed; by default a new one is claimed.
+        parser: The parser of the run's options, which can write them.
+        config: The options of the run.
+    """
+
+    def __init__(self, root: Path, run: Path | None, parser: ArgumentParser, config: Namespace) -> None:
+        self.root = root
+        self.run = run
         self.parser = parser
         self.config = config
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes `config.yaml`, without the checkpoint that the run was resumed from, and `environment.yaml`."""
-        folder = trainer.log_dir  # asks all processes
-        if not trainer.is_global_zero or folder is None:
+    def claim(self, trainer: L.Trainer) -> None:
+        """Claims the folder in the first process of all; the others learn from it where the checkpoints are."""
+        if self.run is None and trainer.is_global_zero:
+            self.run = claim_run(self.root)
+        if self.run is None:
             return
-        config = self.config.clone()
-        config.ckpt_path = None
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run / "checkpoints")
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.run = self.run
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes `config.yaml` and `environment.yaml`: now, since a run that is refused leaves a folder as it was."""
+        if self.run is None or not trainer.is_global_zero:
+            return
         data: Any = getattr(trainer, "datamodule", None)
+        config = self.config.clone()
+        config.data = Namespace(data.hparams)  # with the columns that were found
+        for name in ("ckpt_path", "weights"):  # beside the config, either may be typed again
+            if name == "ckpt_path" or config[name] is None:
+                del config[name]
         environment = {
             "platform": platform.platform(),
             "python": platform.python_version(),
@@ -107,7 +146,6 @@ class RunConfig(Callback):
             "data": {"source": data.table.source, "sha256": data.table.sha256},
         }
         texts = self.parser.dump(config, skip_none=False), yaml.safe_dump(environment, sort_keys=False)
-        Path(folder).mkdir(parents=True, exist_ok=True)
         for name, text in zip(("config.yaml", "environment.yaml"), texts, strict=True):
-            with atomic_write(Path(folder, name)) as new:
+            with atomic_write(self.run / name) as new:
                 new.write_text(text)

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from iris_lightning.cli import main
-from tests.conftest import assert_same_weights, curves, fit, load
+from tests.conftest import assert_same_weights, curves, fails, fit, load, wine
 
 METRICS = r"loss/val \d\.\d{4}, accuracy/val [01]\.\d{4}"
 EPOCH = r"epoch \d  loss/train \d\.\d{4}  loss/val \d\.\d{4}  accuracy/val [01]\.\d{4}"
@@ -68,17 +68,38 @@ def test_classes_in_a_yaml_file(folder: Path) -> None:
     assert cli.trainer.early_stopping_callbacks
 
 
-def test_own_callbacks_and_loggers_leave_the_checkpoints_in_place(folder: Path) -> None:
-    cli = fit(
-        "--trainer.callbacks+=EarlyStopping",
-        "--trainer.callbacks.monitor=loss/val",
-        "--trainer.callbacks+=ModelCheckpoint",
-        "--trainer.callbacks.monitor=loss/val",
-        "--trainer.logger=CSVLogger",
-        "--trainer.logger.save_dir=elsewhere",
-    )
-    checkpoints = sorted(path.name for path in Path(cli.trainer.log_dir or "", "checkpoints").iterdir())
-    assert {"best.ckpt", "last.ckpt"} < set(checkpoints)
+@pytest.mark.parametrize(
+    "logger",
+    [
+        "false",
+        "CSVLogger --trainer.logger.save_dir .",
+        "TensorBoardLogger --trainer.logger.save_dir elsewhere --trainer.logger.name mine",
+        "[{class_path: CSVLogger, init_args: {save_dir: a}}, {class_path: CSVLogger, init_args: {save_dir: b}}]",
+    ],
+)
+def test_the_run_folder_is_the_same_whatever_the_loggers(logger: str) -> None:
+    for number in (0, 1):
+        fit(
+            "--trainer.logger",
+            *logger.split(" ") if "class_path" not in logger else [logger],
+            "--trainer.max_epochs",
+            "1",
+        )
+        run = sorted(Path("lightning_logs").glob("*/checkpoints"))[number].parent
+        assert {path.name for path in run.glob("*.yaml")} == {"config.yaml", "environment.yaml"}
+        assert {path.name for path in run.glob("*/*")} == {"best.ckpt", "last.ckpt"}
+        assert bool(curves(run)) == (logger != "false")
+        assert main(["test"]).ckpt_path == run / "checkpoints" / "best.ckpt"
+    assert not Path("checkpoints").exists()
+    main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"])
+    assert load(run / "checkpoints" / "last.ckpt")["epoch"] == 1
+
+
+def test_a_users_own_checkpoints_lie_in_the_run_folder() -> None:
+    checkpoint = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename=mine"]
+    fit("--trainer.max_epochs", "1", *checkpoint)
+    found = sorted(path.name for path in Path("lightning_logs/version_0/checkpoints").iterdir())
+    assert found == ["best.ckpt", "last.ckpt", "mine.ckpt"]
 
 
 def test_a_resumed_run_can_be_repeated_from_its_config() -> None:
@@ -86,13 +107,6 @@ def test_a_resumed_run_can_be_repeated_from_its_config() -> None:
     resumed = main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"])
     again = fit("--config", "lightning_logs/version_0/config.yaml")
     assert_same_weights(again.model.state_dict(), resumed.model.state_dict())
-
-
-def test_no_logger_twice() -> None:
-    for _ in range(2):
-        fit("--trainer.logger", "false", "--trainer.max_epochs", "1")
-    assert not Path("lightning_logs").exists()
-    assert sorted(os.listdir("checkpoints")) == ["best.ckpt", "last.ckpt"]
 
 
 def test_a_scheduler_without_an_optimizer_works_on_adam() -> None:
@@ -111,21 +125,100 @@ def test_a_plateau_scheduler_watches_a_metric() -> None:
     assert cli.trainer.lr_scheduler_configs[0].monitor == "loss/val"
 
 
-@pytest.mark.filterwarnings("ignore:You requested to overfit", "ignore:.*could not find the monitored key")
+@pytest.mark.filterwarnings("error:.*could not find the monitored key", "ignore:You requested to overfit")
 @pytest.mark.parametrize(
     ("options", "steps", "kept"),
     [
-        (["--trainer.fast_dev_run", "true"], 1, False),
-        (["--trainer.enable_checkpointing", "false"], 33, False),
-        (["--trainer.limit_val_batches", "0"], 33, True),
-        (["--trainer.overfit_batches", "2"], 6, True),
-        (["--trainer.check_val_every_n_epoch", "2"], 33, True),
-        (["--trainer.max_steps", "7"], 7, True),
+        ("--trainer.max_epochs 3 --trainer.fast_dev_run true", 1, False),
+        ("--trainer.max_epochs 3 --trainer.enable_checkpointing false", 33, False),
+        ("--trainer.max_epochs 3 --trainer.limit_val_batches 0", 33, True),
+        ("--trainer.max_epochs 3 --trainer.overfit_batches 2", 6, True),
+        ("--trainer.max_epochs 3 --trainer.check_val_every_n_epoch 2", 33, True),
+        ("--trainer.max_epochs 3 --trainer.limit_train_batches 1", 3, True),
+        ("--trainer.max_epochs 3 --trainer.limit_train_batches 1.0", 33, True),
+        ("--trainer.max_epochs 3 --trainer.max_steps 7", 7, True),
+        ("--trainer.max_epochs 3 --trainer.max_steps 70", 33, True),
+        ("--trainer.max_steps 70", 70, True),
+        ("--trainer.max_epochs -1 --trainer.max_steps 60", 60, True),
     ],
 )
-def test_the_trainers_own_switches_work(options: list[str], steps: int, kept: bool, folder: Path) -> None:
-    assert fit("--trainer.max_epochs", "3", *options).trainer.global_step == steps
+def test_the_trainers_own_switches_work(options: str, steps: int, kept: bool, folder: Path) -> None:
+    assert fit(*options.split()).trainer.global_step == steps
     assert kept == bool(list(folder.rglob("last.ckpt")))
+
+
+def test_best_is_the_best_of_the_validated_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "6", "--trainer.check_val_every_n_epoch", "4")
+    assert "best:   epoch 3, loss/val " in capsys.readouterr().out
+
+
+def test_what_ends_a_run_early_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/val"]
+    fit(*stopping, "--trainer.callbacks.min_delta=1", "--trainer.callbacks.patience=1", "--trainer.max_epochs", "100")
+    said = capsys.readouterr().out.splitlines()
+    assert said[3].startswith(
+        "ended by EarlyStopping: Monitored metric loss/val did not improve in the last 1 records."
+    )
+    assert said[4].startswith("run: ")
+
+
+def test_a_run_without_a_folder_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.fast_dev_run", "true")
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert [line.split()[0] for line in out.splitlines()] == ["Iris:", "epoch", "nothing"]
+    assert not list(Path().iterdir())
+
+
+def test_the_config_of_a_run_works_with_every_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wine(folder / "wine.csv")
+    sgd = ["--optimizer", "SGD", "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "1"]
+    fit("--data.path", "wine.csv", "--trainer.max_epochs", "1", *sgd)
+    config = ["--config", "lightning_logs/version_0/config.yaml"]
+    saved = yaml.safe_load(Path(config[1]).read_text())["data"]
+    assert saved["target"] == "kind"
+    assert saved["features"][:2] == ["alcohol", "malic_acid"]
+    said = []
+    for command in (["test"], ["test", *config], ["validate"], ["validate", *config]):
+        capsys.readouterr()
+        main(command)
+        said.append(capsys.readouterr().out)
+    assert (said[0], said[2]) == (said[1], said[3])
+    resumed = main(["fit", "--ckpt_path", "last", *config, "--trainer.max_epochs", "2"])
+    assert resumed.run == Path("lightning_logs/version_0")
+    assert resumed.trainer.current_epoch == 2
+
+
+def test_a_config_that_started_from_weights_evaluates_what_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    main(["export", "model.pth"])
+    fit("--weights", "model.pth", "--trainer.max_epochs", "1")
+    config = ["--config", "lightning_logs/version_1/config.yaml"]
+    capsys.readouterr()
+    main(["test", *config])
+    assert capsys.readouterr().out.startswith("checkpoint: lightning_logs/version_1/checkpoints/best.ckpt")
+    resumed = main(["fit", "--ckpt_path", "last", *config, "--trainer.max_epochs", "2"])
+    assert resumed.run == Path("lightning_logs/version_1")
+
+
+def test_a_run_is_used_from_another_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wine(folder / "wine.csv")
+    fit("--data.path", "wine.csv", "--trainer.max_epochs", "1")
+    main(["test"])
+    here = capsys.readouterr().out.splitlines()[-1]
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    checkpoint = "../lightning_logs/version_0/checkpoints/last.ckpt"
+    main(["test", "--ckpt_path", checkpoint])
+    assert capsys.readouterr().out.splitlines()[-1] == here
+    main(["fit", "--ckpt_path", checkpoint, "--trainer.max_epochs", "2"])
+    Path("../wine.csv").rename("moved.csv")
+    message = fails(capsys, "test", "--ckpt_path", checkpoint)
+    assert f"{checkpoint} was trained with " in message
+    assert "wine.csv: no such file here; try --data.path FILE" in message
+    main(["test", "--ckpt_path", checkpoint, "--data.path", "moved.csv"])
 
 
 HELP = {  # options that the help of a command must list, and one that the command does not have

@@ -50,7 +50,12 @@ COMMANDS = {
     "fit --model.hidden [100000000000000]": ["--model"],
     "fit --model.lr 1e308": ["--model.lr", "above 0, got 1e+308"],
     "fit --trainer.strategy xla": ["--trainer.strategy xla"],
-    "fit --trainer.barebones true": ["--trainer.barebones True", "Logging", "disabled in barebones mode"],
+    "fit --trainer.barebones true": ["unknown option --trainer.barebones"],
+    "test --optimizer Adam --ckpt_path RUN": ["--optimizer", "no effect in test"],
+    "validate --lr_scheduler=StepLR --lr_scheduler.step_size=1 --ckpt_path RUN": [
+        "--lr_scheduler",
+        "no effect in validate",
+    ],
     "fit --optimizer SparseAdam": ["SparseAdam"],
     "fit --optimizer SGD --optimizer.lr .inf": ["--optimizer.lr", "above 0, got inf"],
     "fit --optimizer SGD --optimizer.lr inf": ["--optimizer", "lr: expected a number", "got inf"],
@@ -93,7 +98,7 @@ COMMANDS = {
     "fit --data.target kind": ["--data.path: expected one beside target"],
     "fit --data.decimal_comma true": ["--data.path: expected one beside target, missing or decimal_comma"],
     "fit --trainer.logger WandbLogger": ["wandb"],
-    "fit --trainer.default_root_dir s3://x/y": ["--trainer.default_root_dir s3://x/y"],
+    "fit --trainer.default_root_dir s3://x/y": ["--trainer.default_root_dir s3://x/y: expected a folder"],
     "fit --lr_scheduler LRScheduler": ["--lr_scheduler"],
     "fit --config nope.yaml": ["--config", "no such file: nope.yaml"],
     "fit --config .": ["--config", "no such file: ."],
@@ -195,10 +200,15 @@ def test_what_contradicts_the_run_to_resume_is_refused(
     assert f"{options.split()[0]}: {default_run} has another one" in message
 
 
-def test_a_newest_run_without_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_newest_run_without_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--trainer.max_epochs", "1")
-    (folder / "lightning_logs" / "version_1").mkdir()
-    assert "lightning_logs/version_1, has no best.ckpt" in fails(capsys, "test")
+    fit("--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0")
+    assert "lightning_logs/version_1, has no best.ckpt: no epoch was validated; try --ckpt_path last" in fails(
+        capsys, "test"
+    )
+    fit("--trainer.max_epochs", "1", "--trainer.enable_checkpointing", "false")
+    for command in (["test"], ["predict", "a.csv"], ["fit", "--ckpt_path", "last"]):
+        assert "lightning_logs/version_2, kept no checkpoints; try --ckpt_path FILE" in fails(capsys, *command)
 
 
 def test_a_checkpoint_outside_a_run_has_no_run_to_resume(

@@ -1,5 +1,7 @@
 """A second process: what a shell sees."""
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +37,36 @@ def test_the_console_script_is_the_module(process: tuple[subprocess.CompletedPro
     result = subprocess.run([script, "test"], cwd=process[1], capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("checkpoint: lightning_logs/version_0/checkpoints/best.ckpt (epoch 4)\nloss/test ")
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(
+    process: tuple[subprocess.CompletedProcess[str], Path], folder: Path
+) -> None:
+    run = [sys.executable, "-m", "iris_lightning", "fit", "--trainer.max_epochs", "20"]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        assert training.stderr is not None
+        assert training.stdout.readline().startswith("Iris: ")
+        training.stdout.close()
+        assert training.stderr.read() == ""
+    assert training.returncode == 0
+    assert load(folder / "lightning_logs/version_0/checkpoints/last.ckpt")["epoch"] == 19
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+def test_a_terminal_sees_at_once_that_something_happens() -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "iris_lightning", "test"]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs) as testing:
+        os.close(theirs)
+        printed = b""
+        with contextlib.suppress(OSError):  # the end, on Linux
+            while part := os.read(ours, 1000):
+                printed += part
+    os.close(ours)
+    assert testing.returncode == 2
+    note, _, message = printed.decode().partition("\r")
+    assert note == "starting …"
+    assert len(message.splitlines()[0]) > len(note), "covers the note"

@@ -65,6 +65,8 @@ def test_the_newest_run_is_the_one_with_the_highest_number(folder: Path) -> None
         checkpoints = folder / "lightning_logs" / f"version_{number}" / "checkpoints"
         checkpoints.mkdir(parents=True)
         (checkpoints / "best.ckpt").touch()
+        (checkpoints.parent / "config.yaml").touch()
+    (folder / "lightning_logs" / "version_11").mkdir()  # of another program's logger
     assert find_checkpoint("best", folder).parent.parent.name == "version_10"
 
 

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import Callback
 from tensorboard.summary.writer import event_file_writer
 from torch import nn
 
-from iris_lightning import network
+from iris_lightning import IrisClassifier, network
 from iris_lightning.cli import main
 from iris_lightning.runs.checkpoints import epochs_done
 from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint
@@ -190,6 +190,23 @@ def test_a_signal_stops_the_run_and_says_how_to_go_on(
     assert load(Path(last))["epoch"] == 1
     main(["fit", "--ckpt_path", last, "--trainer.callbacks=null"])
     assert_same_run(Path("lightning_logs/version_0"), whole_run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--trainer.max_epochs", "1")
+    monkeypatch.setattr(IrisClassifier, "setup", lambda *args, **kwargs: signal.raise_signal(number), raising=False)
+    for options, hint in (
+        ([], "no run was begun"),
+        (["--ckpt_path", "last", "--trainer.max_epochs", "2"], "to go on: python -m iris_lightning fit --ckpt_path "),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            fit(*options)
+        assert stop.value.code == 128 + number
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"stopped by {number.name}; {hint}")
+        assert os.listdir("lightning_logs") == ["version_0"]
 
 
 def _child(folder: str, args: list[str]) -> None:
