@@ -1,5 +1,7 @@
 """`python -m iris_lightning`, and the console script `iris-lightning`."""
 
+import sys
+
 from iris_lightning.cli import main
 
 
@@ -9,4 +11,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[0] = "iris_lightning"  # in place of __main__.py, for the help of a class
     run()

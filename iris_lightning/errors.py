@@ -1,7 +1,7 @@
 """The one exception for what a user can put right, and helpers for its wording."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = ["UserError", "closest", "few"]
 
@@ -26,12 +26,13 @@ class UserError(ValueError):
         return f"{text}; try {self.remedy[0]}: {self.remedy[1]}" if self.remedy else text
 
 
-def closest(name: str, names: Sequence[str]) -> str:
-    """Returns `; did you mean ...?` with the most similar of some names, or nothing where none is similar."""
-    match = difflib.get_close_matches(name, {*names} - {name}, n=1)
-    return f"; did you mean {match[0]}?" if match else ""
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Returns the most similar of some names, upper and lower case alike, or `None` where none is similar."""
+    known = {other.lower(): other for other in names}
+    match = difflib.get_close_matches(name.lower(), known, n=1)
+    return known[match[0]] if match else None
 
 
 def few(names: Sequence[str]) -> str:
-    """Returns the first names of a list, for a message."""
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    """Returns the first names of a list, and how many there are beside, for a message."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "predicts the class of every row of a table",
     "export": "writes a trained network as .pth, .safetensors or .onnx",
 }
+SYNONYMS = {"train": "fit", "eval": "test", "evaluate": "test", "val": "validate", "save": "export"}
 USAGE = f"""usage: python -m iris_lightning COMMAND [options]
 
 {chr(10).join(f"  {command:10}{purpose}" for command, purpose in COMMANDS.items())}
@@ -45,7 +46,9 @@ def main(args: list[str] | None = None) -> Any:
             raise UserError("the command comes first, as in: fit --config FILE")
         if command not in COMMANDS:
             found = f"unknown command {command!r}" if command else "no command"
-            raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{closest(command, list(COMMANDS))}")
+            match = SYNONYMS.get(command) or closest(command, COMMANDS)
+            hint = f"; did you mean {match}?" if match else ""
+            raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{hint}")
         if sys.stdout.isatty():
             print("starting …", end="\r", flush=True)  # for the seconds that the imports take; the next line covers it
         if command in ("predict", "export"):

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.cli.console import EpochLines
-from iris_lightning.cli.options import GROUPS, resolve_optimizer, take_from_source
+from iris_lightning.cli.options import FROM_THE_TABLE, GROUPS, resolve_optimizer, take_from_source
 from iris_lightning.cli.parsing import as_user_error, parse, simplified
 from iris_lightning.cli.source import Source, find_source
 from iris_lightning.data import IrisDataModule
@@ -33,7 +33,10 @@ TRAINER_DEFAULTS = {
     "devices": 1,
 }
 LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
-WITHOUT_EFFECT = ("barebones", "limit_predict_batches", "model_registry", "use_distributed_sampler")
+WITHOUT_EFFECT = (  # on this model and data, or nothing that works beside them
+    *("barebones", "limit_predict_batches", "model_registry"),
+    *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
+)
 
 
 class IrisCLI(LightningCLI):
@@ -68,7 +71,7 @@ class IrisCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer; the network's inputs and outputs follow from the table."""
         for group, kind in reversed(GROUPS.items()):
-            parser.add_class_arguments(kind, group, skip={"feature_names", "class_names"}, instantiate=False)
+            parser.add_class_arguments(kind, group, skip=FROM_THE_TABLE, instantiate=False)
         skipped = {*LIMITS, *WITHOUT_EFFECT}
         parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, skip=skipped)
         for name in LIMITS:  # Lightning's annotation has float before int, so that 1 would mean all batches

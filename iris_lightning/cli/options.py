@@ -11,9 +11,10 @@ from iris_lightning.cli.source import Source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
 
-__all__ = ["GROUPS", "resolve_optimizer", "take_from_source"]
+__all__ = ["FROM_THE_TABLE", "GROUPS", "OVERRIDABLE", "resolve_optimizer", "take_from_source"]
 
 GROUPS: dict[str, type] = {"data": IrisDataModule, "model": IrisClassifier}
+FROM_THE_TABLE = {"feature_names", "class_names"}  # parameters of the classifier that are no options
 # What may differ from the checkpoint that a command uses: what no result depends on, and which table is evaluated.
 EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma"}
 OVERRIDABLE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}
@@ -50,7 +51,7 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
             continue
         typed = given.get(group) or Namespace()
         for name, value in trained.items():
-            if name in ("feature_names", "class_names"):
+            if name in FROM_THE_TABLE:
                 continue
             if name not in typed:
                 options[group][name] = value

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import sys
 import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,14 @@ __all__ = ["as_user_error", "call", "parse", "simplified"]
 
 # Types as jsonargparse's messages call them, and as a user would.
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "Sequence": "a list"}
+
+SYNONYMS = {"epochs": "max_epochs", "seed": "seed_everything", "learning_rate": "lr", "checkpoint": "ckpt_path"}
+# Where classes are named without their module, and the base classes that jsonargparse names where none was.
+CLASSES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
+BASES = {
+    "Optimizer": "--optimizer SGD --optimizer.lr 0.1, or use --model.lr",
+    "LRScheduler": "--lr_scheduler StepLR --lr_scheduler.step_size 2",
+}
 
 
 def call(function: Callable[..., Any], args: Sequence[str]) -> None:
@@ -64,21 +73,34 @@ def _simplify(message: str, names: Sequence[str]) -> str:
     """Returns the line of a message of jsonargparse's that says what is wrong."""
     if match := re.match(r"unrecognized arguments: ([^\s=]+)", message):
         known = match[1].startswith("-")
-        return f"unknown option {match[1]}{closest(match[1], names)}" if known else f"unexpected argument {match[1]!r}"
+        return f"unknown option {match[1]}{_hint(match[1], names)}" if known else f"unexpected argument {match[1]!r}"
     if match := re.match(r"(?:Group '(.*)' does not accept o|O)ption '(.*)'", message):
         name = f"{match[1]}.{match[2]}" if match[1] else match[2]
-        return f"unknown option {name}{closest(name, [name[2:] for name in names])}"
+        return f"unknown option {name}{_hint(name, names)}".replace("--", "")
     if match := re.match(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL):
-        return f"--{match[1]}: {_simplify_value(match[2])}"
+        lacking, typed = "the following arguments are required: ", f"expected --{match[1]}."
+        return f"--{match[1]}: {_simplify_value(match[2]).replace(lacking, typed)}"
     if match := re.match(r"Unexpected config: (.*)", message, re.DOTALL):
         return f"expected options, as in 'trainer: {{max_epochs: 5}}', got {match[1].strip() or 'nothing'}"
     return " ".join(message.removeprefix("argument ").split())
+
+
+def _hint(option: str, names: Sequence[str]) -> str:
+    """Returns which of the names a misspelt or shortened option may mean: by its last part, else its whole group."""
+    group, _, last = option.removeprefix("--").rpartition(".")
+    names = [name for name in names if name.startswith(f"--{group}.")] or list(names)
+    known = {name.removeprefix("--").rpartition(".")[2]: name for name in names if name != option}
+    if match := closest(SYNONYMS.get(last, last), known):
+        return f"; did you mean {known[match]}?"
+    return f"; expected one of {', '.join(known.values())}" if group and known else ""
 
 
 def _simplify_value(text: str) -> str:
     if match := re.search(r"(?:File does not exist|Path is not a file): '(.*)'", text):
         return f"no such file: {os.path.relpath(match[1])}"
     if match := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*(.*)", text):
+        if match[1] in BASES:
+            return f"name a class first, as in {BASES[match[1]]}"
         if option := re.match(r"Option '(.*)' is not accepted", match[2]):
             return f"{match[1]} has no option {option[1]!r}"
         nested = re.match(r'Parser key "([^"]*)":$', match[2])
@@ -87,7 +109,9 @@ def _simplify_value(text: str) -> str:
     kinds = re.findall(r"Expected an? (?:typing\.|<class ')(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
     match = re.search(r"Expected a dot import path string: (.*)", text)
     if match and set(kinds) <= {"NoneType"}:
-        return f"there is no class {match[1]!r}"
+        classes = [name for module in CLASSES for name in getattr(sys.modules.get(module), "__all__", ())]
+        close = closest(match[1], classes)
+        return f"there is no class {match[1]!r}{f'; did you mean {close}?' if close else ''}"
     if given and kinds:
         words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
         return f"expected {' or '.join(words)}, got {given[1]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import lightning as L
 
 from iris_lightning.cli.console import say, silence_noise
+from iris_lightning.cli.help import help_text
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
@@ -24,6 +25,9 @@ __all__ = ["run"]
 def run(command: str, args: list[str]) -> IrisCLI:
     """Runs a command with the options that a user gives."""
     silence_noise()
+    if {"-h", "--help"} & {*args}:
+        print(help_text(command))
+        raise SystemExit(0)
     cli, before = None, set_handlers(dict.fromkeys(SIGNALS, stop))
     try:
         cli = IrisCLI(command, args)

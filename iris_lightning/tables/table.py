@@ -48,7 +48,8 @@ def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], 
     for name in names:
         if name not in columns:
             found = f"no column {name!r} in {source} ({few(columns)})"
-            raise UserError(found + closest(name, columns), parameter)
+            match = closest(name, columns)
+            raise UserError(found + (f"; did you mean {match!r}?" if match else ""), parameter)
     return list(names)
 
 

@@ -243,6 +243,19 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         printed = capsys.readouterr().out
         assert [option for option in (*known, unknown) if option in printed] == known, command
         assert "subcommand" not in printed
+        assert len(printed.splitlines()) < 100
+        assert not [word for word in (":paramref:", "hpc", "registry", "__main__") if word in printed]
+
+
+def test_the_help_lists_every_option_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    listed = re.findall(r"^  --([\w.]+) ", capsys.readouterr().out, re.MULTILINE)
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config"])
+    config = yaml.safe_load(capsys.readouterr().out)
+    groups = {f"{group}.{name}" for group in ("model", "data", "trainer") for name in config.pop(group)}
+    assert sorted(listed) == sorted({*groups, *config, "config", "print_config"})
 
 
 def test_print_config_is_a_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,18 @@ from tests.conftest import fails, fit
 # What is typed, and what the message must hold: the option, what was given, what is allowed.
 COMMANDS = {
     "": ["no command", "fit, validate, test, predict, export"],
+    "train": ["'train'", "did you mean fit?"],
+    "eval": ["'eval'", "did you mean test?"],
+    "fit --lr 3": ["--lr", "did you mean --model.lr?"],
+    "fit --epochs 9": ["--epochs", "did you mean --trainer.max_epochs?"],
+    "fit --seed 1": ["--seed", "did you mean --seed_everything?"],
+    "fit --batch_size 5": ["--batch_size", "did you mean --data.batch_size?"],
+    "fit --modell.hidden [3]": ["--modell.hidden", "did you mean --model.hidden?"],
+    "fit --model.dropout 0.1": ["--model.dropout", "expected one of --model.hidden, --model.activation,"],
+    "fit --optimizer Adamw": ["--optimizer", "'Adamw'", "did you mean AdamW?"],
+    "fit --lr_scheduler steplr": ["--lr_scheduler", "'steplr'", "did you mean StepLR?"],
+    "fit --lr_scheduler CosineAnnealingLR": ["CosineAnnealingLR: expected --lr_scheduler.T_max"],
+    "fit --lr_scheduler.gamma 0.5": ["--lr_scheduler: name a class first, as in --lr_scheduler StepLR"],
     "fitt": ["'fitt'", "did you mean fit?"],
     "fit extra": ["unexpected argument 'extra'"],
     "fit --model.lrr 1": ["--model.lrr", "did you mean --model.lr?"],
@@ -63,7 +75,7 @@ COMMANDS = {
     "fit --optimizer SGD --optimizer.lr x": ["--optimizer: SGD: lr: expected a number", "got x"],
     "fit --optimizer SGD --optimizer.weight_decay -1": ["--optimizer.weight_decay", "at least 0, got -1.0"],
     "fit --optimizer SGD --model.lr 0.002": ["--model.lr 0.002", "--optimizer.lr"],
-    "fit --optimizer.lr 0.1": ["--optimizer: Optimizer has no option 'lr'"],
+    "fit --optimizer.lr 0.1": ["--optimizer: name a class first, as in --optimizer SGD", "or use --model.lr"],
     "fit --lr_scheduler StepLR --lr_scheduler.step_size 0": ["--lr_scheduler", "zero"],
     "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor=loss/val --trainer.callbacks.mode=mini": [
         "--trainer.callbacks",
@@ -76,7 +88,7 @@ COMMANDS = {
     "fit --trainer.accelerator abacus": ["--trainer.accelerator abacus", "Available names are"],
     "fit --trainer.devices 0": ["--trainer.devices 0", "not a valid input"],
     "fit --trainer.val_check_interval 50": ["--trainer.val_check_interval 50", "number of the training batches (11)"],
-    "fit --trainer.callbacks+=EarlyStoping": ["--trainer.callbacks", "no class 'EarlyStoping'"],
+    "fit --trainer.callbacks+=EarlyStoping": ["--trainer.callbacks", "'EarlyStoping'; did you mean EarlyStopping?"],
     "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss/vall": [
         "--trainer.callbacks",
         "`loss/vall` which is not available",

@@ -1,0 +1,100 @@
+"""What `fit --help` prints: the options of a command, a line each, the project's own first."""
+
+import inspect
+import json
+import textwrap
+
+import lightning as L
+from docstring_parser import parse
+
+from iris_lightning.cli.lightning_cli import TRAINER_DEFAULTS
+from iris_lightning.cli.options import FROM_THE_TABLE, GROUPS, OVERRIDABLE
+
+__all__ = ["help_text"]
+
+# Lightning's own texts fill pages, with marks of its documentation.
+TRAINER = {
+    "max_epochs": "Epochs to train; -1 where something else ends the run.",
+    "max_steps": "Steps to train.",
+    "max_time": "Time to train, as DD:HH:MM:SS.",
+    "min_epochs": "Epochs to train even where a callback would end the run.",
+    "min_steps": "Steps to train even where a callback would end the run.",
+    "accelerator": "auto, cpu, gpu, mps, …",
+    "devices": "Number of devices, or of processes on the CPU.",
+    "num_nodes": "Number of machines.",
+    "strategy": "How several processes share the work: ddp, …",
+    "precision": "32-true, 16-mixed, bf16-mixed, 64-true, …",
+    "callbacks": "Further callbacks, as in --trainer.callbacks+=EarlyStopping.",
+    "logger": "Further loggers, such as CSVLogger; false for no curves.",
+    "enable_checkpointing": "Whether best.ckpt and last.ckpt are kept.",
+    "enable_progress_bar": "Whether there is a progress bar; by default in a terminal.",
+    "enable_model_summary": "Whether the layers are listed.",
+    "default_root_dir": "Folder of lightning_logs/; by default the current one.",
+    "limit_train_batches": "Train batches of an epoch: a number, or with 0.5 half of them.",
+    "limit_val_batches": "Validation batches: a number or a fraction.",
+    "limit_test_batches": "Test batches: a number or a fraction.",
+    "overfit_batches": "Train batches to overfit: a number or a fraction.",
+    "fast_dev_run": "One batch of everything, or this many; nothing is kept.",
+    "check_val_every_n_epoch": "Epochs from one validation to the next.",
+    "val_check_interval": "Train batches from one validation to the next, or a fraction.",
+    "num_sanity_val_steps": "Validation batches before the first epoch.",
+    "log_every_n_steps": "Steps from one logging to the next, for callbacks.",
+    "accumulate_grad_batches": "Batches whose gradients are added up for a step.",
+    "gradient_clip_val": "Largest norm, or value, of the gradients.",
+    "gradient_clip_algorithm": "Norm or value.",
+    "deterministic": "Whether nondeterministic operations are refused, or warn.",
+    "benchmark": "CuDNN's search for the fastest algorithm.",
+    "inference_mode": "Whether evaluation uses inference mode rather than no_grad.",
+    "detect_anomaly": "Whether autograd looks for NaN in the backward pass.",
+    "profiler": "Simple, advanced or pytorch: where the time goes.",
+    "plugins": "Lightning's plugins.",
+    "enable_autolog_hparams": "Whether loggers get the hyperparameters.",
+}
+
+
+# What has a part in an evaluation, too.
+EVALUATION = (  # what has a part in an evaluation, too
+    *("accelerator", "devices", "num_nodes", "strategy", "precision", "callbacks", "logger", "default_root_dir"),
+    *("limit_val_batches", "limit_test_batches", "enable_progress_bar", "profiler", "plugins", "inference_mode"),
+)
+
+
+def help_text(command: str) -> str:
+    """Returns the options of `fit`, `validate` or `test`, each with its default and what it is for."""
+    fit = command == "fit"
+    checkpoint = "Checkpoint to go on from: best" if fit else "Checkpoint to evaluate: best (the default)"
+    weights = "Weights to start from" if fit else "Weights to evaluate in place of a checkpoint"
+    sections = [
+        {
+            "config FILE": "YAML file of options; those typed after it win.",
+            "print_config": "Prints all options as such a file.",
+            "ckpt_path CHECKPOINT": f"{checkpoint} or last of the newest run, or a file.",
+            "weights FILE": f"{weights}: .pth or .safetensors.",
+        }
+    ]
+    if fit:
+        sections[0]["seed_everything 20"] = "Seed of the initial weights and of the order of the train rows."
+    for group, kind in reversed(GROUPS.items()):
+        texts = {param.arg_name: str(param.description).replace("`", "") for param in parse(str(kind.__doc__)).params}
+        has_part = OVERRIDABLE[command] if not fit else texts.keys() - FROM_THE_TABLE
+        sections.append(_section(f"{group}.", kind, {name: texts[name] for name in texts if name in has_part}))
+    if fit:
+        scheduler = "As in --lr_scheduler StepLR --lr_scheduler.step_size 2; by default none."
+        optimizer = "In place of Adam, as in --optimizer SGD --optimizer.lr 0.1."
+        sections.append({"optimizer CLASS": optimizer, "lr_scheduler CLASS": scheduler})
+    texts = {name: text for name, text in TRAINER.items() if fit or name in EVALUATION}
+    sections.append(_section("trainer.", L.Trainer, texts))
+    lines = [f"usage: python -m iris_lightning {command} [options]"]
+    for section in filter(None, sections):
+        lines.append("")
+        for option, text in section.items():
+            lines += textwrap.wrap(text, 118, initial_indent=f"  --{option:42}", subsequent_indent=" " * 46)
+    return "\n".join(lines)
+
+
+def _section(prefix: str, kind: type, texts: dict[str, str]) -> dict[str, str]:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
+    if kind is L.Trainer:
+        defaults |= TRAINER_DEFAULTS
+    defaults = {name: value if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
+    return {f"{prefix}{name} {defaults[name]}": text for name, text in texts.items()}
