@@ -33,6 +33,7 @@ class IrisClassifier(L.LightningModule):
             weighs `rows / (classes * rows of its class)`, over the train split; with `null`, all rows weigh alike.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
+        impute: Whether missing features (NaN) are replaced by their means over the train split.
 
     A ValueError names what is out of range.
 
@@ -51,6 +52,7 @@ class IrisClassifier(L.LightningModule):
         class_weight: Literal["balanced"] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
+        impute: bool = False,
     ) -> None:
         super().__init__()
         if class_weight not in ("balanced", None):
@@ -62,7 +64,7 @@ class IrisClassifier(L.LightningModule):
             raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
         feature_names, class_names, hidden = list(feature_names), list(class_names), list(hidden)
         self.save_hyperparameters()
-        self.network = IrisNetwork(len(feature_names), len(class_names), hidden, activation, standardize)
+        self.network = IrisNetwork(len(feature_names), len(class_names), hidden, activation, standardize, impute)
         self.train_metrics = EpochMetrics(len(class_names))
         self.val_metrics = EpochMetrics(len(class_names))
         self.test_metrics = EpochMetrics(len(class_names))
@@ -136,12 +138,15 @@ class IrisClassifier(L.LightningModule):
         """Takes the scale of the features and the weights of the classes from the train split."""
         data = cast("Any", self.trainer).datamodule
         self.trained_on = data.state_dict() if data else {}
-        scale = self.hparams["standardize"] and not self.network.is_scaled  # a trained network keeps its scale
+        scales = self.hparams["standardize"] or self.hparams["impute"]
+        scale = scales and not self.network.is_scaled  # a trained network keeps its scale
         balanced = self.hparams["class_weight"] == "balanced"
         if not (scale or balanced):
             return
         if data is None:
-            raise UserError("standardize and class_weight need a train split: expected an IrisDataModule, got loaders")
+            raise UserError(
+                "standardize, impute and class_weight need a train split: expected an IrisDataModule, got loaders"
+            )
         features, targets = data.tensors("train")
         if scale:
             self.network.fit_scaler(features)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from iris_lightning.errors import UserError
 from iris_lightning.sharing import Batches
-from iris_lightning.tables.table import Table, load_iris_table
+from iris_lightning.tables.table import Table, check_options, load_iris_table
 
 __all__ = ["BatchOrder", "IrisDataModule", "split_rows"]
 
@@ -85,11 +85,13 @@ class IrisDataModule(L.LightningDataModule):
     """A table of measurements with a class label, in three seeded splits; by default scikit-learn's Iris.
 
     Args:
-        path: CSV (also compressed: `.csv.gz`, `.csv.zst`) or Parquet file; null means scikit-learn's Iris.
+        path: CSV file (`.csv`, `.tsv`, `.txt`, also with `.gz` or `.zst`) or Parquet file; null means Iris.
         target: Column of the class: text, whole numbers or booleans. By default `species`, else the last column.
-        features: Columns of the features; by default every numeric one but the target.
-        missing: What a row with a missing value is: an `error`, or one to `drop`.
-        decimal_comma: Whether the CSV file separates columns with `;` and writes numbers as `5,1`.
+        features: Columns of the features: numbers, or text as categories. By default all numbers but the target.
+        missing: What a row with a missing value is: an `error`, one to `drop`, or to fill with the train `mean`.
+        decimal_comma: Whether numbers in the CSV file are written as `5,1`.
+        separator: What is between columns: `,`, `;`, `tab` or `|`. By default found in the file.
+        na_values: Texts that mean no value, as the empty cell does; by default NA, N/A, NaN, null, None and ?.
         batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same rows.
         split: Shares of the train, validation and test splits; they sum to 1.
@@ -104,8 +106,10 @@ class IrisDataModule(L.LightningDataModule):
         path: str | None = None,
         target: str | None = None,
         features: list[str] | None = None,
-        missing: Literal["error", "drop"] = "error",
+        missing: Literal["error", "drop", "mean"] = "error",
         decimal_comma: bool = False,
+        separator: Literal[",", ";", "tab", "|"] | None = None,
+        na_values: list[str] | None = None,
         batch_size: int = 10,
         split_seed: int = 20,
         split: Sequence[float] = (0.7, 0.2, 0.1),
@@ -113,18 +117,14 @@ class IrisDataModule(L.LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        if missing not in ("error", "drop"):
-            raise ValueError(f"missing: expected error or drop, got {missing!r}")
-        if not 1 <= batch_size < 2**31:
-            raise ValueError(f"batch_size: expected 1 to {2**31 - 1} rows, got {batch_size}")
-        if not 0 <= split_seed < 2**32:
-            raise ValueError(f"split_seed: expected a whole number from 0 to {2**32 - 1}, got {split_seed}")
+        check_options(path, target, missing, decimal_comma, separator, na_values)
+        for name, number, least, end in (("batch_size", batch_size, 1, 2**31), ("split_seed", split_seed, 0, 2**32)):
+            if not least <= number < end:
+                raise ValueError(f"{name}: expected a whole number from {least} to {end - 1}, got {number}")
         if len(split) != 3 or not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
         if num_workers < 0:
             raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
-        if path is None and (missing, decimal_comma, target or "species") != ("error", False, "species"):
-            raise ValueError("path: expected one beside target, missing or decimal_comma, got null")
         split = list(split)  # checkpoints and YAML know no tuples
         self.save_hyperparameters()
         self.batch_size = batch_size
@@ -142,8 +142,8 @@ class IrisDataModule(L.LightningDataModule):
         else:
             from iris_lightning.tables.reading import read_table  # here: Iris does without polars
 
-            how = options["missing"], options["decimal_comma"], known.get("class_names")
-            table = read_table(options["path"], options["target"], features, *how)
+            how = {name: options[name] for name in ("target", "missing", "decimal_comma", "separator", "na_values")}
+            table = read_table(options["path"], features=features, class_names=known.get("class_names"), **how)
         options["target"], options["features"] = table.target, table.feature_names  # what a later evaluation reads
         return table
 

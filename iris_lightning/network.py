@@ -24,8 +24,10 @@ class IrisNetwork(nn.Module):
         num_classes: Number of classes.
         hidden: Sizes of the hidden layers; none makes it multinomial logistic regression.
         activation: What follows each hidden layer: one of `ACTIVATIONS`, or `None` for nothing.
-        standardize: Whether features are scaled with the buffers `mean` and `std` first. Until `fit_scaler` has set
-            these, they are 0 and 1.
+        standardize: Whether features are scaled with the buffers `mean` and `std` first.
+        impute: Whether missing features, which are NaN, are replaced by the buffer `fill` before that.
+
+    Until `fit_scaler` has set the buffers, they change nothing but NaN, to 0.
 
     A ValueError names a size that is not positive, or an unknown activation.
 
@@ -34,6 +36,7 @@ class IrisNetwork(nn.Module):
         torch.Size([5, 3])
     """
 
+    fill: Tensor
     mean: Tensor
     std: Tensor
 
@@ -44,6 +47,7 @@ class IrisNetwork(nn.Module):
         hidden: Sequence[int] = (16, 8),
         activation: str | None = None,
         standardize: bool = False,
+        impute: bool = False,
     ) -> None:
         super().__init__()
         if any(size < 1 for size in hidden):
@@ -63,12 +67,17 @@ class IrisNetwork(nn.Module):
         self.num_classes = num_classes
         self.activation = activation
         self.standardize = standardize
+        self.impute = impute
+        if impute:
+            self.register_buffer("fill", torch.zeros(in_features))
         if standardize:
             self.register_buffer("mean", torch.zeros(in_features))
             self.register_buffer("std", torch.ones(in_features))
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, num_classes)`, of features, shape `(rows, in_features)` in their own units."""
+        if self.impute:
+            features = torch.where(features.isnan(), self.fill, features)
         if self.standardize:
             features = (features - self.mean) / self.std
         logits: Tensor = self.layers(features)
@@ -76,17 +85,24 @@ class IrisNetwork(nn.Module):
 
     @property
     def is_scaled(self) -> bool:
-        """Whether `mean` and `std` have been fitted, or loaded with trained weights."""
-        return self.standardize and bool(self.mean.any() or (self.std != 1).any())
+        """Whether the buffers have been fitted, or loaded with trained weights."""
+        scaled = self.standardize and (self.mean.any() or (self.std != 1).any())
+        return bool(scaled or (self.impute and self.fill.any()))
 
     @torch.no_grad()
     def fit_scaler(self, features: Tensor) -> None:
-        """Sets `mean` and `std` to those of `features`, shape `(rows, in_features)`.
+        """Sets the buffers to the means and standard deviations of `features`, shape `(rows, in_features)`.
 
-        The same as scikit-learn's `StandardScaler`: the standard deviation of the population, and 1 for a feature that
-        never varies. Summed in float64, a column at a time, which spares memory on long tables.
+        The same as scikit-learn's `SimpleImputer` and `StandardScaler`: the standard deviation is that of the
+        population, and 1 for a feature that never varies. Summed in float64, a column at a time, which spares memory on
+        long tables.
         """
         for i, column in enumerate(features.unbind(1)):
-            variance, mean = torch.var_mean(column.double(), correction=0)
-            self.mean[i] = mean
-            self.std[i] = variance.sqrt() if variance > 0 else 1.0
+            column = column.double()
+            if self.impute:
+                self.fill[i] = column.nanmean().nan_to_num()  # 0 for a feature without any value
+                column = torch.where(column.isnan(), self.fill[i].double(), column)
+            if self.standardize:
+                variance, mean = torch.var_mean(column, correction=0)
+                self.mean[i] = mean
+                self.std[i] = variance.sqrt() if variance > 0 else 1.0

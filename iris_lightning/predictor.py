@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError, few
+from iris_lightning.features import Feature, categories_of, find_features
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
 from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
@@ -65,8 +66,8 @@ class IrisPredictor(nn.Module):
 
         Args:
             rows: Numbers of shape `(rows, features)` in their own units, such as a list of lists or an array; or a
-                frame of pandas or polars, whose columns may stand in any order beside further ones. A UserError says
-                why they are not the features of this classifier.
+                frame of pandas or polars, whose columns may stand in any order beside further ones, columns of text
+                for the categories that they hold. A UserError says why they are not the features of this classifier.
         """
         return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
 
@@ -81,7 +82,10 @@ class IrisPredictor(nn.Module):
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
         if hasattr(rows, "columns"):
-            rows = rows[self.find_columns(list(rows.columns), "the frame")].to_numpy()
+            features = find_features(names, list(rows.columns), "the frame")
+            rows = np.column_stack(
+                [_values(np.asarray(rows[feature.column]), feature, features) for feature in features]
+            )
         try:
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -91,24 +95,25 @@ class IrisPredictor(nn.Module):
         if values.ndim != 2 or values.shape[1] != len(names):
             raise UserError(f"expected shape (rows, {len(names)}), one column for each feature, got {values.shape}")
         with np.errstate(over="ignore"):
-            features = torch.from_numpy(values.astype(np.float32))
-        if not features.isfinite().all():
-            row, column = np.argwhere(~features.isfinite().numpy())[0]
+            inputs = torch.from_numpy(values.astype(np.float32))
+        invalid = inputs.isinf() if self.network.impute else ~inputs.isfinite()
+        if invalid.any():
+            row, column = invalid.nonzero()[0].tolist()
             raise UserError(f"row {row}, {names[column]!r}: expected a finite number, got {values[row, column]}")
-        return features
-
-    def find_columns(self, columns: list[str], source: str) -> list[str]:
-        """Returns the column of each feature, by its name or by Iris' other spelling, as in `sepal_length`."""
-        spelled = {_underscored(name): name for name in columns}
-        found = {name: name if name in columns else spelled.get(_underscored(name)) for name in self.feature_names_in_}
-        if missing := [repr(name) for name, column in found.items() if column is None]:
-            raise UserError(f"{source} has no column {few(missing)}; found {few([repr(name) for name in columns])}")
-        return [str(column) for column in found.values()]
+        return inputs
 
 
-def _underscored(name: str) -> str:
-    """Turns scikit-learn's names of Iris' features into `sepal_length` and the like, and leaves others as they are."""
-    return name.removesuffix(" (cm)").replace(" ", "_") if name in IRIS_FEATURES else name
+def _values(column: Any, feature: Feature, features: Sequence[Feature]) -> "NDArray[Any]":
+    """The numbers of a feature; those of a category are 1 and 0, or NaN where the column has no value."""
+    values = np.asarray(column)
+    if feature.category is None:
+        return values
+    known = categories_of(feature, features)
+    texts = [None if value is None or value != value else str(value).strip() for value in values]
+    for row, text in enumerate(texts):
+        if text is not None and text not in known:
+            raise UserError(f"row {row}, {feature.column!r}: unknown category {text!r}; known: {few(known)}")
+    return np.array([np.nan if text is None else text == feature.category for text in texts], dtype=np.float64)
 
 
 def load(path: str | os.PathLike[str]) -> IrisPredictor:

@@ -19,7 +19,7 @@ HEAVY = ("torch", "lightning", "torchmetrics", "sklearn", "tensorboard", "polars
 LIGHT = ("errors", "__main__", "cli", "cli.entry", "runs", "tables", "weights")  # none of the heavy packages
 WITH_LIGHTNING = (
     *("data", "classifier", "metrics", "runs.saving", "runs.callbacks"),
-    *("cli.console", "cli.lightning_cli", "cli.options", "cli.training"),
+    *("cli.console", "cli.help", "cli.lightning_cli", "cli.options", "cli.training"),
 )
 
 
@@ -52,7 +52,7 @@ def test_imports_between_modules_and_between_rooms_run_one_way() -> None:
         TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
     assert {room for room, below in rooms.items() if "cli" in below} == {"__main__"}
     assert rooms["runs"] <= {"weights", "files", "errors"}
-    assert rooms["tables"] <= {"predictor", "files", "errors"}
+    assert rooms["tables"] <= {"predictor", "features", "files", "errors"}
     assert rooms["weights"] <= {"network", "files", "errors"}
     assert "classifier" not in rooms["data"]
     assert "data" not in rooms["classifier"]
@@ -133,7 +133,7 @@ def test_sizes() -> None:
     for path in FILES.values():
         lines = len(path.read_text().splitlines())
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
-    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 2550
+    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 3100
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from iris_lightning.cli.source import find_source
 from iris_lightning.predictor import IrisPredictor
@@ -17,25 +18,32 @@ def predict(
     weights: str | None = None,
     target: str | None = None,
     decimal_comma: bool | None = None,
+    separator: Literal[",", ";", "tab", "|"] | None = None,
 ) -> None:
     """Predicts the class of every row of a table, with the probability of each class.
 
     Args:
-        table: CSV (also .csv.gz, .csv.zst) or Parquet file with a column for each feature; - is standard input.
+        table: CSV or Parquet file with a column for each feature; - is standard input.
         output: Table to write, CSV or Parquet: all columns, prediction, probability_<class>; - is standard output.
         ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
         weights: Weights to use in place of a checkpoint: .pth or .safetensors.
         target: Column of the true class, for the accuracy; by default that of the training.
-        decimal_comma: Whether CSV files separate columns with ; and write numbers as 5,1; by default as in training.
+        decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
+        separator: What is between the columns of a CSV file; by default found in the file.
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    from iris_lightning.tables.predictions import predict_table  # here: a mistake in the options is told without polars
+    from iris_lightning.tables.formats import (  # here: a mistake in the options is told without polars
+        NA_VALUES,
+        Dialect,
+    )
+    from iris_lightning.tables.predictions import predict_table
 
     trained = source.checkpoint["datamodule_hyper_parameters"] if source.checkpoint else {}
     target = target or trained.get("target") or "species"
     comma = trained.get("decimal_comma", False) if decimal_comma is None else decimal_comma
-    rows, labelled, correct = predict_table(predictor, table, output, target, comma)
+    dialect = Dialect(comma, separator, trained.get("na_values") or NA_VALUES)
+    rows, labelled, correct = predict_table(predictor, table, output, target, dialect)
     result = f"{'standard output' if output == '-' else output}: {rows} rows"
     if labelled:
         result += f", accuracy {correct / labelled:.4f} ({correct} of {labelled} {target!r})"

@@ -132,7 +132,13 @@ class IrisCLI(LightningCLI):
         self.datamodule = self._build("data")
         known = self.source.trained_on() if self.source and (self.ckpt_path or self.command != "fit") else {}
         self.datamodule.load_state_dict(known)  # before the table is read
-        self.model = self._build("model", self.datamodule.feature_names, self.datamodule.class_names)
+        impute = self.config.data.missing == "mean"
+        if self.source and (self.checkpoint or self.command != "fit"):
+            trained = self.source.weights.impute
+            if impute > trained:
+                raise UserError(f"--data.missing mean: {self.source.path} was trained without; expected error or drop")
+            impute = trained
+        self.model = self._build("model", self.datamodule.feature_names, self.datamodule.class_names, impute=impute)
         self.model.trained_on = known
         if self.source and not self.ckpt_path:
             try:
@@ -155,12 +161,12 @@ class IrisCLI(LightningCLI):
         ]
         return f"{' '.join(texts)}: " if texts else ""
 
-    def _build(self, group: str, *args: Any) -> Any:
+    def _build(self, group: str, *args: Any, **kwargs: Any) -> Any:
         for name, parameter in inspect.signature(GROUPS[group]).parameters.items():
             if self.config[group].get(name, 0) is None and type(None) not in get_args(parameter.annotation):
                 raise UserError(f"--{group}.{name}: expected a value, got null")
         try:
-            return GROUPS[group](*args, **self.config[group])
+            return GROUPS[group](*args, **self.config[group], **kwargs)
         except ValueError as error:
             typed = self.given.get(group) or not self.source  # else a value of the source is wrong
             raise UserError(f"--{group}.{error}" if typed else f"{self.source}: {error}") from error

@@ -14,9 +14,9 @@ from iris_lightning.errors import UserError
 __all__ = ["FROM_THE_TABLE", "GROUPS", "OVERRIDABLE", "resolve_optimizer", "take_from_source"]
 
 GROUPS: dict[str, type] = {"data": IrisDataModule, "model": IrisClassifier}
-FROM_THE_TABLE = {"feature_names", "class_names"}  # parameters of the classifier that are no options
+FROM_THE_TABLE = {"feature_names", "class_names", "impute"}  # parameters of the classifier that are no options
 # What may differ from the checkpoint that a command uses: what no result depends on, and which table is evaluated.
-EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma"}
+EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma", "separator", "na_values"}
 OVERRIDABLE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}
 
 

@@ -29,7 +29,7 @@ class Source(NamedTuple):
             return {"model": self.checkpoint["hyper_parameters"], "data": {**data, **split}}
         if self.weights.feature_names is None:
             return {}
-        shape = {name: getattr(self.weights, name) for name in ("hidden", "activation", "standardize")}
+        shape = {name: getattr(self.weights, name) for name in ("hidden", "activation", "standardize", "impute")}
         return {"model": shape, "data": {"features": self.weights.feature_names}}
 
     def trained_on(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from iris_lightning.weights.reading import Weights, read_torch, weights_of
 __all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
 
 ENTRIES = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "IrisDataModule", "callbacks", "loops")
-SHAPE = ("feature_names", "class_names", "hidden", "activation", "standardize")  # what makes a network
+SHAPE = ("feature_names", "class_names", "hidden", "activation", "standardize", "impute")  # what makes a network
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
@@ -85,6 +85,6 @@ def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
         raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {lacking[0]}")
     state = {str(name).removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
     weights = weights_of(path, state, options)
-    if [weights.hidden, weights.standardize] != [options["hidden"], options["standardize"]]:
+    if any(getattr(weights, name) != options[name] for name in ("hidden", "standardize", "impute")):
         raise UserError(f"{path}: not a checkpoint of iris_lightning: its weights are not those of its options")
     return weights

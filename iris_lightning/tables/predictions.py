@@ -15,9 +15,10 @@ import torch
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
+from iris_lightning.features import Feature, find_features
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.predictor import IrisPredictor
-from iris_lightning.tables.formats import SUFFIXES, TableFile
+from iris_lightning.tables.formats import FORMATS, SUFFIXES, Dialect, TableFile
 
 __all__ = ["predict_table"]
 
@@ -25,7 +26,7 @@ RESULT = "\0result"  # no column's name
 
 
 def predict_table(
-    predictor: IrisPredictor, path: str, output: str, target: str, decimal_comma: bool = False
+    predictor: IrisPredictor, path: str, output: str, target: str, dialect: Dialect | None = None
 ) -> tuple[int, int, int]:
     """Writes a table with all its columns and rows, then `prediction` and `probability_<class>` for each class.
 
@@ -36,36 +37,39 @@ def predict_table(
         path: CSV or Parquet file with a column for each feature, in any order; `-` is standard input.
         output: CSV or Parquet file, which appears whole or not at all; `-` is standard output.
         target: Column of the true class, where the table has it.
-        decimal_comma: Whether CSV files separate columns with `;` and write numbers as `5,1`, on either side.
+        dialect: How a CSV file is written; the output is written in the same way, but `.tsv` with tabs.
     """
     if output != "-":
         if not output.endswith(SUFFIXES):
-            raise UserError(f"{output}: expected a file that ends in {', '.join(SUFFIXES)}, or -", "output")
+            raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
-        file = TableFile(source, decimal_comma, name)
-        features = predictor.find_columns(file.names, name)
+        file = TableFile(source, dialect or Dialect(), name)
+        features = find_features(predictor.feature_names_in_, file.names, name)
         new = ["prediction", *(f"probability_{label}" for label in predictor.classes_)]
         if taken := [column for column in new if column in file.header]:
             raise UserError(f"{name}: has a column {taken[0]!r} already; rename it")
         file.check_rows()
-        dialect: dict[str, Any] = {"separator": ";" if decimal_comma else ",", "decimal_comma": decimal_comma}
-        dialect["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")
+        how: dict[str, Any] = {"separator": file.separator, "decimal_comma": file.dialect.decimal_comma}
+        if ".tsv" in output[-8:]:
+            how["separator"] = "\t"
+        how["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")
         batches: list[tuple[int, int, int]] = []
         labels = [file.label(target).alias("label")] if target in file.names else []
         rows = file.rows.with_columns(_predict(predictor, file, features, labels, new, batches).alias(RESULT))
         if file.is_csv:  # numbers that are to be numbers in Parquet, too; in CSV they stay as they were typed
             if output.endswith(".parquet"):
-                rows = rows.with_columns(file.number(feature).alias(feature) for feature in features)
+                numbers = [feature.column for feature in features if feature.category is None]
+                rows = rows.with_columns(file.number(column).alias(column) for column in numbers)
             rows = rows.rename(dict(zip(file.names, file.header, strict=True)))
         try:
             with _sink(output) as sink:
                 if output.endswith(".parquet"):
                     rows.unnest(RESULT).sink_parquet(sink, engine="streaming")
                 else:
-                    rows.unnest(RESULT).sink_csv(sink, engine="streaming", check_extension=False, **dialect)
+                    rows.unnest(RESULT).sink_csv(sink, engine="streaming", check_extension=False, **how)
         except (UserError, PolarsError, OSError) as error:
-            if invalid := file.first_invalid_row(features):
+            if invalid := file.first_invalid_row(features, missing="mean" if predictor.network.impute else "error"):
                 raise invalid from error
             if isinstance(error, UserError):
                 raise UserError(str(error).splitlines()[0]) from error  # polars adds where it called us
@@ -79,7 +83,7 @@ def predict_table(
 def _predict(
     predictor: IrisPredictor,
     file: TableFile,
-    features: list[str],
+    features: list[Feature],
     labels: list[pl.Expr],
     names: list[str],
     batches: list[tuple[int, int, int]],
@@ -88,9 +92,9 @@ def _predict(
     classes = predictor.classes_
 
     def predict(batch: pl.Series) -> pl.Series:
-        inputs = batch.struct.unnest()
-        values = inputs.select(pl.nth(range(len(features)))).to_numpy(order="c", writable=True)
-        if not np.isfinite(values).all():
+        rows = batch.struct.unnest()
+        values = rows.select(pl.nth(range(len(features)))).to_numpy(order="c", writable=True)
+        if (np.isinf(values) if predictor.network.impute else ~np.isfinite(values)).any():
             raise UserError(f"{file.path}: a feature is not a number")  # which one, the file is asked then
         with torch.inference_mode():
             logits = predictor.network(torch.from_numpy(values))
@@ -98,14 +102,14 @@ def _predict(
             row = values[int((~logits.isfinite()).any(dim=1).nonzero()[0])]
             raise UserError(f"{file.path}: a row is too large for the network, with the features {row.tolist()}")
         predictions = pl.Series(classes[logits.argmax(dim=1).numpy()], dtype=pl.String)
-        true = inputs["label"] if labels else pl.Series([None] * len(batch), dtype=pl.String)
+        true = rows["label"] if labels else pl.Series([None] * len(batch), dtype=pl.String)
         batches.append((len(batch), true.count(), int((true == predictions).sum())))
         new = predictions, *logits.softmax(dim=1).numpy().T
         return pl.DataFrame(dict(zip(names, new, strict=True))).to_struct()
 
-    numbers = [file.number(name).cast(pl.Float32).alias(str(i)) for i, name in enumerate(features)]
+    inputs = [value.alias(str(i)) for i, value in enumerate(file.inputs(features))]
     types = {name: pl.Float32 if i else pl.String for i, name in enumerate(names)}
-    return pl.struct(*numbers, *labels).map_batches(predict, return_dtype=pl.Struct(types), is_elementwise=True)
+    return pl.struct(*inputs, *labels).map_batches(predict, return_dtype=pl.Struct(types), is_elementwise=True)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,14 @@ import polars as pl
 import torch
 
 from iris_lightning.errors import UserError, few
-from iris_lightning.tables.formats import TableFile, columns
-from iris_lightning.tables.table import Table
+from iris_lightning.features import Feature, find_features
+from iris_lightning.tables.formats import NA_VALUES, Dialect, TableFile, columns
+from iris_lightning.tables.table import Table, check_columns
 
 __all__ = ["read_table"]
+
+TARGET = "target\0"  # no column's name
+MAX_CATEGORIES = 100
 
 
 def read_table(
@@ -19,40 +23,134 @@ def read_table(
     features: Sequence[str] | None = None,
     missing: str = "error",
     decimal_comma: bool = False,
+    separator: str | None = None,
+    na_values: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Table:
     """Reads a table of measurements with a class label.
 
-    The arguments are those of `IrisDataModule`, and `class_names`, the classes that a model knows: others are refused.
-    By default the classes are the distinct values of the target, sorted: whole numbers by value, all else as text.
+    The arguments are those of `IrisDataModule`, and `class_names`, the classes that a model knows: others are refused,
+    and so are features that are others than the model's. By default the classes are the distinct values of the target,
+    sorted: whole numbers by value, all else as text. With `missing="mean"`, missing features are NaN.
 
     Raises:
         UserError: If the file is no such table; the message names column and row, the first below the header being 1.
     """
-    file = TableFile(path, decimal_comma)
-    target = file.target(target)
-    names, left_out = file.features(features, target)
-    frame = file.read(names, target)
+    file = TableFile(path, Dialect(decimal_comma, separator, na_values or NA_VALUES))
+    target = _choose_target(file, target)
+    inputs, left_out = _choose_features(file, features, target, known=class_names is not None)
+    names = [feature.name for feature in inputs]
+    frame = _read(file, inputs, target)
     rows = frame.height
     if missing == "drop":
-        frame = frame.filter(pl.all_horizontal(pl.all().is_not_null(), columns(*names).is_not_nan()))
-    valid = pl.all_horizontal(pl.all().is_not_null(), columns(*names).is_finite())
-    if not frame.select(valid.all()).item() and (error := file.first_invalid_row(names, target, missing == "drop")):
+        frame = frame.drop_nulls()
+    incomplete = pl.any_horizontal(columns(*names).is_null())
+    invalid = [columns(*names).is_infinite(), columns(TARGET).is_null(), *([incomplete] if missing == "error" else [])]
+    if frame.select(pl.any_horizontal(invalid).any()).item() and (
+        error := file.first_invalid_row(inputs, target, missing)
+    ):
         raise error
-    notes = [f"left out, since they are not numbers: {', '.join(left_out)}"] if left_out else []
+    notes = []
+    if left_out:
+        notes.append(
+            f"left out, since they are not numbers: {', '.join(left_out)}; name them in features to take their categories"
+        )
     if frame.height < rows:
         notes.append(f"dropped {rows - frame.height} of {rows} rows, which have missing values")
+    if missing == "mean" and (number := frame.select(incomplete.sum()).item()):
+        notes.append(f"{number} of {rows} rows have missing values, which get the mean of the train split")
     if frame.height == 0:
         raise UserError(f"{path}: has no row without a missing value")
-    found = frame[target].cast(pl.String).unique().to_list()
+    found = frame[TARGET].cast(pl.String).unique().to_list()
     place = f"{path}: column {target!r}"
     classes = _sort_classes(found, place, frame.height) if class_names is None else list(class_names)
     if unknown := sorted(set(found) - set(classes)):
         raise UserError(f"{place} has the unknown class {unknown[0]!r}; known: {few(classes)}")
-    codes = frame[target].cast(pl.String).cast(pl.Enum(classes)).to_physical().cast(pl.Int64)
+    codes = frame[TARGET].cast(pl.String).cast(pl.Enum(classes)).to_physical().cast(pl.Int64)
     values = torch.from_numpy(frame.select(columns(*names)).to_numpy(order="c", writable=True))
     targets = torch.from_numpy(codes.to_numpy(writable=True))
     return Table(values, targets, names, classes, target, Path(path).name, notes)
+
+
+def _choose_target(file: TableFile, name: str | None) -> str:
+    """Returns the column of the class, which is that name, or by default `species`, else the last one."""
+    if len(file.names) == 1:
+        raise UserError(f"{file.path}: has one column only ({file.names[0]!r})")
+    if file.rows.head(1).collect().is_empty():
+        raise UserError(f"{file.path}: has no rows{', only a header' if file.is_csv else ''}")
+    if name is None:
+        return "species" if "species" in file.names else file.names[-1]
+    return check_columns("target", [name], file.names, file.path)[0]
+
+
+def _choose_features(
+    file: TableFile, names: Sequence[str] | None, target: str, known: bool
+) -> tuple[list[Feature], list[str]]:
+    """Returns the features, and the columns that are left out by default since they are not numbers.
+
+    `known` are the names of a trained network's features; else a column of text stands for its categories.
+    """
+    if names is None:
+        others = [name for name in file.names if name != target]
+        numeric = [name for name in others if name in file.numeric]
+        left_out = [name for name in others if name not in numeric]
+        _refuse_decimal_commas(file, left_out)
+        if not numeric:
+            raise UserError(f"{file.path}: has no column of numbers beside the target {target!r}")
+        return [Feature(name, name) for name in numeric], left_out
+    if target in names:
+        raise UserError(f"{target!r} is the target", "features", remedy=("target", "COLUMN"))
+    if not known:
+        check_columns("features", names, [*file.names, *(name for name in names if "=" in name)], file.path)
+    found: list[Feature] = []
+    for feature in find_features(names, file.names, file.path):
+        if feature.category is not None or feature.column in file.numeric:
+            found.append(feature)
+            continue
+        _refuse_decimal_commas(file, [feature.column])
+        if known:
+            example = file.rows.select(columns(feature.column).drop_nulls().first()).collect().item()
+            raise UserError(f"{file.path}: column {feature.column!r} holds text, not numbers, such as {example!r}")
+        found += [Feature(f"{feature.column}={text}", feature.column, text) for text in _categories(file, feature)]
+    return found, []
+
+
+def _categories(file: TableFile, feature: Feature) -> list[str]:
+    found = file.rows.select(file.label(feature.column).unique().drop_nulls()).collect(engine="streaming").to_series()
+    if not 2 <= len(found) <= MAX_CATEGORIES:
+        what = f"{file.path}: column {feature.column!r} has {len(found)} distinct texts"
+        raise UserError(f"{what}; expected numbers, or 2 to {MAX_CATEGORIES} categories", "features")
+    return sorted(found.to_list())
+
+
+def _refuse_decimal_commas(file: TableFile, names: Sequence[str]) -> None:
+    if not file.is_csv or file.separator == ",":
+        return
+    for name in file.mostly_numbers(names, decimal_comma=True) if names else ():
+        example = file.rows.select(columns(name).drop_nulls().first()).collect().item()
+        found = f"{file.path}: column {name!r} has decimal commas, such as {example!r}"
+        raise UserError(found, remedy=("decimal_comma", "true"))
+
+
+def _read(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
+    """Reads the features as float32, null where there is no value, and the target as categories."""
+    label = file.label(target).cast(pl.Categorical).alias(TARGET)
+    rows, inputs = file.rows, file.inputs(features)
+    if file.is_csv:  # polars' own reading of numbers is faster
+        numbers = {feature.column: pl.Float64 for feature in features if feature.category is None}
+        how = {"decimal_comma": file.dialect.decimal_comma, "null_values": file.missing}
+        rows = file.scan_csv(schema_overrides=numbers, **how)
+        for i, feature in enumerate(features):
+            if feature.category is None:
+                inputs[i] = file.present(columns(feature.column)).cast(pl.Float32).alias(feature.name)
+    try:
+        with file.reading():
+            return rows.select(*inputs, label).collect(engine="streaming")
+    except UserError:
+        if invalid := file.first_invalid_row(features, target, "drop"):
+            raise invalid from None
+        with file.reading():  # it was a space around a number, or alike
+            return file.rows.select(*file.inputs(features), label).collect(engine="streaming")
 
 
 def _sort_classes(values: list[str], place: str, rows: int) -> list[str]:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from iris_lightning.errors import UserError, closest, few
 
-__all__ = ["Table", "check_columns", "load_iris_table"]
+__all__ = ["SEPARATORS", "Table", "check_columns", "check_options", "load_iris_table"]
+
+SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # of the columns in a CSV file
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,18 @@ class Table:
     notes: list[str]  # what a user should know of how it was read
 
     def check_names(self, options: Mapping[str, Any]) -> None:
-        """Refuses a classifier with these options if its `feature_names` or `class_names` are others."""
+        """Refuses a classifier with these options if its names are others, or if it cannot do with missing values."""
         for name, ours in (("feature_names", self.feature_names), ("class_names", self.class_names)):
             if list(theirs := options.get(name, ours)) != ours:
                 found = f"{self.source}: its {name} are {few(ours)}, and the classifier's {few(theirs)}"
                 raise UserError(f"{found}; expected IrisClassifier(data.feature_names, data.class_names)")
+        if self.lacks_values and not options.get("impute", True):
+            raise UserError(f"{self.source}: has missing values; expected a classifier with impute=True")
+
+    @cached_property
+    def lacks_values(self) -> bool:
+        """Whether features are missing, and NaN."""
+        return bool(self.features.isnan().any())
 
     @cached_property
     def sha256(self) -> str:
@@ -51,6 +60,19 @@ def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], 
             match = closest(name, columns)
             raise UserError(found + (f"; did you mean {match!r}?" if match else ""), parameter)
     return list(names)
+
+
+def check_options(
+    path: str | None, target: str | None, missing: str, decimal_comma: bool, separator: str | None, na_values: Any
+) -> None:
+    """Checks the options of `read_table`; a ValueError says what is allowed, or that Iris is no file."""
+    if missing not in ("error", "drop", "mean"):
+        raise ValueError(f"missing: expected error, drop or mean, got {missing!r}")
+    if separator not in (None, *SEPARATORS):
+        raise ValueError(f"separator: expected one of {' '.join(SEPARATORS)} or null, got {separator!r}")
+    written = decimal_comma or separator or na_values
+    if path is None and (missing != "error" or written or target not in (None, "species")):
+        raise ValueError("path: expected one beside target, missing, decimal_comma, separator or na_values, got null")
 
 
 def load_iris_table(features: Sequence[str] | None = None) -> Table:

@@ -43,6 +43,11 @@ class Weights(NamedTuple):
         """Whether the network scales its features."""
         return "mean" in self.state
 
+    @property
+    def impute(self) -> bool:
+        """Whether the network replaces missing features."""
+        return "fill" in self.state
+
     def metadata(self) -> dict[str, str]:
         """Returns the meaning of the weights as JSON texts, for formats that hold texts."""
         return {key: json.dumps(getattr(self, key)) for key in METADATA}
@@ -63,7 +68,7 @@ class Weights(NamedTuple):
         sizes = self.layers[0].shape[1], self.layers[-1].shape[0]
         try:
             with torch.device("meta"):  # draws no random numbers; the weights become the network's own
-                network = IrisNetwork(*sizes, self.hidden, self.activation, self.standardize)
+                network = IrisNetwork(*sizes, self.hidden, self.activation, self.standardize, self.impute)
             self.fill(network)
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error

@@ -193,8 +193,8 @@ def test_bad_tables(text: str, output: str, checkpoint: Path, capsys: pytest.Cap
     [
         ("--output out.csv", ["required: table"]),
         ("none.csv --output out.csv", ["none.csv: no such file"]),
-        ("in.txt --output out.csv", ["in.txt", ".csv, .csv.gz, .csv.zst, .parquet"]),
-        ("in.csv --output out.xls", ["out.xls", ".csv, .csv.gz, .csv.zst, .parquet, or -"]),
+        ("in.xls --output out.csv", ["in.xls", ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"]),
+        ("in.csv --output out.xls", ["out.xls", ".csv, .tsv, .txt (also with .gz or .zst) or .parquet, or -"]),
         ("in.csv --output no/out.csv", ["no/out.csv", "no folder no"]),
         ("in.csv --output in.csv", ["in.csv", "is the input as well"]),
         ("in.csv --output sub.csv", ["sub.csv", "is a folder"]),
@@ -206,7 +206,7 @@ def test_bad_tables(text: str, output: str, checkpoint: Path, capsys: pytest.Cap
 )
 def test_bad_commands(command: str, parts: list[str], checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in.csv").write_text(HEADER + "1,2,3,4\n")
-    Path("in.txt").touch()
+    Path("in.xls").touch()
     Path("sub.csv").mkdir()
     message = fails(capsys, "predict", *command.split(), "--ckpt_path", str(checkpoint))
     for part in parts:

@@ -1,0 +1,166 @@
+"""Tables as people have them: separators, missing values, spaces, categories."""
+
+import gzip
+from pathlib import Path
+
+import lightning
+import numpy as np
+import onnxruntime
+import pandas
+import polars as pl
+import pytest
+import torch
+
+import iris_lightning
+from iris_lightning import IrisClassifier, IrisDataModule, UserError
+from iris_lightning.cli import main
+from iris_lightning.tables.reading import read_table
+from tests.conftest import fails, fit, load
+from tests.tables.test_reading import GOOD, sklearn_table, write
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".txt", ".tsv.gz"])
+def test_the_separator_is_found_in_the_file(mark: str, suffix: str) -> None:
+    text = GOOD.replace(",", mark).replace("red", '"dark; red, or | brown"').encode()
+    table = read_table(write(gzip.compress(text) if suffix.endswith(".gz") else text, f"table{suffix}"))
+    assert torch.equal(table.features, read_table(write(GOOD, "plain.csv")).features)
+
+
+def test_the_separator_can_be_set() -> None:
+    path = write("a;b,c;d\n" + "1;x,2;y\n3;z,4;w\n" * 10)
+    assert read_table(path).feature_names == ["a"]
+    with pytest.raises(ValueError, match="separator: expected one of , ; tab"):
+        IrisDataModule(path, separator=":")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no column of numbers"):
+        read_table(path, separator=",")
+
+
+PENGUINS = """species,island,bill,mass,sex,year
+Adelie,Torgersen,39.1,3750,male,2007
+ Adelie,Biscoe,38.6,NA,female,2007
+Gentoo,Biscoe,?,4500,NA,2008
+Gentoo ,Biscoe,46.1,N/A,male,2008
+Gentoo,Dream,50.0,5700,null,2009
+Adelie,Dream, NA ,3800,female,2009
+"""
+
+
+def penguins(times: int) -> str:
+    """The rows of a table, several times."""
+    header, *rows = PENGUINS.splitlines(keepends=True)
+    return header + "".join(rows) * times
+
+
+def test_missing_values_as_people_write_them(capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(penguins(5))
+    message = fails(capsys, "fit", "--data.path", path)
+    assert "column 'mass', row 2: missing value; expected a number; try --data.missing drop or mean" in message
+    fit("--data.path", path, "--data.missing", "drop", "--trainer.max_epochs", "1", "--data.split", "[0.5, 0.25, 0.25]")
+    said = capsys.readouterr().out.splitlines()
+    assert "10 rows" in said[0]
+    assert "2 classes of 'species'" in said[0]
+    assert said[1].endswith(
+        "left out, since they are not numbers: island, sex; name them in features to take their categories"
+    )
+    assert said[2].endswith("dropped 20 of 30 rows, which have missing values")
+
+
+def test_other_missing_values() -> None:
+    text = "a,b,kind\n" + "1,-999,x\n2,1.5,NA\n-,2.5,y\n-999.0,3,NA\n" * 3
+    table = read_table(write(text), missing="mean", na_values=["-", "-999"])
+    assert table.class_names == ["NA", "x", "y"]
+    expected = torch.tensor([[1, torch.nan], [2, 1.5], [torch.nan, 2.5], [torch.nan, 3]])
+    assert torch.equal(table.features[:4].nan_to_num(-1), expected.nan_to_num(-1))
+    pl.read_csv("table.csv", null_values="-").write_parquet("t.parquet")
+    again = read_table("t.parquet", missing="mean", na_values=["-", "-999"])
+    assert torch.equal(again.features.nan_to_num(-1), table.features.nan_to_num(-1))
+
+
+def test_columns_of_text_are_categories(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sklearn.preprocessing import OneHotEncoder
+
+    path = write(penguins(5))
+    table = read_table(path, features=["year", "island"], missing="drop")
+    frame = pl.read_csv(path, null_values=["NA", "N/A"])
+    expected = OneHotEncoder(sparse_output=False).fit_transform(frame.select("island"))
+    assert table.feature_names == ["year", "island=Biscoe", "island=Dream", "island=Torgersen"]
+    np.testing.assert_array_equal(table.features[:, 1:].numpy(), expected)
+
+    fit("--data.path", path, "--data.features", "[year, island]", "--trainer.max_epochs", "1")
+    checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
+    assert load(Path(checkpoint))["hyper_parameters"]["feature_names"] == table.feature_names
+    assert main(["test"]).datamodule.feature_names == table.feature_names
+    main(["export", "model.pth"])
+    for source in (checkpoint, "model.pth"):
+        flowers = iris_lightning.load(source)
+        by_name = flowers.predict_proba(frame.select("island", "year"))
+        assert np.array_equal(by_name, flowers.predict_proba(table.features.numpy()))
+        assert np.array_equal(by_name, flowers.predict_proba(pandas.DataFrame(frame.to_dict(as_series=False))))
+    main(["predict", path, "--output", "out.csv"])
+    found = pl.read_csv("out.csv")
+    np.testing.assert_allclose(found["probability_Gentoo"], by_name[:, 1], rtol=1e-6)
+    assert found["mass"].to_list() == pl.read_csv(path)["mass"].to_list(), "kept as they are"
+
+    write("year,island\n2007,Mars\n", "new.csv")
+    message = "column 'island', row 1: unknown category 'Mars'; known: Biscoe, Dream, Torgersen"
+    assert message in fails(capsys, "predict", "new.csv")
+    with pytest.raises(UserError, match="row 0, 'island': unknown category 'Mars'"):
+        flowers.predict(pl.read_csv("new.csv"))
+    write("year,island,species\n2007,Mars,Adelie\n", "other.csv")
+    assert message in fails(capsys, "test", "--data.path", "other.csv")
+
+
+def test_missing_values_become_the_mean_of_the_train_split(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import StandardScaler
+
+    path = write(penguins(10))
+    options = ["--data.path", path, "--data.missing", "mean", "--data.features", "[bill, mass, sex]"]
+    cli = fit(*options, "--model.standardize", "true", "--trainer.max_epochs", "2")
+    assert "50 of 60 rows have missing values, which get the mean of the train split" in capsys.readouterr().out
+    network, features = cli.model.network, cli.datamodule.tensors("train")[0]
+    imputer, scaler = SimpleImputer(), StandardScaler()
+    scaler.fit(filled := imputer.fit_transform(features.double().numpy()))
+    torch.testing.assert_close(network.fill, torch.tensor(imputer.statistics_, dtype=torch.float32))
+    torch.testing.assert_close(network.mean, torch.tensor(scaler.mean_, dtype=torch.float32))
+    torch.testing.assert_close(network.std, torch.tensor(scaler.scale_, dtype=torch.float32))
+    torch.testing.assert_close(network(features), network(torch.tensor(filled, dtype=torch.float32)))
+
+    main(["test"])
+    main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"])
+    main(["predict", path, "--output", "out.csv"])
+    expected = pl.read_csv("out.csv")
+    rows = cli.datamodule.table.features
+    for name in ("model.pth", "model.safetensors", "model.onnx"):
+        main(["export", name])
+        if name == "model.onnx":
+            found = onnxruntime.InferenceSession(name).run(None, {"features": rows.numpy()})[0]
+        else:
+            found = iris_lightning.load(name).predict_proba(rows.numpy())
+        np.testing.assert_allclose(found[:, 0], expected["probability_Adelie"], atol=2e-6)
+    assert "fill" not in iris_lightning.IrisNetwork().state_dict()
+
+
+def test_missing_values_need_a_network_that_fills_them(capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(penguins(10))
+    fit("--data.path", path, "--data.features", "[year]", "--trainer.max_epochs", "1")
+    message = fails(capsys, "test", "--data.missing", "mean")
+    assert "--data.missing mean: lightning_logs/version_0/checkpoints/best.ckpt was trained without" in message
+    data = IrisDataModule(path, missing="mean", features=["bill"])
+    trainer = lightning.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    with pytest.raises(UserError, match="has missing values; expected a classifier with impute=True"):
+        trainer.fit(IrisClassifier(data.feature_names, data.class_names), data)
+    trainer.fit(model := IrisClassifier(data.feature_names, data.class_names, impute=True), data)
+    assert model.network.is_scaled
+
+
+def test_iris_in_its_other_spelling_is_evaluated() -> None:
+    fit("--trainer.max_epochs", "1")
+    iris = sklearn_table("iris")
+    expected = main(["test"]).trainer.callback_metrics
+    spelled = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in iris.columns}
+    iris.rename({**spelled, "kind": "species"}).write_csv("s.csv")
+    again = main(["test", "--data.path", "s.csv"])
+    assert again.trainer.callback_metrics == expected
+    assert len(again.datamodule.rows["test"]) == 15, "the same rows, and the same split"
