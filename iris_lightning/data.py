@@ -118,14 +118,13 @@ class IrisDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         check_options(path, target, missing, decimal_comma, separator, na_values)
-        for name, number, least, end in (("batch_size", batch_size, 1, 2**31), ("split_seed", split_seed, 0, 2**32)):
+        ranges = {"batch_size": (batch_size, 1, 2**31), "split_seed": (split_seed, 0, 2**32)}
+        for name, (number, least, end) in {**ranges, "num_workers": (num_workers, 0, 2**10)}.items():
             if not least <= number < end:
                 raise ValueError(f"{name}: expected a whole number from {least} to {end - 1}, got {number}")
         if len(split) != 3 or not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
-        if num_workers < 0:
-            raise ValueError(f"num_workers: expected 0 or more processes, got {num_workers}")
-        split = list(split)  # checkpoints and YAML know no tuples
+        path, split = path and str(path), list(split)  # what checkpoints and YAML know
         self.save_hyperparameters()
         self.batch_size = batch_size
         self.seed = torch.initial_seed()  # of the run; `setup` notes it anew
@@ -164,8 +163,7 @@ class IrisDataModule(L.LightningDataModule):
         if "sha256" in options and options["sha256"] != self.table.sha256:
             if options["path"] == self.hparams["path"]:
                 raise UserError(f"{self.table.source}: the table has changed since the checkpoint was trained with it")
-            everything = torch.arange(len(self.table.targets))  # of a table that is none of the checkpoint's
-            return {"val": everything, "test": everything}
+            return dict.fromkeys(("val", "test"), torch.arange(len(self.table.targets)))  # all of another table
         how = options["split"], options["split_seed"], options["stratify"], self.class_names
         return dict(zip(SPLITS, split_rows(self.table.targets, *how), strict=True))
 
@@ -201,6 +199,8 @@ class IrisDataModule(L.LightningDataModule):
         known = getattr(self.trainer.lightning_module, "trained_on", {}) if self.trainer else self._trained_on
         if stage != "fit" or known != self._trained_on:  # a new run has the split of its own options
             self.load_state_dict({} if stage == "fit" else known)
+        if self.trainer and (stage == "fit") != bool(known):  # else a checkpoint may still say which table it is
+            self.table.check_names(self.trainer.lightning_module.hparams)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Loads the train split, in a new order each epoch, seeded as the run is (`seed_everything`)."""

@@ -106,7 +106,7 @@ def test_train_order_follows_from_seed_and_epoch(seed: int, epoch: int) -> None:
     ("options", "parts"),
     [
         ({"batch_size": 0}, ("batch_size", "1 to 2147483647", "got 0")),
-        ({"num_workers": -1}, ("num_workers", "0 or more", "got -1")),
+        ({"num_workers": -1}, ("num_workers", "from 0 to 1023", "got -1")),
         ({"split_seed": -1}, ("split_seed", "from 0 to 4294967295", "got -1")),
         ({"split": (0.5, 0.5)}, ("split", "three fractions above 0 that sum to 1", "got [0.5, 0.5]")),
         ({"split": (0.5, 0.5, 0.5)}, ("split", "three fractions above 0 that sum to 1", "got [0.5, 0.5, 0.5]")),

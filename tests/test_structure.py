@@ -133,7 +133,7 @@ def test_sizes() -> None:
     for path in FILES.values():
         lines = len(path.read_text().splitlines())
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
-    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 3100
+    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 3200
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

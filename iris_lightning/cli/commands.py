@@ -33,22 +33,21 @@ def predict(
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    from iris_lightning.tables.formats import (  # here: a mistake in the options is told without polars
-        NA_VALUES,
-        Dialect,
-    )
+    # Here: a mistake in the options is told without polars.
+    from iris_lightning.tables.formats import NA_VALUES, Dialect
     from iris_lightning.tables.predictions import predict_table
 
     trained = source.checkpoint["datamodule_hyper_parameters"] if source.checkpoint else {}
-    target = target or trained.get("target") or "species"
+    usual = trained.get("target") or "species"
     comma = trained.get("decimal_comma", False) if decimal_comma is None else decimal_comma
     dialect = Dialect(comma, separator, trained.get("na_values") or NA_VALUES)
-    rows, labelled, correct = predict_table(predictor, table, output, target, dialect)
+    rows, labelled, correct, unknown = predict_table(predictor, table, output, target, usual, dialect)
     result = f"{'standard output' if output == '-' else output}: {rows} rows"
     if labelled:
-        result += f", accuracy {correct / labelled:.4f} ({correct} of {labelled} {target!r})"
+        result += f", accuracy {correct / labelled:.4f} ({correct} of {labelled} {target or usual!r})"
+        result += f"; {unknown} rows are of a class that the model does not know" if unknown else ""
     else:
-        result += f" (no accuracy: there is no {target!r})"
+        result += f" (no accuracy: there is no {target or usual!r})"
     # Where predictions go to standard output, nothing else does.
     print(f"{source}\n{result}", file=sys.stderr if output == "-" else sys.stdout)
 

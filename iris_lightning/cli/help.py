@@ -8,7 +8,7 @@ import lightning as L
 from docstring_parser import parse
 
 from iris_lightning.cli.lightning_cli import TRAINER_DEFAULTS
-from iris_lightning.cli.options import FROM_THE_TABLE, GROUPS, OVERRIDABLE
+from iris_lightning.cli.options import FIT_ONLY, FROM_THE_TABLE, GROUPS, OVERRIDABLE
 
 __all__ = ["help_text"]
 
@@ -53,12 +53,6 @@ TRAINER = {
 
 
 # What has a part in an evaluation, too.
-EVALUATION = (  # what has a part in an evaluation, too
-    *("accelerator", "devices", "num_nodes", "strategy", "precision", "callbacks", "logger", "default_root_dir"),
-    *("limit_val_batches", "limit_test_batches", "enable_progress_bar", "profiler", "plugins", "inference_mode"),
-)
-
-
 def help_text(command: str) -> str:
     """Returns the options of `fit`, `validate` or `test`, each with its default and what it is for."""
     fit = command == "fit"
@@ -82,7 +76,7 @@ def help_text(command: str) -> str:
         scheduler = "As in --lr_scheduler StepLR --lr_scheduler.step_size 2; by default none."
         optimizer = "In place of Adam, as in --optimizer SGD --optimizer.lr 0.1."
         sections.append({"optimizer CLASS": optimizer, "lr_scheduler CLASS": scheduler})
-    texts = {name: text for name, text in TRAINER.items() if fit or name in EVALUATION}
+    texts = {name: text for name, text in TRAINER.items() if fit or f"trainer.{name}" not in FIT_ONLY}
     sections.append(_section("trainer.", L.Trainer, texts))
     lines = [f"usage: python -m iris_lightning {command} [options]"]
     for section in filter(None, sections):

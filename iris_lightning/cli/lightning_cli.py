@@ -13,12 +13,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.cli.console import EpochLines
-from iris_lightning.cli.options import FROM_THE_TABLE, GROUPS, resolve_optimizer, take_from_source
+from iris_lightning.cli.options import FIT_ONLY, FROM_THE_TABLE, GROUPS, resolve_optimizer, take_from_source
 from iris_lightning.cli.parsing import as_user_error, parse, simplified
 from iris_lightning.cli.source import Source, find_source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
-from iris_lightning.runs.callbacks import SeedEpochs, StopOnSignal
+from iris_lightning.runs.callbacks import MaxSteps, SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoints import epochs_done, run_of
 from iris_lightning.runs.saving import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
 
@@ -85,11 +85,11 @@ class IrisCLI(LightningCLI):
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
         if self.config.seed_everything is None:  # which would draw a seed
             raise UserError("--seed_everything: expected a whole number, got null")
-        on_command_line = {arg.partition("=")[0].partition(".")[0] for arg in args}
-        for option in on_command_line & {"--optimizer", "--lr_scheduler"} if self.command != "fit" else ():
-            raise UserError(f"{option}: has no effect in {self.command}; leave it out")
+        typed = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")]
+        if self.command != "fit" and (without_effect := [name for name in typed if name in FIT_ONLY]):
+            raise UserError(f"--{without_effect[0]}: has no effect in {self.command}; leave it out")
         names = self.given.get("ckpt_path"), self.given.get("weights")
-        if "--weights" not in on_command_line and (names[0] or self.command != "fit"):
+        if "weights" not in typed and (names[0] or self.command != "fit"):
             names = names[0], None  # in the config of a run, they are what it started from
         self.source: Source | None = None
         if self.command != "fit" or names != (None, None):
@@ -103,8 +103,8 @@ class IrisCLI(LightningCLI):
         root = self.config.trainer.default_root_dir
         if root and "://" in str(root):
             raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
-        typed = self.given.get("trainer") or Namespace()
-        if "max_epochs" not in typed and {typed.get("max_steps"), typed.get("max_time")} - {None, -1}:
+        limits = self.given.get("trainer") or Namespace()
+        if "max_epochs" not in limits and {limits.get("max_steps"), limits.get("max_time")} - {None, -1}:
             self.config.trainer.max_epochs = -1  # the default has no part in what was asked for
         if self.source:
             take_from_source(self.command, self.config, self.given, self.source)
@@ -170,8 +170,8 @@ class IrisCLI(LightningCLI):
         except ValueError as error:
             typed = self.given.get(group) or not self.source  # else a value of the source is wrong
             raise UserError(f"--{group}.{error}" if typed else f"{self.source}: {error}") from error
-        except RuntimeError as error:  # from torch: too large for this machine
-            raise UserError(f"--{group}: {str(error).splitlines()[0]}") from error
+        except (RuntimeError, TypeError) as error:  # from torch: too large for this machine
+            raise UserError(f"--{group}: {str(error).splitlines()[0][:200]}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Builds the Trainer with this project's logger and callbacks beside the user's own."""
@@ -184,12 +184,15 @@ class IrisCLI(LightningCLI):
         if self.command == "fit":
             root = self.run.parent.parent if self.run else Path(options.default_root_dir or ".")
             callbacks += [EpochLines(), SeedEpochs(), StopOnSignal()]
+            if self.run and options.max_steps != -1:
+                callbacks.append(MaxSteps(options.max_steps))
+                kwargs["max_steps"] = -1
             kwargs["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO()]
             if options.enable_checkpointing is not False and not options.fast_dev_run:
                 callbacks += [BestCheckpoint(), LastCheckpoint()]
             if not options.fast_dev_run:
                 self.folder = RunFolder(root, self.run, self.parser, self.config)
-                callbacks.append(self.folder)
+                callbacks.insert(0, self.folder)  # before what is logged
             if options.logger is not False:
                 # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
                 loggers.insert(0, RunLogger(root, max(0, self.epochs_done - 1) if self.run else None))

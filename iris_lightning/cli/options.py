@@ -11,10 +11,17 @@ from iris_lightning.cli.source import Source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
 
-__all__ = ["FROM_THE_TABLE", "GROUPS", "OVERRIDABLE", "resolve_optimizer", "take_from_source"]
+__all__ = ["FIT_ONLY", "FROM_THE_TABLE", "GROUPS", "OVERRIDABLE", "resolve_optimizer", "take_from_source"]
 
 GROUPS: dict[str, type] = {"data": IrisDataModule, "model": IrisClassifier}
 FROM_THE_TABLE = {"feature_names", "class_names", "impute"}  # parameters of the classifier that are no options
+FIT_ONLY = {  # options without a part in an evaluation
+    *("seed_everything", "optimizer", "lr_scheduler", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
+    *("trainer.min_epochs", "trainer.min_steps", "trainer.limit_train_batches", "trainer.overfit_batches"),
+    *("trainer.check_val_every_n_epoch", "trainer.val_check_interval", "trainer.num_sanity_val_steps"),
+    *("trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.accumulate_grad_batches"),
+    *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.enable_autolog_hparams"),
+}
 # What may differ from the checkpoint that a command uses: what no result depends on, and which table is evaluated.
 EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma", "separator", "na_values"}
 OVERRIDABLE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}

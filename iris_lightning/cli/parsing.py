@@ -8,8 +8,10 @@ import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from iris_lightning.errors import UserError, closest
@@ -46,26 +48,54 @@ def simplified(prefix: str = "", names: Sequence[str] = ()) -> Iterator[None]:
 
 def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) -> Namespace:
     """Parses the arguments of a command, with or without defaults; a mistake in a YAML file names the file."""
+    files = [path for option, path in itertools.pairwise(args) if option in ("-c", "--config")]
+    files += [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
+    for path in files:
+        _check_config(path)
     try:
         return _parse(parser, list(args), defaults)
     except UserError as error:
-        for option, path in itertools.pairwise(args):
-            if option in ("-c", "--config"):
-                try:
-                    _parse(parser, ["--config", path], defaults)
-                except UserError as own:
-                    named = str(own) if path in str(own) else f"{path}: {own}"
-                    raise UserError(named) from error
+        for path in files:
+            try:
+                _parse(parser, ["--config", path], defaults)
+            except UserError as own:
+                named = str(own) if path in str(own) else f"{path}: {own}"
+                raise UserError(named) from error
         raise
 
 
+def _check_config(path: str) -> None:
+    """Refuses a key that stands twice, of which YAML keeps the last without a word, and an anchor within itself."""
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # which the parser tells
+        return
+    nodes: list[tuple[yaml.Node, list[yaml.Node]]] = [(root, [])] if root else []
+    for node, above in nodes:
+        if node in above:
+            raise UserError(f"{path}: line {node.start_mark.line + 1}: an anchor stands within itself")
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        names = [key.value for key in keys]
+        for i, key in enumerate(keys):
+            if key.value in names[:i]:
+                raise UserError(f"{path}: line {key.start_mark.line + 1}: {key.value} stands twice")
+        values = [value for _, value in node.value] if keys else node.value
+        if isinstance(node, yaml.CollectionNode):
+            nodes += [(value, [*above, node]) for value in values]
+
+
 def _parse(parser: ArgumentParser, args: list[str], defaults: bool) -> Namespace:
+    if empty := [arg for arg in args if re.fullmatch(r"--[\w.]+\+?=", arg)]:
+        raise UserError(f"{empty[0][:-1]}: expected a value, got ''")
     names = [f"--{name}" for name, _ in parser.get_defaults().items()]
     with simplified(names=names):
         options = parser.parse_args(args, defaults=defaults)
     for group in ("model", "data", "trainer"):
-        if group in options and not isinstance(options[group], Namespace):
-            raise UserError(f"{group}: expected options of its own, got {options[group]}")
+        value = options.get(group, Namespace())
+        if not isinstance(value, Namespace):
+            raise UserError(f"{group}: expected options of its own, got {value}")
+        if defaults and any(name.startswith(f"--{group}.") and name[2:] not in options for name in names):
+            raise UserError(f"{group}: expected options of its own in the file")
     return options
 
 
@@ -105,6 +135,9 @@ def _simplify_value(text: str) -> str:
             return f"{match[1]} has no option {option[1]!r}"
         nested = re.match(r'Parser key "([^"]*)":$', match[2])
         return f"{match[1]}: {f'{nested[1]}: {_simplify_value(text[match.end() :])}' if nested else match[2]}"
+    if text.startswith("Not of type Seed"):
+        value = re.match(r"Not of type Seed: (?:.*base 10: )?(\S+)", text)
+        return f"expected a whole number from 0 to {2**32 - 1}, got {value[1] if value else text}"
     given = re.search(r"(?:Got|Given) value: (.*)", text)
     kinds = re.findall(r"Expected an? (?:typing\.|<class ')(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
     match = re.search(r"Expected a dot import path string: (.*)", text)
@@ -112,6 +145,8 @@ def _simplify_value(text: str) -> str:
         classes = [name for module in CLASSES for name in getattr(sys.modules.get(module), "__all__", ())]
         close = closest(match[1], classes)
         return f"there is no class {match[1]!r}{f'; did you mean {close}?' if close else ''}"
+    if given and (nested := re.match(r"NestedArg\(key='(.*?)'", given[1])):
+        return f"has no option {nested[1]!r}"
     if given and kinds:
         words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
         return f"expected {' or '.join(words)}, got {given[1]}"
@@ -119,8 +154,8 @@ def _simplify_value(text: str) -> str:
 
 
 @contextmanager
-def as_user_error(prefix: str = "", unless: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Treats what torch or Lightning raise as a mistake in the options, unless these have proven good.
+def as_user_error(prefix: str = "") -> Iterator[None]:
+    """Treats what torch or Lightning raise as a mistake in the options.
 
     What our own code raises is a bug of ours.
     """
@@ -130,6 +165,6 @@ def as_user_error(prefix: str = "", unless: Callable[[], bool] = lambda: False) 
         raise
     except Exception as error:
         frames = list(traceback.walk_tb(error.__traceback__))
-        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning") or unless():
+        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning"):
             raise
         raise UserError(prefix + (_simplify_value(str(error.__cause__ or error)) or type(error).__name__)) from error

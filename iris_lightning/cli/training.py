@@ -55,7 +55,7 @@ def _how_to_go_on(cli: IrisCLI | None, command: str, path: Path | None) -> str:
 def _fit(cli: IrisCLI) -> None:
     trainer, table, rows = cli.trainer, cli.datamodule.table, cli.datamodule.rows
     if reason := _finished(cli):
-        _say(cli, f"nothing to do: {cli.ckpt_path} has finished {reason}")
+        _say(cli, f"nothing to do: {cli.ckpt_path} has {reason}")
         return
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     parameters = sum(parameter.numel() for parameter in cli.model.parameters())
@@ -65,13 +65,14 @@ def _fit(cli: IrisCLI) -> None:
         where += f", in {trainer.world_size} processes that share each batch"
     _say(cli, f"{table.source}: {len(table.targets)} rows ({sizes}), {what}; {where}")
     _say(cli, *(f"{table.source}: {note}" for note in table.notes))
-    endless = trainer.max_epochs == -1 and trainer.max_steps == -1 and cli.config.trainer.max_time is None
+    limits = cli.config.trainer
+    endless = trainer.max_epochs == -1 and limits.max_steps == -1 and limits.max_time is None
     if endless and not trainer.early_stopping_callbacks:  # `fast_dev_run` sets both
         raise UserError(f"{cli.typed}would never end; expected max_steps, max_time or EarlyStopping as well")
     try:
         if cli.folder:
             cli.folder.claim(trainer)
-        with as_user_error(cli.typed, unless=lambda: trainer.current_epoch > cli.epochs_done):
+        with as_user_error(cli.typed):
             trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
         if not trainer.callback_metrics:
             raise UserError(f"{cli.typed}not a single step was trained")
@@ -95,6 +96,8 @@ def _remove_if_nothing_was_learned(run: Path, trainer: L.Trainer) -> None:
 
 def _evaluate(cli: IrisCLI) -> None:
     table = cli.datamodule.table
+    if cli.source and not all(tensor.isfinite().all() for tensor in cli.source.weights.state.values()):
+        raise UserError(f"{cli.source.path}: the network's weights are not finite: its training has diverged")
     _say(cli, str(cli.source))
     if "train" not in cli.datamodule.rows:
         _say(cli, f"{table.source}: not the table of the checkpoint, so all of its {len(table.targets)} rows")
@@ -115,11 +118,14 @@ def _finished(cli: IrisCLI) -> str | None:
     """Returns what a run to be resumed has behind it, if it has nothing left to do."""
     done, epochs = cli.epochs_done, cli.trainer.max_epochs or 0
     if 0 < epochs <= done:
-        return f"{done} of {epochs} epochs; raise --trainer.max_epochs to go on"
+        return f"trained {done} epochs, and max_epochs is {epochs}; raise --trainer.max_epochs to go on"
+    steps, max_steps = cli.checkpoint.get("global_step", 0), cli.config.trainer.max_steps
+    if 0 < max_steps <= steps:
+        return f"trained {steps} steps, and max_steps is {max_steps}; raise --trainer.max_steps to go on"
     for callback in cli.trainer.early_stopping_callbacks:
         state = cli.checkpoint.get("callbacks", {}).get(callback.state_key, {})
         if state.get("stopped_epoch") or state.get("wait_count", 0) >= state.get("patience", math.inf):
-            return f"{done} epochs, after which {type(callback).__name__} ended it"
+            return f"trained {done} epochs, after which {type(callback).__name__} ended it"
     return None
 
 
@@ -142,5 +148,7 @@ def _say_result(cli: IrisCLI) -> None:
             best = read_checkpoint(Path(callback.best_model_path))
             metrics = ", ".join(f"{name} {best['metrics'][name]:.4f}" for name in ("loss/val", "accuracy/val"))
             _say(cli, f"best:   epoch {best['epoch']}, {metrics} ({os.path.relpath(callback.best_model_path)})")
+            if not all(map(math.isfinite, best["metrics"].values())):
+                _say(cli, "the loss is not a finite number: the training has diverged; try a smaller learning rate")
     if isinstance(trainer.logger, RunLogger):
         _say(cli, f"curves: tensorboard --logdir {os.path.relpath(run.parent)}")

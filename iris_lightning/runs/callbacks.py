@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from iris_lightning.runs.saving import LastCheckpoint, RunLogger
 
-__all__ = ["SIGNALS", "EpochRecord", "SeedEpochs", "StopOnSignal", "Stopped", "set_handlers", "stop"]
+__all__ = ["SIGNALS", "EpochRecord", "MaxSteps", "SeedEpochs", "StopOnSignal", "Stopped", "set_handlers", "stop"]
 
 
 class EpochRecord(Callback):
@@ -40,7 +40,7 @@ class EpochRecord(Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Notes the metrics of the checkpoint."""
-        if checkpoint.get("metrics"):
+        if isinstance(checkpoint.get("metrics"), dict) and checkpoint["metrics"]:
             self.resumed = {**checkpoint["metrics"], "epoch": checkpoint["epoch"]}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -58,6 +58,20 @@ class SeedEpochs(Callback):
         data: Any = getattr(trainer, "datamodule", None)
         mixed = np.random.SeedSequence([data.seed, trainer.current_epoch, 1]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(mixed))
+
+
+class MaxSteps(Callback):
+    """Ends a resumed run after so many steps.
+
+    As an option of the Trainer it would have Lightning repeat the end of the epoch that the checkpoint has behind it.
+    """
+
+    def __init__(self, max_steps: int) -> None:
+        self.max_steps = max_steps
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tells the loop, which has been restored by now."""
+        trainer.fit_loop.epoch_loop.max_steps = self.max_steps
 
 
 class Stopped(BaseException):

@@ -41,6 +41,10 @@ def run_of(path: Path, checkpoint: dict[str, Any]) -> Path:
         raise UserError(f"{path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)", "ckpt_path")
     if not isinstance(checkpoint.get("optimizer_states"), list):
         raise UserError(f"{path}: holds no state of an optimizer, so there is no run to resume", "ckpt_path")
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    if checkpoint["global_step"] and not progress["is_last_batch"]:
+        message = "the run has ended within an epoch (max_steps), from where it cannot go on exactly"
+        raise UserError(f"{path}: {message}; train anew with more steps", "ckpt_path")
     last = path.with_name("last.ckpt")
     reached = epochs_done(read_checkpoint(last)) if last != path and last.is_file() else 0
     if reached > epochs_done(checkpoint):
@@ -54,7 +58,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
         raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
     try:
-        numbers = isinstance(checkpoint["epoch"], int) and isinstance(epochs_done(checkpoint), int)
+        numbers = all(isinstance(checkpoint[key], int) for key in ("epoch", "global_step"))
+        numbers = numbers and isinstance(epochs_done(checkpoint), int)
         whole = numbers and all(isinstance(checkpoint[key], dict) for key in ENTRIES)
     except (KeyError, TypeError, IndexError):
         whole = False

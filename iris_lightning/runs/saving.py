@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyExperiment  # type: ignore[attr-defined]  # of lightning.fabric
 from lightning.pytorch.utilities import rank_zero_only
 
 from iris_lightning.errors import UserError
@@ -82,12 +84,17 @@ class RunLogger(TensorBoardLogger):
 
     def __init__(self, root: Path, purge_step: int | None) -> None:
         super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
-        self.run = Path()  # `RunFolder` says which
+        self.run: Path | None = None  # `RunFolder` says which, once training starts
 
     @property
     def log_dir(self) -> str:
         """The folder of the run."""
-        return str(self.run)
+        return str(self.run or self.root_dir)
+
+    @property
+    def experiment(self) -> Any:
+        """TensorBoard's writer; none before training starts, since opening it changes the curves of a resumed run."""
+        return super().experiment if self.run else DummyExperiment()
 
     @rank_zero_only
     def save(self) -> None:
@@ -120,9 +127,6 @@ class RunFolder(Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run / "checkpoints")
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.run = self.run
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes `config.yaml` and `environment.yaml`: now, since a run that is refused leaves a folder as it was."""
@@ -145,7 +149,18 @@ class RunFolder(Callback):
             "seed": int(config.seed_everything),
             "data": {"source": data.table.source, "sha256": data.table.sha256},
         }
-        texts = self.parser.dump(config, skip_none=False), yaml.safe_dump(environment, sort_keys=False)
-        for name, text in zip(("config.yaml", "environment.yaml"), texts, strict=True):
+        with warnings.catch_warnings(action="ignore"):  # of a default that YAML does not know; it is left out
+            options = _without_objects(yaml.safe_load(self.parser.dump(config, skip_none=False)))
+        for name, content in (("config.yaml", options), ("environment.yaml", environment)):
             with atomic_write(self.run / name) as new:
-                new.write_text(text)
+                new.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.run = self.run
+
+
+def _without_objects(options: Any) -> Any:
+    if isinstance(options, dict):
+        items = [(key, _without_objects(value)) for key, value in options.items()]
+        return {key: value for key, value in items if not str(value).startswith("Unable to serialize instance")}
+    return [_without_objects(value) for value in options] if isinstance(options, list) else options

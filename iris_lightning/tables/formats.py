@@ -64,7 +64,8 @@ class TableFile:
         if not source.endswith(SUFFIXES):
             raise UserError(f"{source}: expected a file that ends in {FORMATS}")
         if not Path(source).is_file():
-            raise UserError(f"{source}: {'is a folder' if Path(source).is_dir() else 'no such file'}")
+            missing = "is a folder" if Path(source).is_dir() else "is not a regular file"
+            raise UserError(f"{source}: {missing if Path(source).exists() else 'no such file'}")
         with self.reading():
             if self.is_csv:
                 self._open_csv()
@@ -105,14 +106,16 @@ class TableFile:
         alike = [mark for mark in separators if len(set(rows[mark])) == 1 and rows[mark][0] > 1]
         return max(alike or separators, key=lambda mark: max(rows[mark][:1], default=0))
 
-    def scan_csv(self, **options: Any) -> pl.LazyFrame:
-        """The rows of a CSV file, read with these options of polars."""
-        rows = pl.scan_csv(self.source, new_columns=self.names, **self.options, **options)
-        return rows.filter(~pl.all_horizontal(pl.all().is_null()))  # without blank lines
+    def _scan_lines(self, **options: Any) -> pl.LazyFrame:
+        return pl.scan_csv(self.source, new_columns=self.names, **self.options, **options)
 
-    def check_rows(self) -> None:
-        """Refuses rows without any value, which `rows` passes over as it does blank lines."""
-        if not self.is_csv:
+    def scan_csv(self, **options: Any) -> pl.LazyFrame:
+        """The rows of a CSV file without blank lines, read with these options of polars."""
+        return self._scan_lines(**options).filter(~pl.all_horizontal(pl.all().is_null()))
+
+    def check_rows(self, num_rows: int | None = None) -> None:
+        """Refuses rows without any value, which `rows` passes over as it does blank lines; `num_rows` were not."""
+        if not self.is_csv or num_rows == self._scan_lines().select(pl.len()).collect().item():
             return
         separator = re.escape(self.separator)
         empty = rf'^[\s"]*{separator}[\s"{separator}]*$' if len(self.names) > 1 else r'^[\s"]*$'
@@ -145,8 +148,9 @@ class TableFile:
 
     def present(self, number: pl.Expr) -> pl.Expr:
         """A number as float64, and null where it stands for a missing value."""
-        number, codes = number.cast(pl.Float64), pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls()
-        return pl.when(number.is_not_nan() & ~number.is_in(codes.to_list())).then(number)
+        number = number.cast(pl.Float64).fill_nan(None)
+        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_list()
+        return pl.when(~number.is_in(codes)).then(number) if codes else number
 
     def label(self, name: str) -> pl.Expr:
         """The values of a column as text without spaces around it, `1.0` as `1`, and null where there is none."""
@@ -155,6 +159,10 @@ class TableFile:
 
     def inputs(self, features: Sequence[Feature]) -> list[pl.Expr]:
         """The features as float32: null where there is no value, infinite where it is none that can be used."""
+        for feature in features:
+            if not self.is_csv and feature.category is None and feature.column not in self.numeric:
+                kind = self.rows.collect_schema()[feature.column]
+                raise UserError(f"{self.path}: column {feature.column!r} holds {kind}, not numbers")
         return [self._input(feature, features).cast(pl.Float32).alias(feature.name) for feature in features]
 
     def _input(self, feature: Feature, features: Sequence[Feature]) -> pl.Expr:
@@ -198,7 +206,7 @@ class TableFile:
         values, texts = found.select(inputs).row(0), found.row(0, named=True)
         remedy = ("missing", "drop or mean") if target is not None else None
         for feature, value in zip(features, values, strict=True):
-            place, text = f"{self.path}: column {feature.column!r}, row {texts[index]}", texts[feature.column]
+            place, text = f"{self.path}: column {feature.column!r}, row {texts[index]}", str(texts[feature.column])[:80]
             kind = "number" if feature.category is None else "category"
             if value is None and missing == "error":
                 return UserError(f"{place}: missing value; expected a {kind}", remedy=remedy)
@@ -206,9 +214,9 @@ class TableFile:
                 continue
             if feature.category is not None:
                 known = few(categories_of(feature, features))
-                return UserError(f"{place}: unknown category {str(text).strip()!r}; known: {known}")
-            if not self.dialect.decimal_comma and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", str(text)):
+                return UserError(f"{place}: unknown category {text.strip()!r}; known: {known}")
+            if not self.dialect.decimal_comma and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", text):
                 return UserError(f"{place}: {text!r} is not a number", remedy=("decimal_comma", "true"))
-            finite = re.fullmatch(r"[+-]?([\d.,]+(e[+-]?\d+)?|inf(inity)?)", str(text).strip().lower())
+            finite = re.fullmatch(r"[+-]?([\d.,]+(e[+-]?\d+)?|inf(inity)?)", text.strip().lower())
             return UserError(f"{place}: {text!r} is not a {'finite number of float32' if finite else 'number'}")
         return UserError(f"{self.path}: column {target!r}, row {texts[index]}: no class", remedy=("missing", "drop"))

@@ -19,6 +19,7 @@ from iris_lightning.features import Feature, find_features
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.tables.formats import FORMATS, SUFFIXES, Dialect, TableFile
+from iris_lightning.tables.table import check_columns
 
 __all__ = ["predict_table"]
 
@@ -26,17 +27,19 @@ RESULT = "\0result"  # no column's name
 
 
 def predict_table(
-    predictor: IrisPredictor, path: str, output: str, target: str, dialect: Dialect | None = None
-) -> tuple[int, int, int]:
+    predictor: IrisPredictor, path: str, output: str, target: str | None, usual_target: str, dialect: Dialect
+) -> tuple[int, int, int, int]:
     """Writes a table with all its columns and rows, then `prediction` and `probability_<class>` for each class.
 
-    Returns the number of rows, of those with a class in the target column, and of those predicted correctly.
+    Returns the number of rows, of those with a class in the target column, of those predicted correctly, and of those
+    whose class the model does not know.
 
     Args:
         predictor: The trained classifier; a UserError says why the table is not one of its features.
         path: CSV or Parquet file with a column for each feature, in any order; `-` is standard input.
         output: CSV or Parquet file, which appears whole or not at all; `-` is standard output.
-        target: Column of the true class, where the table has it.
+        target: Column of the true class, by default `usual_target` where the table has it.
+        usual_target: That of the training.
         dialect: How a CSV file is written; the output is written in the same way, but `.tsv` with tabs.
     """
     if output != "-":
@@ -44,7 +47,7 @@ def predict_table(
             raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
-        file = TableFile(source, dialect or Dialect(), name)
+        file = TableFile(source, dialect, name)
         features = find_features(predictor.feature_names_in_, file.names, name)
         new = ["prediction", *(f"probability_{label}" for label in predictor.classes_)]
         if taken := [column for column in new if column in file.header]:
@@ -54,8 +57,11 @@ def predict_table(
         if ".tsv" in output[-8:]:
             how["separator"] = "\t"
         how["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")
-        batches: list[tuple[int, int, int]] = []
-        labels = [file.label(target).alias("label")] if target in file.names else []
+        batches: list[tuple[int, int, int, int]] = []
+        columns = [column for column in file.names if column == usual_target]
+        if target is not None:
+            columns = check_columns("target", [target], file.names, name)
+        labels = [file.label(column).alias("label") for column in columns]
         rows = file.rows.with_columns(_predict(predictor, file, features, labels, new, batches).alias(RESULT))
         if file.is_csv:  # numbers that are to be numbers in Parquet, too; in CSV they stay as they were typed
             if output.endswith(".parquet"):
@@ -76,8 +82,8 @@ def predict_table(
             said = re.search(r"([^:]+) \(os error \d+\)", str(error))  # in polars' words, within its own
             reason = said[1].strip() if said else getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    rows_read, labelled, correct = zip(*batches, strict=True) if batches else ((), (), ())
-    return sum(rows_read), sum(labelled), sum(correct)
+    rows_read, labelled, correct, unknown = zip(*batches, strict=True) if batches else ((), (), (), ())
+    return sum(rows_read), sum(labelled), sum(correct), sum(unknown)
 
 
 def _predict(
@@ -86,7 +92,7 @@ def _predict(
     features: list[Feature],
     labels: list[pl.Expr],
     names: list[str],
-    batches: list[tuple[int, int, int]],
+    batches: list[tuple[int, int, int, int]],
 ) -> pl.Expr:
     """The new columns, computed batch by batch; `batches` gets what each came to."""
     classes = predictor.classes_
@@ -103,7 +109,8 @@ def _predict(
             raise UserError(f"{file.path}: a row is too large for the network, with the features {row.tolist()}")
         predictions = pl.Series(classes[logits.argmax(dim=1).numpy()], dtype=pl.String)
         true = rows["label"] if labels else pl.Series([None] * len(batch), dtype=pl.String)
-        batches.append((len(batch), true.count(), int((true == predictions).sum())))
+        unknown = true.count() - int(true.is_in(classes.tolist()).sum())
+        batches.append((len(batch), true.count(), int((true == predictions).sum()), unknown))
         new = predictions, *logits.softmax(dim=1).numpy().T
         return pl.DataFrame(dict(zip(names, new, strict=True))).to_struct()
 

@@ -37,11 +37,13 @@ def read_table(
         UserError: If the file is no such table; the message names column and row, the first below the header being 1.
     """
     file = TableFile(path, Dialect(decimal_comma, separator, na_values or NA_VALUES))
-    target = _choose_target(file, target)
-    inputs, left_out = _choose_features(file, features, target, known=class_names is not None)
+    with file.reading():
+        target = _choose_target(file, target)
+        inputs, left_out = _choose_features(file, features, target, known=class_names is not None)
     names = [feature.name for feature in inputs]
     frame = _read(file, inputs, target)
     rows = frame.height
+    file.check_rows(rows)
     if missing == "drop":
         frame = frame.drop_nulls()
     incomplete = pl.any_horizontal(columns(*names).is_null())
@@ -53,7 +55,7 @@ def read_table(
     notes = []
     if left_out:
         notes.append(
-            f"left out, since they are not numbers: {', '.join(left_out)}; name them in features to take their categories"
+            f"left out, since not numbers: {', '.join(left_out)}; name them in features to take their categories"
         )
     if frame.height < rows:
         notes.append(f"dropped {rows - frame.height} of {rows} rows, which have missing values")

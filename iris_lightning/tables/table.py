@@ -63,7 +63,12 @@ def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], 
 
 
 def check_options(
-    path: str | None, target: str | None, missing: str, decimal_comma: bool, separator: str | None, na_values: Any
+    path: str | None,
+    target: str | None,
+    missing: str,
+    decimal_comma: bool,
+    separator: str | None,
+    na_values: Any,
 ) -> None:
     """Checks the options of `read_table`; a ValueError says what is allowed, or that Iris is no file."""
     if missing not in ("error", "drop", "mean"):

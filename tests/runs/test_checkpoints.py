@@ -85,7 +85,7 @@ def test_a_finished_run_has_nothing_to_resume(capsys: pytest.CaptureFixture[str]
     main(["fit", "--ckpt_path", "last"])
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
     out = capsys.readouterr().out
-    assert "has finished 5 of 5 epochs; raise --trainer.max_epochs to go on" in out
+    assert "has trained 5 epochs, and max_epochs is 5; raise --trainer.max_epochs to go on" in out
     assert len(out.splitlines()) == 1
 
 

@@ -29,7 +29,7 @@ from iris_lightning import IrisClassifier, network
 from iris_lightning.cli import main
 from iris_lightning.runs.checkpoints import epochs_done
 from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint
-from tests.conftest import assert_same_weights, curves, fit, load
+from tests.conftest import assert_same_weights, curves, fails, fit, load
 from tests.test_files import full_disk
 
 SGD = ["--optimizer", "SGD", "--optimizer.lr", "0.02", "--optimizer.momentum", "0.9"]
@@ -91,7 +91,7 @@ def test_a_run_that_early_stopping_ended_has_nothing_to_resume(capsys: pytest.Ca
     assert epochs < 50
     capsys.readouterr()
     main(["fit", "--ckpt_path", "last"])
-    assert f"has finished {epochs} epochs, after which EarlyStopping ended it" in capsys.readouterr().out
+    assert f"has trained {epochs} epochs, after which EarlyStopping ended it" in capsys.readouterr().out
 
 
 def test_a_run_that_has_moved_is_resumed_where_it_is_and_keeps_its_best(folder: Path) -> None:
@@ -190,6 +190,52 @@ def test_a_signal_stops_the_run_and_says_how_to_go_on(
     assert load(Path(last))["epoch"] == 1
     main(["fit", "--ckpt_path", last, "--trainer.callbacks=null"])
     assert_same_run(Path("lightning_logs/version_0"), whole_run)
+
+
+def test_a_run_that_goes_on_to_a_number_of_steps() -> None:
+    fit("--trainer.max_epochs", "2")
+    main(["fit", "--ckpt_path", "last", "--trainer.max_steps", "44"])
+    fit("--trainer.max_steps", "44")
+    assert_same_run(Path("lightning_logs/version_0"), Path("lightning_logs/version_1"))
+
+
+def test_a_run_that_ended_within_an_epoch_does_not_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_steps", "15")
+    message = fails(capsys, "fit", "--ckpt_path", "last", "--trainer.max_steps", "30")
+    assert "the run has ended within an epoch (max_steps), from where it cannot go on exactly" in message
+
+
+def test_a_refused_resume_leaves_every_file_as_it_was() -> None:
+    fit("--trainer.max_epochs", "2")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    for mistake in ("--trainer.val_check_interval=500", "--trainer.limit_train_batches=0"):
+        with pytest.raises(SystemExit):
+            main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3", mistake])
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.filterwarnings("ignore:Swapping scheduler", "ignore:.*SWA")
+def test_a_callback_with_a_default_that_yaml_does_not_know() -> None:
+    swa = ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"]
+    fit("--trainer.max_epochs", "1", *swa)
+    assert main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"]).trainer.current_epoch == 2
+
+
+def test_what_fails_after_some_epochs_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    scheduler = ["--lr_scheduler", "OneCycleLR", "--lr_scheduler.max_lr", "0.1", "--lr_scheduler.total_steps", "2"]
+    with pytest.raises(SystemExit) as stop:
+        fit(*scheduler)
+    assert stop.value.code == 2
+    assert "--lr_scheduler: Tried to step 3 times" in capsys.readouterr().err
+    assert load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["epoch"] == 1
+
+
+def test_a_training_that_has_diverged_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--optimizer", "SGD", "--optimizer.lr", "1e30", "--trainer.max_epochs", "1")
+    assert "the loss is not a finite number: the training has diverged" in capsys.readouterr().out
+    message = "best.ckpt: the network's weights are not finite: its training has diverged"
+    for command in (["test"], ["validate"], ["export", "model.pth"]):
+        assert message in fails(capsys, *command)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

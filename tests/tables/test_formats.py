@@ -60,9 +60,7 @@ def test_missing_values_as_people_write_them(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().out.splitlines()
     assert "10 rows" in said[0]
     assert "2 classes of 'species'" in said[0]
-    assert said[1].endswith(
-        "left out, since they are not numbers: island, sex; name them in features to take their categories"
-    )
+    assert said[1].endswith("left out, since not numbers: island, sex; name them in features to take their categories")
     assert said[2].endswith("dropped 20 of 30 rows, which have missing values")
 
 
@@ -164,3 +162,35 @@ def test_iris_in_its_other_spelling_is_evaluated() -> None:
     again = main(["test", "--data.path", "s.csv"])
     assert again.trainer.callback_metrics == expected
     assert len(again.datamodule.rows["test"]) == 15, "the same rows, and the same split"
+
+
+def test_parquet_columns_that_hold_no_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    iris = sklearn_table("iris").drop("kind")
+    dates = pl.lit("2026-01-01").str.to_date()
+    for values, kind in ((dates, "Date"), (pl.lit(True), "Boolean"), (pl.lit("5.1"), "String")):
+        iris.with_columns(values.alias("sepal length (cm)")).write_parquet("t.parquet")
+        expected = f"t.parquet: column 'sepal length (cm)' holds {kind}, not numbers"
+        assert expected in fails(capsys, "predict", "t.parquet")
+
+
+def test_a_damaged_page_of_parquet(capsys: pytest.CaptureFixture[str]) -> None:
+    sklearn_table("iris").write_parquet("t.parquet")
+    content = bytearray(Path("t.parquet").read_bytes())
+    content[100:160] = bytes(60)
+    Path("t.parquet").write_bytes(content)
+    assert "t.parquet: cannot be read as Parquet" in fails(capsys, "fit", "--data.path", "t.parquet")
+
+
+def test_a_target_that_is_typed_must_be_there(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    write("sepal_length,sepal_width,petal_length,petal_width,species\n5,3,1,0.2,setosa\n5,3,1,0.2,SETOSA\n", "f.csv")
+    assert "--target: no column 'specis' in f.csv" in fails(capsys, "predict", "f.csv", "--target", "specis")
+    main(["predict", "f.csv", "--output", "out.csv"])
+    assert "of 2 'species'); 1 rows are of a class that the model does not know" in capsys.readouterr().out
+
+
+def test_a_path_object() -> None:
+    data = IrisDataModule(Path(write(GOOD)))  # type: ignore[arg-type]
+    assert data.hparams["path"] == "table.csv"
+    assert data.feature_names == ["length", "width"]

@@ -82,10 +82,7 @@ def test_what_the_run_says_of_its_table(capsys: pytest.CaptureFixture[str]) -> N
     fit("--data.path", write(rows), "--data.missing", "drop", "--trainer.max_epochs", "1")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("table.csv: 20 rows (14 train, 4 val, 2 test), 2 features, 2 classes of 'species'; ")
-    assert (
-        lines[1]
-        == "table.csv: left out, since they are not numbers: colour; name them in features to take their categories"
-    )
+    assert lines[1] == "table.csv: left out, since not numbers: colour; name them in features to take their categories"
     assert lines[2] == "table.csv: dropped 1 of 21 rows, which have missing values"
 
 
@@ -301,6 +298,7 @@ def test_any_split_is_disjoint_complete_and_keeps_shares(targets: list[int], see
 
 
 BAD = {
+    "a row without any value": (GOOD + ",,,\n\n1,red,2,a\n", [], ["table.csv: line 22 has no value at all"]),
     "no such file": (None, [], ["table.csv: no such file"]),
     "empty": ("", [], ["table.csv", "empty"]),
     "header only": ("a,b,species\n", [], ["table.csv: has no rows, only a header"]),
