@@ -18,11 +18,12 @@ from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, categories_of
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = ["FORMATS", "NA_VALUES", "SUFFIXES", "Dialect", "TableFile", "columns"]
+__all__ = ["FORMATS", "NA_VALUES", "SUFFIXES", "WHOLE", "Dialect", "TableFile", "columns"]
 
 SUFFIXES = (*(f".{kind}{packed}" for packed in ("", ".gz", ".zst") for kind in ("csv", "tsv", "txt")), ".parquet")
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")
+WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number, however it is written
 SAMPLE = 1000  # rows of a CSV file that decide which columns are numbers
 
 
@@ -152,10 +153,14 @@ class TableFile:
         codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls().drop_nans().to_list()
         return pl.when(~number.is_in(codes)).then(number) if codes else number
 
-    def label(self, name: str) -> pl.Expr:
-        """The values of a column as text without spaces around it, `1.0` as `1`, and null where there is none."""
-        text = columns(name).cast(pl.String).str.strip_chars().str.replace(r"^([+-]?\d+)\.0*$", "${1}")
+    def text(self, name: str) -> pl.Expr:
+        """The values of a column as text without spaces around it, and null where there is none."""
+        text = columns(name).cast(pl.String).str.strip_chars()
         return pl.when(~text.is_in(self.missing)).then(text)
+
+    def label(self, name: str) -> pl.Expr:
+        """The same, with `1.0` as `1`."""
+        return self.text(name).str.replace(WHOLE, "${1}")
 
     def inputs(self, features: Sequence[Feature]) -> list[pl.Expr]:
         """The features as float32: null where there is no value, infinite where it is none that can be used."""

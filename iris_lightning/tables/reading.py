@@ -8,7 +8,7 @@ import torch
 
 from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, find_features
-from iris_lightning.tables.formats import NA_VALUES, Dialect, TableFile, columns
+from iris_lightning.tables.formats import NA_VALUES, WHOLE, Dialect, TableFile, columns
 from iris_lightning.tables.table import Table, check_columns
 
 __all__ = ["read_table"]
@@ -63,12 +63,15 @@ def read_table(
         notes.append(f"{number} of {rows} rows have missing values, which get the mean of the train split")
     if frame.height == 0:
         raise UserError(f"{path}: has no row without a missing value")
-    found = frame[TARGET].cast(pl.String).unique().to_list()
+    spellings = frame[TARGET].cast(pl.String).unique()
+    labels = spellings.str.replace(WHOLE, "${1}")  # of the few, since it takes longer than reading the many
+    found = labels.unique().to_list()
     place = f"{path}: column {target!r}"
     classes = _sort_classes(found, place, frame.height) if class_names is None else list(class_names)
     if unknown := sorted(set(found) - set(classes)):
         raise UserError(f"{place} has the unknown class {unknown[0]!r}; known: {few(classes)}")
-    codes = frame[TARGET].cast(pl.String).cast(pl.Enum(classes)).to_physical().cast(pl.Int64)
+    positions = frame[TARGET].cast(pl.String).cast(pl.Enum(spellings)).to_physical()
+    codes = labels.cast(pl.Enum(classes)).to_physical().cast(pl.Int64).gather(positions)
     values = torch.from_numpy(frame.select(columns(*names)).to_numpy(order="c", writable=True))
     targets = torch.from_numpy(codes.to_numpy(writable=True))
     return Table(values, targets, names, classes, target, Path(path).name, notes)
@@ -136,7 +139,7 @@ def _refuse_decimal_commas(file: TableFile, names: Sequence[str]) -> None:
 
 def _read(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
     """Reads the features as float32, null where there is no value, and the target as categories."""
-    label = file.label(target).cast(pl.Categorical).alias(TARGET)
+    label = file.text(target).cast(pl.Categorical).alias(TARGET)
     rows, inputs = file.rows, file.inputs(features)
     if file.is_csv:  # polars' own reading of numbers is faster
         numbers = {feature.column: pl.Float64 for feature in features if feature.category is None}
