@@ -17,7 +17,7 @@ BEST = re.compile(r"^best: .* loss/val (\S+), accuracy/val (\S+) ", re.MULTILINE
 def test_commands_run_in_their_order_and_print_the_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "configs").symlink_to(REPOSITORY / "configs")
     printed: dict[str, list[float]] = {}
-    assert len(COMMANDS) >= 14
+    assert len(COMMANDS) >= 18
     for how, command in COMMANDS:
         if how == "-c":
             exec(shlex.split(command)[0], {})
