@@ -54,7 +54,7 @@ class IrisCLI(LightningCLI):
             args=args,
             run=False,
             parser_kwargs={"prog": f"iris_lightning {command}", "exit_on_error": False, "allow_abbrev": False},
-            save_config_callback=None,  # `RunConfig` in its place, where there is a run folder
+            save_config_callback=None,  # `RunFolder` in its place
             load_from_checkpoint_support=False,  # it would write the name of a function to call into checkpoints
         )
 
@@ -85,24 +85,16 @@ class IrisCLI(LightningCLI):
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
         if self.config.seed_everything is None:  # which would draw a seed
             raise UserError("--seed_everything: expected a whole number, got null")
-        typed = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")]
-        if self.command != "fit" and (without_effect := [name for name in typed if name in FIT_ONLY]):
-            raise UserError(f"--{without_effect[0]}: has no effect in {self.command}; leave it out")
-        names = self.given.get("ckpt_path"), self.given.get("weights")
-        if "weights" not in typed and (names[0] or self.command != "fit"):
-            names = names[0], None  # in the config of a run, they are what it started from
-        self.source: Source | None = None
-        if self.command != "fit" or names != (None, None):
-            self.source = find_source(*names, self.config.trainer.default_root_dir)
+        root = self.config.trainer.default_root_dir
+        if root and "://" in str(root):
+            raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
+        self.source = self._find_source([arg.partition("=")[0] for arg in args])
         self.checkpoint = self.source.checkpoint if self.source else {}
         self.ckpt_path = self.source.path if self.source and self.checkpoint else None
         self.epochs_done = epochs_done(self.checkpoint) if self.checkpoint else 0
         self.run = run_of(self.ckpt_path, self.checkpoint) if self.command == "fit" and self.ckpt_path else None
         if self.run:
             self._take_from_run(parser, args, self.run)
-        root = self.config.trainer.default_root_dir
-        if root and "://" in str(root):
-            raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
         limits = self.given.get("trainer") or Namespace()
         if "max_epochs" not in limits and {limits.get("max_steps"), limits.get("max_time")} - {None, -1}:
             self.config.trainer.max_epochs = -1  # the default has no part in what was asked for
@@ -112,6 +104,19 @@ class IrisCLI(LightningCLI):
                 parser.validate(self.config)
         if self.command == "fit":
             resolve_optimizer(self.config, self.given)
+
+    def _find_source(self, typed: list[str]) -> Source | None:
+        """Returns the trained network in use; `typed` are the options on the command line, without their values."""
+        if self.command != "fit" and (
+            without_effect := [name for name in typed if name.removeprefix("--") in FIT_ONLY]
+        ):
+            raise UserError(f"{without_effect[0]}: has no effect in {self.command}; leave it out")
+        checkpoint, weights = self.given.get("ckpt_path"), self.given.get("weights")
+        if "--weights" not in typed and (checkpoint or self.command != "fit"):
+            weights = None  # in the config of a run, they are what it started from
+        if self.command == "fit" and checkpoint is None and weights is None:
+            return None
+        return find_source(checkpoint, weights, self.config.trainer.default_root_dir)
 
     def _take_from_run(self, parser: LightningArgumentParser, args: list[str], run: Path) -> None:
         """Puts the options of a run to be resumed before those that are typed now."""
@@ -135,7 +140,7 @@ class IrisCLI(LightningCLI):
         impute = self.config.data.missing == "mean"
         if self.source and (self.checkpoint or self.command != "fit"):
             trained = self.source.weights.impute
-            if impute > trained:
+            if impute and not trained:
                 raise UserError(f"--data.missing mean: {self.source.path} was trained without; expected error or drop")
             impute = trained
         self.model = self._build("model", self.datamodule.feature_names, self.datamodule.class_names, impute=impute)

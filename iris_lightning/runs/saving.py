@@ -149,11 +149,12 @@ class RunFolder(Callback):
             "seed": int(config.seed_everything),
             "data": {"source": data.table.source, "sha256": data.table.sha256},
         }
-        with warnings.catch_warnings(action="ignore"):  # of a default that YAML does not know; it is left out
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a default that YAML does not know; it is left out
             options = _without_objects(yaml.safe_load(self.parser.dump(config, skip_none=False)))
         for name, content in (("config.yaml", options), ("environment.yaml", environment)):
             with atomic_write(self.run / name) as new:
-                new.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+                new.write_text(yaml.safe_dump(content, sort_keys=False))
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.run = self.run
