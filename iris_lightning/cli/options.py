@@ -66,5 +66,6 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
                 kept = f"{source.path} was trained with {value}, and {command} has to keep that; leave the option out"
                 raise UserError(f"--{group}.{name} {typed[name]}: {kept}")
     path = options.data.path
-    if path is not None and path not in vars(given.get("data") or Namespace()).values() and not os.path.exists(path):
+    typed = (given.get("data") or Namespace()).get("path")
+    if path not in (None, typed) and not os.path.exists(path):
         raise UserError(f"{source.path} was trained with {path}: no such file here", remedy=("path", "FILE"))

@@ -21,7 +21,7 @@ def claim_run(root: Path) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
-        except FileExistsError:  # another run was faster
+        except (FileExistsError, FileNotFoundError):  # another run was faster, or took away the last folder of all
             continue
         return folder
 

@@ -30,7 +30,7 @@ SAMPLE = 1000  # rows of a CSV file that decide which columns are numbers
 class Dialect(NamedTuple):
     """How a table is written: whether numbers look like `5,1`, what is between columns, and what means no value.
 
-    By default the separator, one of `SEPARATORS`, is the one that the header has most of; an empty cell has no value.
+    By default the separator, one of `SEPARATORS`, is what splits the first rows alike. An empty cell has no value, too.
     """
 
     decimal_comma: bool = False
