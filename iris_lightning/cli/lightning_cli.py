@@ -59,14 +59,10 @@ class IrisCLI(LightningCLI):
         )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the options that belong to no class."""
-        seed = "Seed of the run: of the initial weights and of the order of the train rows."
-        parser.add_argument("--seed_everything", type=SEED, default=20, help=seed)
-        checkpoint = "Checkpoint: best or last of the newest run, or a file. "
-        checkpoint += "The run goes on from it." if self.command == "fit" else "By default best."
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help=checkpoint)
-        weights = "Weights to start from: .pth or .safetensors, of export or of the lesson."
-        parser.add_argument("--weights", type=str | None, default=None, help=weights)
+        """Adds the options that belong to no class; `help_text` says what they are for."""
+        parser.add_argument("--seed_everything", type=SEED, default=20)
+        parser.add_argument("--ckpt_path", type=str | None, default=None)
+        parser.add_argument("--weights", type=str | None, default=None)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer; the network's inputs and outputs follow from the table."""
@@ -75,8 +71,7 @@ class IrisCLI(LightningCLI):
         skipped = {*LIMITS, *WITHOUT_EFFECT}
         parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, skip=skipped)
         for name in LIMITS:  # Lightning's annotation has float before int, so that 1 would mean all batches
-            limited = f"Batches of an epoch, or a share of all, for {name.split('_')[1]}."
-            parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None, help=limited)
+            parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None)
         parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
