@@ -109,7 +109,7 @@ class IrisDataModule(L.LightningDataModule):
         missing: Literal["error", "drop", "mean"] = "error",
         decimal_comma: bool = False,
         separator: Literal[",", ";", "tab", "|"] | None = None,
-        na_values: list[str] | None = None,
+        na_values: list[str | int | float] | None = None,
         batch_size: int = 10,
         split_seed: int = 20,
         split: Sequence[float] = (0.7, 0.2, 0.1),

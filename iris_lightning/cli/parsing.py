@@ -19,7 +19,8 @@ from iris_lightning.errors import UserError, closest
 __all__ = ["as_user_error", "call", "parse", "simplified"]
 
 # Types as jsonargparse's messages call them, and as a user would.
-KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "Sequence": "a list"}
+KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "text"}
+KINDS |= {"Sequence": "a list", "list": "a list"}
 
 SYNONYMS = {"epochs": "max_epochs", "seed": "seed_everything", "learning_rate": "lr", "checkpoint": "ckpt_path"}
 # Where classes are named without their module, and the base classes that jsonargparse names where none was.

@@ -35,7 +35,7 @@ class Dialect(NamedTuple):
 
     decimal_comma: bool = False
     separator: str | None = None
-    na_values: Sequence[str] = NA_VALUES
+    na_values: Sequence[str | float] = NA_VALUES
 
 
 def columns(*names: str) -> pl.Expr:

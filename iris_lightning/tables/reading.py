@@ -9,7 +9,7 @@ import torch
 from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, find_features
 from iris_lightning.tables.formats import NA_VALUES, WHOLE, Dialect, TableFile, columns
-from iris_lightning.tables.table import Table, check_columns
+from iris_lightning.tables.table import SEPARATORS, Table, check_columns
 
 __all__ = ["read_table"]
 
@@ -24,7 +24,7 @@ def read_table(
     missing: str = "error",
     decimal_comma: bool = False,
     separator: str | None = None,
-    na_values: Sequence[str] | None = None,
+    na_values: Sequence[str | float] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Table:
     """Reads a table of measurements with a class label.
@@ -80,7 +80,8 @@ def read_table(
 def _choose_target(file: TableFile, name: str | None) -> str:
     """Returns the column of the class, which is that name, or by default `species`, else the last one."""
     if len(file.names) == 1:
-        raise UserError(f"{file.path}: has one column only ({file.names[0]!r})")
+        separators = "" if not file.is_csv else f"; expected columns separated by one of {' '.join(SEPARATORS)}"
+        raise UserError(f"{file.path}: has one column only ({file.names[0]!r}){separators}")
     if file.rows.head(1).collect().is_empty():
         raise UserError(f"{file.path}: has no rows{', only a header' if file.is_csv else ''}")
     if name is None:
@@ -117,15 +118,19 @@ def _choose_features(
             example = file.rows.select(columns(feature.column).drop_nulls().first()).collect().item()
             raise UserError(f"{file.path}: column {feature.column!r} holds text, not numbers, such as {example!r}")
         found += [Feature(f"{feature.column}={text}", feature.column, text) for text in _categories(file, feature)]
+    if len({feature.name for feature in found}) < len(found):
+        raise UserError(f"expected a column or some of its categories, got both: {few(names)}", "features")
     return found, []
 
 
 def _categories(file: TableFile, feature: Feature) -> list[str]:
-    found = file.rows.select(file.label(feature.column).unique().drop_nulls()).collect(engine="streaming").to_series()
-    if not 2 <= len(found) <= MAX_CATEGORIES:
-        what = f"{file.path}: column {feature.column!r} has {len(found)} distinct texts"
+    label = file.label(feature.column)
+    found = file.rows.select(label.unique().drop_nulls().implode(), label.count().alias("rows")).collect()
+    texts, rows = found.row(0)
+    if not 2 <= len(texts) <= min(MAX_CATEGORIES, rows / 2):
+        what = f"{file.path}: column {feature.column!r} has {len(texts)} distinct texts in {rows} rows"
         raise UserError(f"{what}; expected numbers, or 2 to {MAX_CATEGORIES} categories", "features")
-    return sorted(found.to_list())
+    return sorted(texts)
 
 
 def _refuse_decimal_commas(file: TableFile, names: Sequence[str]) -> None:

@@ -66,12 +66,12 @@ def test_missing_values_as_people_write_them(capsys: pytest.CaptureFixture[str])
 
 def test_other_missing_values() -> None:
     text = "a,b,kind\n" + "1,-999,x\n2,1.5,NA\n-,2.5,y\n-999.0,3,NA\n" * 3
-    table = read_table(write(text), missing="mean", na_values=["-", "-999"])
+    table = read_table(write(text), missing="mean", na_values=["-", -999])
     assert table.class_names == ["NA", "x", "y"]
     expected = torch.tensor([[1, torch.nan], [2, 1.5], [torch.nan, 2.5], [torch.nan, 3]])
     assert torch.equal(table.features[:4].nan_to_num(-1), expected.nan_to_num(-1))
     pl.read_csv("table.csv", null_values="-").write_parquet("t.parquet")
-    again = read_table("t.parquet", missing="mean", na_values=["-", "-999"])
+    again = read_table("t.parquet", missing="mean", na_values=["-", -999])
     assert torch.equal(again.features.nan_to_num(-1), table.features.nan_to_num(-1))
 
 
@@ -100,6 +100,8 @@ def test_columns_of_text_are_categories(folder: Path, capsys: pytest.CaptureFixt
     np.testing.assert_allclose(found["probability_Gentoo"], by_name[:, 1], rtol=1e-6)
     assert found["mass"].to_list() == pl.read_csv(path)["mass"].to_list(), "kept as they are"
 
+    message = "expected a column or some of its categories, got both"
+    assert message in fails(capsys, "fit", "--data.path", path, "--data.features", "[island=Dream, island]")
     write("year,island\n2007,Mars\n", "new.csv")
     message = "column 'island', row 1: unknown category 'Mars'; known: Biscoe, Dream, Torgersen"
     assert message in fails(capsys, "predict", "new.csv")
