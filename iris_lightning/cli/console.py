@@ -16,7 +16,7 @@ __all__ = ["EpochLines", "say", "silence_noise"]
 REMARKS = (
     *("💡 Tip:", "Seed set to", "GPU available:", "TPU available:", "You are using a CUDA device", "LOCAL_RANK:"),
     *("[rank: ", "Initializing distributed", "-----"),  # "Starting with 2 processes", between rulers
-    *("`Trainer.fit` stopped:", "Running in `fast_dev_run`", "Restor", "Loaded model weights"),
+    *("`Trainer.fit` stopped:", "Running in `fast_dev_run`", "Restor", "Loaded model weights", "`Trainer(limit_"),
 )
 WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # of Lightning, about its own use of torch

@@ -2,10 +2,12 @@
 
 import inspect
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
 import lightning as L
+import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
 from lightning.pytorch.callbacks import ProgressBar
@@ -155,11 +157,8 @@ class IrisCLI(LightningCLI):
         """The options of the run that the user gave, as the start of a message about one of them."""
         options = {f"trainer.{name}": value for name, value in vars(self.given.get("trainer") or Namespace()).items()}
         options |= {name: self.given[name] for name in ("optimizer", "lr_scheduler") if name in self.given}
-        texts = [
-            f"--{name}" if isinstance(value, Namespace | list) else f"--{name} {value}"
-            for name, value in options.items()
-        ]
-        return f"{' '.join(texts)}: " if texts else ""
+        texts = [name if isinstance(value, Namespace | list) else f"{name} {value}" for name, value in options.items()]
+        return f"--{' --'.join(texts)}: " if texts else ""
 
     def _build(self, group: str, *args: Any, **kwargs: Any) -> Any:
         for name, parameter in inspect.signature(GROUPS[group]).parameters.items():
@@ -191,13 +190,32 @@ class IrisCLI(LightningCLI):
             if options.enable_checkpointing is not False and not options.fast_dev_run:
                 callbacks += [BestCheckpoint(), LastCheckpoint()]
             if not options.fast_dev_run:
-                self.folder = RunFolder(root, self.run, self.parser, self.config)
+                self.folder = RunFolder(root, self.run, self._plain_options())
                 callbacks.insert(0, self.folder)  # before what is logged
             if options.logger is not False:
                 # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
                 loggers.insert(0, RunLogger(root, max(0, self.epochs_done - 1) if self.run else None))
         kwargs["logger"] = loggers or False
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _plain_options(self) -> dict[str, Any]:
+        """Returns the options of the run as its `config.yaml` holds them, with the columns that were found."""
+        config = self.config.clone()
+        config.data = Namespace(self.datamodule.hparams)
+        for name in ("ckpt_path", "weights"):  # beside that file, either may be typed again
+            if name == "ckpt_path" or config[name] is None:
+                del config[name]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a default that YAML does not know; it is left out
+            options: dict[str, Any] = _without_objects(yaml.safe_load(self.parser.dump(config, skip_none=False)))
+        return options
+
+
+def _without_objects(options: Any) -> Any:
+    if isinstance(options, dict):
+        items = [(key, _without_objects(value)) for key, value in options.items()]
+        return {key: value for key, value in items if not str(value).startswith("Unable to serialize instance")}
+    return [_without_objects(value) for value in options] if isinstance(options, list) else options
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -63,8 +63,8 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
             if name not in typed:
                 options[group][name] = value
             elif source.checkpoint and name not in OVERRIDABLE[command] and typed[name] != value:
-                kept = f"{source.path} was trained with {value}, and {command} has to keep that; leave the option out"
-                raise UserError(f"--{group}.{name} {typed[name]}: {kept}")
+                kept = f"{source.path} was trained with {'null' if value is None else value}"
+                raise UserError(f"--{group}.{name} {typed[name]}: {kept}, and {command} has to keep that; leave it out")
     path = options.data.path
     typed = (given.get("data") or Namespace()).get("path")
     if path not in (None, typed) and not os.path.exists(path):

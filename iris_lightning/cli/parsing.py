@@ -20,7 +20,7 @@ __all__ = ["as_user_error", "call", "parse", "simplified"]
 
 # Types as jsonargparse's messages call them, and as a user would.
 KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "text"}
-KINDS |= {"Sequence": "a list", "list": "a list"}
+KINDS |= {"Sequence": "a list", "list": "a list", "Iterable": "a list"}
 
 SYNONYMS = {"epochs": "max_epochs", "seed": "seed_everything", "learning_rate": "lr", "checkpoint": "ckpt_path"}
 # Where classes are named without their module, and the base classes that jsonargparse names where none was.

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -108,15 +106,13 @@ class RunFolder(Callback):
     Args:
         root: Where `lightning_logs/` is.
         run: The folder of a run to be resumed; by default a new one is claimed.
-        parser: The parser of the run's options, which can write them.
-        config: The options of the run.
+        options: The options of the run, as plain values.
     """
 
-    def __init__(self, root: Path, run: Path | None, parser: ArgumentParser, config: Namespace) -> None:
+    def __init__(self, root: Path, run: Path | None, options: dict[str, Any]) -> None:
         self.root = root
         self.run = run
-        self.parser = parser
-        self.config = config
+        self.options = options
 
     def claim(self, trainer: L.Trainer) -> None:
         """Claims the folder in the first process of all; the others learn from it where the checkpoints are."""
@@ -133,11 +129,6 @@ class RunFolder(Callback):
         if self.run is None or not trainer.is_global_zero:
             return
         data: Any = getattr(trainer, "datamodule", None)
-        config = self.config.clone()
-        config.data = Namespace(data.hparams)  # with the columns that were found
-        for name in ("ckpt_path", "weights"):  # beside the config, either may be typed again
-            if name == "ckpt_path" or config[name] is None:
-                del config[name]
         environment = {
             "platform": platform.platform(),
             "python": platform.python_version(),
@@ -146,22 +137,12 @@ class RunFolder(Callback):
             "device": str(trainer.strategy.root_device),
             "processes": trainer.world_size,
             "threads": torch.get_num_threads(),
-            "seed": int(config.seed_everything),
+            "seed": self.options["seed_everything"],
             "data": {"source": data.table.source, "sha256": data.table.sha256},
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a default that YAML does not know; it is left out
-            options = _without_objects(yaml.safe_load(self.parser.dump(config, skip_none=False)))
-        for name, content in (("config.yaml", options), ("environment.yaml", environment)):
+        for name, content in (("config.yaml", self.options), ("environment.yaml", environment)):
             with atomic_write(self.run / name) as new:
                 new.write_text(yaml.safe_dump(content, sort_keys=False))
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.run = self.run
-
-
-def _without_objects(options: Any) -> Any:
-    if isinstance(options, dict):
-        items = [(key, _without_objects(value)) for key, value in options.items()]
-        return {key: value for key, value in items if not str(value).startswith("Unable to serialize instance")}
-    return [_without_objects(value) for value in options] if isinstance(options, list) else options

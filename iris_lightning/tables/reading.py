@@ -48,15 +48,11 @@ def read_table(
         frame = frame.drop_nulls()
     incomplete = pl.any_horizontal(columns(*names).is_null())
     invalid = [columns(*names).is_infinite(), columns(TARGET).is_null(), *([incomplete] if missing == "error" else [])]
-    if frame.select(pl.any_horizontal(invalid).any()).item() and (
-        error := file.first_invalid_row(inputs, target, missing)
-    ):
+    found_invalid = frame.select(pl.any_horizontal(invalid).any()).item()
+    if found_invalid and (error := file.first_invalid_row(inputs, target, missing)):
         raise error
-    notes = []
-    if left_out:
-        notes.append(
-            f"left out, since not numbers: {', '.join(left_out)}; name them in features to take their categories"
-        )
+    hint = "name them in features to take their categories"
+    notes = [f"left out, since not numbers: {', '.join(left_out)}; {hint}"] if left_out else []
     if frame.height < rows:
         notes.append(f"dropped {rows - frame.height} of {rows} rows, which have missing values")
     if missing == "mean" and (number := frame.select(incomplete.sum()).item()):

@@ -1,6 +1,7 @@
 """The commands as a user types them."""
 
 import os
+import pickle
 import re
 from pathlib import Path
 
@@ -93,6 +94,12 @@ def test_the_run_folder_is_the_same_whatever_the_loggers(logger: str) -> None:
     assert not Path("checkpoints").exists()
     main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "2"])
     assert load(run / "checkpoints" / "last.ckpt")["epoch"] == 1
+
+
+def test_spawned_processes_get_the_callbacks() -> None:
+    folder = fit("--trainer.max_epochs", "1").folder
+    assert folder is not None
+    assert pickle.loads(pickle.dumps(folder)).options == folder.options
 
 
 def test_a_users_own_checkpoints_lie_in_the_run_folder() -> None:
