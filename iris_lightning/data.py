@@ -88,12 +88,12 @@ class IrisDataModule(L.LightningDataModule):
         path: CSV file (`.csv`, `.tsv`, `.txt`, also with `.gz` or `.zst`) or Parquet file; null means Iris.
         target: Column of the class: text, whole numbers or booleans. By default `species`, else the last column.
         features: Columns of the features: numbers, or text as categories. By default all numbers but the target.
-        missing: What a row with a missing value is: an `error`, one to `drop`, or to fill with the train `mean`.
+        missing: What to do with missing values: an `error`, `drop` the row, or take the train split's `mean`.
         decimal_comma: Whether numbers in the CSV file are written as `5,1`.
         separator: What is between columns: `,`, `;`, `tab` or `|`. By default found in the file.
         na_values: Texts that mean no value, as the empty cell does; by default NA, N/A, NaN, null, None and ?.
         batch_size: Rows per batch, over all processes.
-        split_seed: Seed of the split, apart from the seed of the run: a model is always tested on the same rows.
+        split_seed: Seed of the split, independent of the run's seed, so that the test rows stay the same.
         split: Shares of the train, validation and test splits; they sum to 1.
         stratify: Whether each split keeps the class shares of the whole table.
         num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
