@@ -104,6 +104,7 @@ def test_two_nodes_through_torchrun(default_run: Path, folder: Path) -> None:
     assert [node.returncode for node in nodes] == [0, 0], printed
     assert "best:   epoch 4" in printed[0]
     assert "epoch" not in printed[1]
+    assert os.listdir("lightning_logs") == ["version_0"]
     assert_close(folder / "lightning_logs" / "version_0", default_run)
 
 

@@ -194,6 +194,10 @@ def test_the_config_of_a_run_works_with_every_command(folder: Path, capsys: pyte
     resumed = main(["fit", "--ckpt_path", "last", *config, "--trainer.max_epochs", "2"])
     assert resumed.run == Path("lightning_logs/version_0")
     assert resumed.trainer.current_epoch == 2
+    (folder / "other.csv").write_text("a,b\n1,2\n")
+    assert "'total_phenols', 'flavanoids', 'nonflavanoid_phenols' and 5 more; found" in fails(
+        capsys, "predict", "other.csv"
+    )
 
 
 def test_a_config_that_started_from_weights_evaluates_what_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
