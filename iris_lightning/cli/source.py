@@ -48,9 +48,8 @@ def find_source(ckpt_path: str | None, weights: str | None, root: str | None = N
     path = find_checkpoint("best" if ckpt_path is None else ckpt_path, Path(root or "."))
     checkpoint = read_checkpoint(path)
     groups = checkpoint["datamodule_hyper_parameters"], checkpoint["IrisDataModule"]
-    table = Path(str(groups[0].get("path")))
-    if not table.exists() and (found := Path(*path.parts[:-4], table)).is_file():
-        # As it was typed where `lightning_logs/` is.
+    table = groups[0].get("path")  # as it was typed where `lightning_logs/` is
+    if isinstance(table, str) and not Path(table).exists() and (found := Path(*path.parts[:-4], table)).is_file():
         for group in groups:
             group["path"] = str(found)
     return Source(path, weights_in(checkpoint, path), checkpoint)

@@ -75,6 +75,8 @@ def check_options(
         raise ValueError(f"missing: expected error, drop or mean, got {missing!r}")
     if separator not in (None, *SEPARATORS):
         raise ValueError(f"separator: expected one of {' '.join(SEPARATORS)} or null, got {separator!r}")
+    if isinstance(na_values, str):
+        raise ValueError(f"na_values: expected a list of texts, got {na_values!r}")
     written = decimal_comma or separator or na_values
     if path is None and (missing != "error" or written or target not in (None, "species")):
         raise ValueError("path: expected one beside target, missing, decimal_comma, separator or na_values, got null")

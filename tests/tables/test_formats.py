@@ -32,6 +32,8 @@ def test_the_separator_can_be_set() -> None:
     assert read_table(path).feature_names == ["a"]
     with pytest.raises(ValueError, match="separator: expected one of , ; tab"):
         IrisDataModule(path, separator=":")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="na_values: expected a list of texts, got 'NA'"):
+        IrisDataModule(path, na_values="NA")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no column of numbers"):
         read_table(path, separator=",")
 
