@@ -142,9 +142,9 @@ def _simplify_value(text: str) -> str:
     given = re.search(r"(?:Got|Given) value: (.*)", text)
     kinds = re.findall(r"Expected an? (?:typing\.|<class ')(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
     match = re.search(r"Expected a dot import path string: (.*)", text)
-    if match and set(kinds) <= {"NoneType"}:
-        classes = [name for module in CLASSES for name in getattr(sys.modules.get(module), "__all__", ())]
-        close = closest(match[1], classes)
+    classes = [name for module in CLASSES for name in getattr(sys.modules.get(module), "__all__", ())]
+    close = closest(match[1], classes) if match else None
+    if match and (close or set(kinds) <= {"NoneType"}):
         return f"there is no class {match[1]!r}{f'; did you mean {close}?' if close else ''}"
     if given and (nested := re.match(r"NestedArg\(key='(.*?)'", given[1])):
         return f"has no option {nested[1]!r}"

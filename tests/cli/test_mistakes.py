@@ -93,6 +93,8 @@ COMMANDS = {
     "fit --trainer.accelerator abacus": ["--trainer.accelerator abacus", "Available names are"],
     "fit --trainer.devices 0": ["--trainer.devices 0", "not a valid input"],
     "fit --trainer.val_check_interval 50": ["--trainer.val_check_interval 50", "number of the training batches (11)"],
+    "fit --trainer.callbacks EarlyStoping": ["--trainer.callbacks", "did you mean EarlyStopping?"],
+    "fit --trainer.logger CSVLoger": ["--trainer.logger", "did you mean CSVLogger?"],
     "fit --trainer.callbacks+=EarlyStoping": ["--trainer.callbacks", "'EarlyStoping'; did you mean EarlyStopping?"],
     "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.monitor loss/vall": [
         "--trainer.callbacks",
