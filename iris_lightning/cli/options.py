@@ -60,12 +60,16 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
         for name, value in trained.items():
             if name in FROM_THE_TABLE:
                 continue
-            if name not in typed:
+            if name not in typed or (name == "features" and _same_inputs(typed[name] or [], value or [])):
                 options[group][name] = value
             elif source.checkpoint and name not in OVERRIDABLE[command] and typed[name] != value:
                 kept = f"{source.path} was trained with {'null' if value is None else value}"
                 raise UserError(f"--{group}.{name} {typed[name]}: {kept}, and {command} has to keep that; leave it out")
     path = options.data.path
-    typed = (given.get("data") or Namespace()).get("path")
-    if path not in (None, typed) and not os.path.exists(path):
+    if path not in (None, given.get("data.path")) and not os.path.exists(path):
         raise UserError(f"{source.path} was trained with {path}: no such file here", remedy=("path", "FILE"))
+
+
+def _same_inputs(features: list[str], trained: list[str]) -> bool:
+    """Whether these are the features of the training, where a column may stand for its categories."""
+    return trained == [name for column in features for name in trained if f"{name}=".startswith(f"{column}=")]
