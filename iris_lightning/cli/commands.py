@@ -34,13 +34,13 @@ def predict(
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     # Here: a mistake in the options is told without polars.
-    from iris_lightning.tables.formats import NA_VALUES, Dialect
+    from iris_lightning.tables.formats import Dialect
     from iris_lightning.tables.predictions import predict_table
 
     trained = source.checkpoint["datamodule_hyper_parameters"] if source.checkpoint else {}
     usual = trained.get("target") or "species"
     comma = trained.get("decimal_comma", False) if decimal_comma is None else decimal_comma
-    dialect = Dialect(comma, separator, trained.get("na_values") or NA_VALUES)
+    dialect = Dialect(comma, separator, trained.get("na_values"))
     rows, labelled, correct, unknown = predict_table(predictor, table, output, target, usual, dialect)
     result = f"{'standard output' if output == '-' else output}: {rows} rows"
     if labelled:

@@ -18,7 +18,7 @@ from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, categories_of
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = ["FORMATS", "NA_VALUES", "SUFFIXES", "WHOLE", "Dialect", "TableFile", "columns"]
+__all__ = ["FORMATS", "SUFFIXES", "WHOLE", "Dialect", "TableFile", "columns"]
 
 SUFFIXES = (*(f".{kind}{packed}" for packed in ("", ".gz", ".zst") for kind in ("csv", "tsv", "txt")), ".parquet")
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
@@ -30,12 +30,13 @@ SAMPLE = 1000  # rows of a CSV file that decide which columns are numbers
 class Dialect(NamedTuple):
     """How a table is written: whether numbers look like `5,1`, what is between columns, and what means no value.
 
-    By default the separator, one of `SEPARATORS`, is what splits the first rows alike. An empty cell has no value, too.
+    By default the separator, one of `SEPARATORS`, is what splits the first rows alike, and what means no value are
+    `NA_VALUES`. An empty cell has no value, too.
     """
 
     decimal_comma: bool = False
     separator: str | None = None
-    na_values: Sequence[str | float] = NA_VALUES
+    na_values: Sequence[str | float] | None = None
 
 
 def columns(*names: str) -> pl.Expr:
@@ -59,7 +60,7 @@ class TableFile:
         self.source = source
         self.path = name or source
         self.dialect = dialect
-        self.missing = [*map(str, dialect.na_values), ""]
+        self.missing = [*map(str, NA_VALUES if dialect.na_values is None else dialect.na_values), ""]
         self.separator = ";" if dialect.decimal_comma else ","
         self.is_csv = not source.endswith(".parquet")
         if not source.endswith(SUFFIXES):
@@ -89,7 +90,7 @@ class TableFile:
         self.header = [str(name or "") for name in pl.read_csv(self.source, **first, **self.options).row(0)]
         self.names = [name.strip() for name in self.header]
         for i, name in enumerate(self.names):
-            if not name or "\0" in name:
+            if "\0" in name or (not name and "" in self.names[:i]):  # one may number the rows: R, pandas
                 raise UserError(f"{self.path}: cannot be read as CSV: column {i + 1} has no name")
             if name in self.names[:i]:
                 raise UserError(f"{self.path}: has two columns {name!r}; expected distinct names")

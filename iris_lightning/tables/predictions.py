@@ -111,8 +111,7 @@ def _predict(
         true = rows["label"] if labels else pl.Series([None] * len(batch), dtype=pl.String)
         unknown = true.count() - int(true.is_in(classes.tolist()).sum())
         batches.append((len(batch), true.count(), int((true == predictions).sum()), unknown))
-        new = predictions, *logits.softmax(dim=1).numpy().T
-        return pl.DataFrame(dict(zip(names, new, strict=True))).to_struct()
+        return pl.DataFrame(dict(zip(names, (predictions, *logits.softmax(dim=1).numpy().T), strict=True))).to_struct()
 
     inputs = [value.alias(str(i)) for i, value in enumerate(file.inputs(features))]
     types = {name: pl.Float32 if i else pl.String for i, name in enumerate(names)}

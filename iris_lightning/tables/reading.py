@@ -8,7 +8,7 @@ import torch
 
 from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, find_features
-from iris_lightning.tables.formats import NA_VALUES, WHOLE, Dialect, TableFile, columns
+from iris_lightning.tables.formats import WHOLE, Dialect, TableFile, columns
 from iris_lightning.tables.table import SEPARATORS, Table, check_columns
 
 __all__ = ["read_table"]
@@ -36,7 +36,7 @@ def read_table(
     Raises:
         UserError: If the file is no such table; the message names column and row, the first below the header being 1.
     """
-    file = TableFile(path, Dialect(decimal_comma, separator, na_values or NA_VALUES))
+    file = TableFile(path, Dialect(decimal_comma, separator, na_values))
     with file.reading():
         target = _choose_target(file, target)
         inputs, left_out = _choose_features(file, features, target, known=class_names is not None)
@@ -51,8 +51,11 @@ def read_table(
     found_invalid = frame.select(pl.any_horizontal(invalid).any()).item()
     if found_invalid and (error := file.first_invalid_row(inputs, target, missing)):
         raise error
-    hint = "name them in features to take their categories"
-    notes = [f"left out, since not numbers: {', '.join(left_out)}; {hint}"] if left_out else []
+    notes = ["left out: the column without a name"] if features is None and "" in file.names else []
+    if left_out:
+        notes.append(
+            f"left out, since not numbers: {', '.join(left_out)}; name them in features to take their categories"
+        )
     if frame.height < rows:
         notes.append(f"dropped {rows - frame.height} of {rows} rows, which have missing values")
     if missing == "mean" and (number := frame.select(incomplete.sum()).item()):
@@ -69,19 +72,20 @@ def read_table(
     positions = frame[TARGET].cast(pl.String).cast(pl.Enum(spellings)).to_physical()
     codes = labels.cast(pl.Enum(classes)).to_physical().cast(pl.Int64).gather(positions)
     values = torch.from_numpy(frame.select(columns(*names)).to_numpy(order="c", writable=True))
-    targets = torch.from_numpy(codes.to_numpy(writable=True))
-    return Table(values, targets, names, classes, target, Path(path).name, notes)
+    return Table(
+        values, torch.from_numpy(codes.to_numpy(writable=True)), names, classes, target, Path(path).name, notes
+    )
 
 
 def _choose_target(file: TableFile, name: str | None) -> str:
-    """Returns the column of the class, which is that name, or by default `species`, else the last one."""
+    """Returns the column of the class, which is that name, or by default `species`, else the last one with a name."""
     if len(file.names) == 1:
         separators = "" if not file.is_csv else f"; expected columns separated by one of {' '.join(SEPARATORS)}"
         raise UserError(f"{file.path}: has one column only ({file.names[0]!r}){separators}")
     if file.rows.head(1).collect().is_empty():
         raise UserError(f"{file.path}: has no rows{', only a header' if file.is_csv else ''}")
     if name is None:
-        return "species" if "species" in file.names else file.names[-1]
+        return "species" if "species" in file.names else [name for name in file.names if name][-1]
     return check_columns("target", [name], file.names, file.path)[0]
 
 
@@ -93,7 +97,7 @@ def _choose_features(
     `known` are the names of a trained network's features; else a column of text stands for its categories.
     """
     if names is None:
-        others = [name for name in file.names if name != target]
+        others = [name for name in file.names if name not in ("", target)]
         numeric = [name for name in others if name in file.numeric]
         left_out = [name for name in others if name not in numeric]
         _refuse_decimal_commas(file, left_out)
@@ -121,8 +125,7 @@ def _choose_features(
 
 def _categories(file: TableFile, feature: Feature) -> list[str]:
     label = file.label(feature.column)
-    found = file.rows.select(label.unique().drop_nulls().implode(), label.count().alias("rows")).collect()
-    texts, rows = found.row(0)
+    texts, rows = file.rows.select(label.unique().drop_nulls().implode(), label.count().alias("rows")).collect().row(0)
     if not 2 <= len(texts) <= min(MAX_CATEGORIES, rows / 2):
         what = f"{file.path}: column {feature.column!r} has {len(texts)} distinct texts in {rows} rows"
         raise UserError(f"{what}; expected numbers, or 2 to {MAX_CATEGORIES} categories", "features")

@@ -63,12 +63,7 @@ def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], 
 
 
 def check_options(
-    path: str | None,
-    target: str | None,
-    missing: str,
-    decimal_comma: bool,
-    separator: str | None,
-    na_values: Any,
+    path: str | None, target: str | None, missing: str, decimal_comma: bool, separator: str | None, na_values: Any
 ) -> None:
     """Checks the options of `read_table`; a ValueError says what is allowed, or that Iris is no file."""
     if missing not in ("error", "drop", "mean"):
@@ -77,7 +72,7 @@ def check_options(
         raise ValueError(f"separator: expected one of {' '.join(SEPARATORS)} or null, got {separator!r}")
     if isinstance(na_values, str):
         raise ValueError(f"na_values: expected a list of texts, got {na_values!r}")
-    written = decimal_comma or separator or na_values
+    written = decimal_comma or separator or na_values is not None
     if path is None and (missing != "error" or written or target not in (None, "species")):
         raise ValueError("path: expected one beside target, missing, decimal_comma, separator or na_values, got null")
 

@@ -68,10 +68,13 @@ def test_missing_values_as_people_write_them(capsys: pytest.CaptureFixture[str])
 
 def test_other_missing_values() -> None:
     text = "a,b,kind\n" + "1,-999,x\n2,1.5,NA\n-,2.5,y\n-999.0,3,NA\n" * 3
-    table = read_table(write(text), missing="mean", na_values=["-", -999])
+    path = write(text)
+    table = read_table(path, missing="mean", na_values=["-", -999])
     assert table.class_names == ["NA", "x", "y"]
     expected = torch.tensor([[1, torch.nan], [2, 1.5], [torch.nan, 2.5], [torch.nan, 3]])
     assert torch.equal(table.features[:4].nan_to_num(-1), expected.nan_to_num(-1))
+    with pytest.raises(UserError, match="'-' is not a number"):
+        read_table(path, missing="mean", na_values=[])
     pl.read_csv("table.csv", null_values="-").write_parquet("t.parquet")
     again = read_table("t.parquet", missing="mean", na_values=["-", -999])
     assert torch.equal(again.features.nan_to_num(-1), table.features.nan_to_num(-1))
@@ -91,6 +94,9 @@ def test_columns_of_text_are_categories(folder: Path, capsys: pytest.CaptureFixt
     checkpoint = "lightning_logs/version_0/checkpoints/best.ckpt"
     assert load(Path(checkpoint))["hyper_parameters"]["feature_names"] == table.feature_names
     assert main(["test"]).datamodule.feature_names == table.feature_names
+    again = fit("--ckpt_path", "last", "--data.features", "[year, island]", "--trainer.max_epochs", "2")
+    assert again.datamodule.feature_names == table.feature_names, "a column of text means its categories here, too"
+    assert "was trained with" in fails(capsys, "fit", "--ckpt_path", "last", "--data.features", "[island]")
     main(["export", "model.pth"])
     for source in (checkpoint, "model.pth"):
         flowers = iris_lightning.load(source)
@@ -198,3 +204,23 @@ def test_a_path_object() -> None:
     data = IrisDataModule(Path(write(GOOD)))  # type: ignore[arg-type]
     assert data.hparams["path"] == "table.csv"
     assert data.feature_names == ["length", "width"]
+
+
+def test_a_column_that_numbers_the_rows_is_no_feature(capsys: pytest.CaptureFixture[str]) -> None:
+    table = sklearn_table("iris").with_row_index("")  # as R's write.csv and pandas' to_csv write it
+    table.write_csv("numbered.csv")
+    fit("--data.path", "numbered.csv")
+    assert "left out: the column without a name" in capsys.readouterr().out
+    main(["predict", "numbered.csv", "--output", "predictions.csv"])
+    predictions = pl.read_csv("predictions.csv", has_header=False, skip_rows=1)
+    assert predictions.to_series().to_list() == list(range(150))
+    assert Path("predictions.csv").read_text().startswith('"",sepal length (cm),'), "its name is still none"
+
+
+def test_a_separator_at_the_end_of_lines_makes_no_column() -> None:
+    ended = read_table(write(GOOD.replace("\n", ",\n"), "ended.csv"))
+    plain = read_table(write(GOOD, "plain.csv"))
+    assert (ended.target, ended.feature_names) == (plain.target, plain.feature_names)
+    assert torch.equal(ended.features, plain.features)
+    with pytest.raises(UserError, match="column 6 has no name"):
+        read_table(write(GOOD.replace("\n", ",,\n"), "twice.csv"))
