@@ -53,9 +53,8 @@ def read_table(
         raise error
     notes = ["left out: the column without a name"] if features is None and "" in file.names else []
     if left_out:
-        notes.append(
-            f"left out, since not numbers: {', '.join(left_out)}; name them in features to take their categories"
-        )
+        hint = "name them in features to take their categories"
+        notes.append(f"left out, since not numbers: {', '.join(left_out)}; {hint}")
     if frame.height < rows:
         notes.append(f"dropped {rows - frame.height} of {rows} rows, which have missing values")
     if missing == "mean" and (number := frame.select(incomplete.sum()).item()):
@@ -72,9 +71,8 @@ def read_table(
     positions = frame[TARGET].cast(pl.String).cast(pl.Enum(spellings)).to_physical()
     codes = labels.cast(pl.Enum(classes)).to_physical().cast(pl.Int64).gather(positions)
     values = torch.from_numpy(frame.select(columns(*names)).to_numpy(order="c", writable=True))
-    return Table(
-        values, torch.from_numpy(codes.to_numpy(writable=True)), names, classes, target, Path(path).name, notes
-    )
+    targets = torch.from_numpy(codes.to_numpy(writable=True))
+    return Table(values, targets, names, classes, target, Path(path).name, notes)
 
 
 def _choose_target(file: TableFile, name: str | None) -> str:
