@@ -1,12 +1,16 @@
 """The features of a network, and the columns of a table that they stand for."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from iris_lightning.errors import UserError, few
 from iris_lightning.network import IRIS_FEATURES
 
-__all__ = ["Feature", "categories_of", "find_features"]
+__all__ = ["NA_VALUES", "WHOLE", "Feature", "categories_of", "find_features", "label_of"]
+
+NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean no value, beside the empty one
+WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number, however it is written
 
 
 class Feature(NamedTuple):
@@ -20,6 +24,15 @@ class Feature(NamedTuple):
 def categories_of(feature: Feature, features: Sequence[Feature]) -> list[str]:
     """Returns the categories that the network knows of the column of a feature."""
     return [str(other.category) for other in features if other.column == feature.column]
+
+
+def label_of(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
+    """Returns a class or category as text, or `None` for a missing one: `1.0` as `1`, `True` as `true`."""
+    text = str(value).strip()
+    label = text.lower() if text.lower() in ("true", "false") else re.sub(WHOLE, r"\1", text)
+    missing = {"null" if item is None else str(item) for item in (NA_VALUES if na_values is None else na_values)} | {""}
+    none = {"None", "nan", "NaT", "<NA>"} if not isinstance(value, str) else set()
+    return None if {text, label} & (missing | none) else label
 
 
 def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> list[Feature]:

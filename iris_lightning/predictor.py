@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError, few
-from iris_lightning.features import Feature, categories_of, find_features
+from iris_lightning.features import Feature, categories_of, find_features, label_of
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
-from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
+from iris_lightning.runs.checkpoints import read_trained, weights_in
 from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
 
 if TYPE_CHECKING:
@@ -34,9 +34,16 @@ class IrisPredictor(nn.Module):
         (1, 3)
     """
 
-    def __init__(self, network: IrisNetwork, feature_names: Sequence[str], class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        network: IrisNetwork,
+        feature_names: Sequence[str],
+        class_names: Sequence[str],
+        na_values: Sequence[str | float | None] | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.na_values = na_values  # what means no value in a frame, as in `IrisDataModule`
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
         self.eval()
@@ -51,7 +58,7 @@ class IrisPredictor(nn.Module):
             raise UserError(f"{found}, and Iris has 4 and 3; expected a file that export wrote")
         if not all(tensor.isfinite().all() for tensor in weights.state.values()):
             raise UserError(f"{path}: the network's weights are not finite: its training has diverged")
-        return cls(network, features, classes)
+        return cls(network, features, classes, weights.na_values)
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, of features, shape `(rows, features)` in their own units."""
@@ -81,12 +88,17 @@ class IrisPredictor(nn.Module):
 
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
+        rows = rows.collect() if hasattr(rows, "collect") else rows  # a lazy frame
         if hasattr(rows, "columns"):
-            features = find_features(names, list(rows.columns), "the frame")
-            rows = np.column_stack(
-                [_values(np.asarray(rows[feature.column]), feature, features) for feature in features]
-            )
+            columns = {str(column).strip(): column for column in rows.columns}
+            features = find_features(names, list(columns), "the frame")
+            frame = [_values(rows[columns[item.column]], item, features, self.na_values) for item in features]
+            rows = np.column_stack(frame)
+        if isinstance(rows, np.ma.MaskedArray):
+            rows = np.ma.filled(rows.astype(np.float64), np.nan)
         try:
+            if (kind := np.asarray(rows).dtype).kind in "cmM":
+                raise TypeError(f"got {kind}")
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"expected numbers of shape (rows, {len(names)}): {error}") from error
@@ -103,17 +115,30 @@ class IrisPredictor(nn.Module):
         return inputs
 
 
-def _values(column: Any, feature: Feature, features: Sequence[Feature]) -> "NDArray[Any]":
-    """The numbers of a feature; those of a category are 1 and 0, or NaN where the column has no value."""
+def _values(
+    column: Any, feature: Feature, features: Sequence[Feature], na_values: Sequence[str | float | None] | None
+) -> "NDArray[np.float64]":
+    """The numbers of a feature; those of a category are 1 and 0. NaN where the column has no value."""
     values = np.asarray(column)
-    if feature.category is None:
-        return values
+    if feature.category is None and values.dtype.kind in "iuf" and na_values is None:
+        return values.astype(np.float64)
+    if values.dtype.kind in "mM":
+        raise UserError(f"column {feature.column!r} holds {values.dtype}; expected numbers or text")
     known = categories_of(feature, features)
-    texts = [None if value is None or value != value else str(value).strip() for value in values]
-    for row, text in enumerate(texts):
-        if text is not None and text not in known:
-            raise UserError(f"row {row}, {feature.column!r}: unknown category {text!r}; known: {few(known)}")
-    return np.array([np.nan if text is None else text == feature.category for text in texts], dtype=np.float64)
+    numbers = np.full(len(values), np.nan)
+    for row, label in enumerate(label_of(value, na_values) for value in values):
+        if label is None:
+            continue
+        if feature.category is not None:
+            if label not in known:
+                raise UserError(f"row {row}, {feature.column!r}: unknown category {label!r}; known: {few(known)}")
+            numbers[row] = label == feature.category
+            continue
+        try:
+            numbers[row] = {"true": 1.0, "false": 0.0}[label] if values.dtype.kind == "b" else float(label)
+        except ValueError as error:
+            raise UserError(f"row {row}, {feature.column!r}: {label!r} is not a number") from error
+    return numbers
 
 
 def load(path: str | os.PathLike[str]) -> IrisPredictor:
@@ -129,5 +154,5 @@ def load(path: str | os.PathLike[str]) -> IrisPredictor:
     path = Path(path)
     if path.suffix not in (".ckpt", *SUFFIXES):
         raise UserError(f"{path}: expected a file that ends in {', '.join(('.ckpt', *SUFFIXES))}")
-    weights = weights_in(read_checkpoint(path), path) if path.suffix == ".ckpt" else read_weights(path)
+    weights = weights_in(read_trained(path), path) if path.suffix == ".ckpt" else read_weights(path)
     return IrisPredictor.from_weights(weights, path)

@@ -1,12 +1,12 @@
-"""The file formats of tables, CSV and Parquet; what is wrong with a file is told by column and row."""
+"""The file formats of tables, CSV and Parquet."""
 
+import codecs
 import contextlib
-import csv
 import math
-import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +14,15 @@ import polars as pl
 import polars.selectors as cs
 from polars.exceptions import PanicException, PolarsError
 
-from iris_lightning.errors import UserError, few
-from iris_lightning.features import Feature, categories_of
+from iris_lightning.errors import UserError
+from iris_lightning.features import NA_VALUES, WHOLE, Feature, categories_of
+from iris_lightning.tables.separators import find_separator, ragged_row
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = ["FORMATS", "SUFFIXES", "WHOLE", "Dialect", "TableFile", "columns"]
+__all__ = ["FORMATS", "SUFFIXES", "Dialect", "TableFile", "as_label", "columns"]
 
 SUFFIXES = (*(f".{kind}{packed}" for packed in ("", ".gz", ".zst") for kind in ("csv", "tsv", "txt")), ".parquet")
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
-NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")
-WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number, however it is written
 SAMPLE = 1000  # rows of a CSV file that decide which columns are numbers
 
 
@@ -36,7 +35,7 @@ class Dialect(NamedTuple):
 
     decimal_comma: bool = False
     separator: str | None = None
-    na_values: Sequence[str | float] | None = None
+    na_values: Sequence[str | float | None] | None = None
 
 
 def columns(*names: str) -> pl.Expr:
@@ -44,12 +43,18 @@ def columns(*names: str) -> pl.Expr:
     return cs.by_name(*names).as_expr()
 
 
+def as_label(text: pl.Expr) -> pl.Expr:
+    """Classes or categories as `label_of` writes them."""
+    lower = text.str.to_lowercase()
+    return pl.when(lower.is_in(["true", "false"])).then(lower).otherwise(text.str.replace(WHOLE, "${1}"))
+
+
 class TableFile:
     """A table file: its columns, which of them hold numbers, and its rows.
 
     Attributes:
         names: The columns, in their order.
-        header: The same as they stand in the file, with spaces around them.
+        header: The same as they stand in the file, maybe with spaces around them.
         numeric: Those that hold numbers.
         rows: The rows as they stand in the file; in CSV, as text.
         path: What messages call the file.
@@ -60,10 +65,14 @@ class TableFile:
         self.source = source
         self.path = name or source
         self.dialect = dialect
-        self.missing = [*map(str, NA_VALUES if dialect.na_values is None else dialect.na_values), ""]
+        na_values = NA_VALUES if dialect.na_values is None else dialect.na_values
+        for value in na_values:
+            if isinstance(value, bool):
+                raise UserError(f"expected texts or numbers, got {value}; put it in quotes", "na_values")
+        self.missing = ["null" if value is None else str(value) for value in (*na_values, "")]
         self.separator = ";" if dialect.decimal_comma else ","
-        self.is_csv = not source.endswith(".parquet")
-        if not source.endswith(SUFFIXES):
+        self.is_csv = not source.lower().endswith(".parquet")
+        if not source.lower().endswith(SUFFIXES):
             raise UserError(f"{source}: expected a file that ends in {FORMATS}")
         if not Path(source).is_file():
             missing = "is a folder" if Path(source).is_dir() else "is not a regular file"
@@ -73,40 +82,45 @@ class TableFile:
                 self._open_csv()
             else:
                 self.rows = pl.scan_parquet(source, glob=False)
-                schema = self.rows.collect_schema()
-                self.names = self.header = schema.names()
-                self.numeric = [name for name, dtype in schema.items() if dtype.is_numeric()]
+                self.header = self.rows.collect_schema().names()
+                self._name_columns()
+                self.rows = self.rows.rename(dict(zip(self.header, self.names, strict=True)))
+                self.numeric = [name for name, kind in self.kinds().items() if kind.is_numeric()]
+
+    def _name_columns(self) -> None:
+        self.names = [name.strip() for name in self.header]
+        for i, name in enumerate(self.names):
+            if "\0" in name or (not name and "" in self.names[:i]):  # one may number the rows: R, pandas
+                raise UserError(f"{self.path}: cannot be read: column {i + 1} has no name")
+            if name in self.names[:i]:
+                raise UserError(f"{self.path}: has two columns {name!r}; expected distinct names")
+
+    def kinds(self) -> dict[str, pl.DataType]:
+        """Returns what the columns hold, which is text in a CSV file."""
+        return dict(self.rows.collect_schema())
 
     def _open_csv(self) -> None:
         with open(self.source, "rb") as file:
-            start = b"" if self.source.endswith((".gz", ".zst")) else file.read(1 << 16)
+            start = b"" if self.source.lower().endswith((".gz", ".zst")) else file.read(1 << 16)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{self.path}: is written in UTF-16; save it as UTF-8")
         self.options: dict[str, Any] = {
             "eol_char": "\r" if b"\r" in start and b"\n" not in start else "\n",  # "\n" serves "\r\n", too
             "infer_schema": False,
             "glob": False,
         }
         first: dict[str, Any] = {"has_header": False, "n_rows": 1, "truncate_ragged_lines": True}
-        self.separator = self.options["separator"] = self._find_separator()
+        how: dict[str, Any] = {"has_header": False, "separator": "\0", "quote_char": None, "n_rows": 30}
+        lines = [str(line or "") for line in pl.read_csv(self.source, **how, **self.options).to_series()]
+        self.separator = self.options["separator"] = (
+            find_separator(lines, self.dialect.decimal_comma)
+            if self.dialect.separator is None
+            else SEPARATORS[self.dialect.separator]
+        )
         self.header = [str(name or "") for name in pl.read_csv(self.source, **first, **self.options).row(0)]
-        self.names = [name.strip() for name in self.header]
-        for i, name in enumerate(self.names):
-            if "\0" in name or (not name and "" in self.names[:i]):  # one may number the rows: R, pandas
-                raise UserError(f"{self.path}: cannot be read as CSV: column {i + 1} has no name")
-            if name in self.names[:i]:
-                raise UserError(f"{self.path}: has two columns {name!r}; expected distinct names")
+        self._name_columns()
         self.rows = self.scan_csv()
         self.numeric = self.mostly_numbers(self.names, self.dialect.decimal_comma)
-
-    def _find_separator(self) -> str:
-        """Returns what splits the first rows into most columns, the same number in each; in doubt, the comma."""
-        if self.dialect.separator is not None:
-            return SEPARATORS[self.dialect.separator]
-        how: dict[str, Any] = {"has_header": False, "separator": "\0", "quote_char": None, "n_rows": 30}
-        lines = [f"{line or ''}\n" for line in pl.read_csv(self.source, **how, **self.options).to_series()]
-        separators = [mark for mark in SEPARATORS.values() if not (mark == "," and self.dialect.decimal_comma)]
-        rows = {mark: [len(row) for row in csv.reader(lines, delimiter=mark) if row][:10] for mark in separators}
-        alike = [mark for mark in separators if len(set(rows[mark])) == 1 and rows[mark][0] > 1]
-        return max(alike or separators, key=lambda mark: max(rows[mark][:1], default=0))
 
     def _scan_lines(self, **options: Any) -> pl.LazyFrame:
         return pl.scan_csv(self.source, new_columns=self.names, **self.options, **options)
@@ -115,29 +129,25 @@ class TableFile:
         """The rows of a CSV file without blank lines, read with these options of polars."""
         return self._scan_lines(**options).filter(~pl.all_horizontal(pl.all().is_null()))
 
-    def check_rows(self, num_rows: int | None = None) -> None:
-        """Refuses rows without any value, which `rows` passes over as it does blank lines; `num_rows` were not."""
-        if not self.is_csv or num_rows == self._scan_lines().select(pl.len()).collect().item():
-            return
-        separator = re.escape(self.separator)
-        empty = rf'^[\s"]*{separator}[\s"{separator}]*$' if len(self.names) > 1 else r'^[\s"]*$'
-        whole: dict[str, Any] = {"has_header": False, "separator": "\0", "quote_char": None, "new_columns": ["line"]}
-        with self.reading():
-            lines = pl.scan_csv(self.source, **{**self.options, **whole})
-            found = lines.with_row_index().filter(columns("line").fill_null("").str.contains(empty))
-            row = found.select(columns("index").first()).collect(engine="streaming").item()
-        if row is not None:
-            raise UserError(f"{self.path}: line {row + 1} has no value at all; take it out")
+    @cached_property
+    def num_lines(self) -> int:
+        """Returns the number of rows of a CSV file and of blank lines."""
+        return int(self._scan_lines().select(pl.len()).collect().item())
 
     def mostly_numbers(self, names: Sequence[str], decimal_comma: bool) -> list[str]:
         """Returns those of some columns that hold numbers in at least half of the first rows of a CSV file.
 
         Half, since a stray text must not hide a column of numbers: it is an error to be told.
         """
+        shares = self._shares_of_numbers(names, self.rows.head(SAMPLE), decimal_comma)
+        if empty := [name for name, share in shares.items() if math.isnan(share)]:
+            shares |= self._shares_of_numbers(empty, self.rows, decimal_comma)
+        return [name for name, share in shares.items() if share >= 0.5]
+
+    def _shares_of_numbers(self, names: Sequence[str], rows: pl.LazyFrame, decimal_comma: bool) -> dict[str, float]:
         numbers = [self._parse(name, decimal_comma) for name in names]
-        shares = [number.is_finite().sum() / number.count() for number in numbers]
-        found = self.rows.head(SAMPLE).select(share.alias(str(i)) for i, share in enumerate(shares)).collect().row(0)
-        return [name for name, share in zip(names, found, strict=True) if share >= 0.5]
+        shares = [(number.is_finite().sum() / number.count()).alias(str(i)) for i, number in enumerate(numbers)]
+        return dict(zip(names, rows.select(shares).collect().row(0), strict=True))
 
     def number(self, name: str) -> pl.Expr:
         """The values of a column as float64: null where there is none, infinite where it is no number."""
@@ -145,7 +155,9 @@ class TableFile:
 
     def _parse(self, name: str, decimal_comma: bool) -> pl.Expr:
         text = columns(name).str.strip_chars()
-        number = (text.str.replace(",", ".", literal=True) if decimal_comma else text).cast(pl.Float64, strict=False)
+        if decimal_comma:  # where a point is between thousands, if anything
+            text = text.str.replace(".", "point", literal=True).str.replace(",", ".", literal=True)
+        number = text.cast(pl.Float64, strict=False)
         return self.present(pl.when(~text.is_in(self.missing)).then(number.fill_null(math.inf)))
 
     def present(self, number: pl.Expr) -> pl.Expr:
@@ -156,18 +168,22 @@ class TableFile:
 
     def text(self, name: str) -> pl.Expr:
         """The values of a column as text without spaces around it, and null where there is none."""
-        text = columns(name).cast(pl.String).str.strip_chars()
-        return pl.when(~text.is_in(self.missing)).then(text)
+        column = columns(name).fill_nan(None) if self.kinds()[name].is_float() else columns(name)
+        text = column.cast(pl.String).str.strip_chars()
+        missing = text.is_in(self.missing)
+        if self.dialect.na_values is not None:  # which may be numbers, written in any way
+            missing |= as_label(text).is_in(self.missing)
+        return pl.when(~missing).then(text)
 
     def label(self, name: str) -> pl.Expr:
-        """The same, with `1.0` as `1`."""
-        return self.text(name).str.replace(WHOLE, "${1}")
+        """The same, with `1.0` as `1`, and `True` as `true`."""
+        return as_label(self.text(name))
 
     def inputs(self, features: Sequence[Feature]) -> list[pl.Expr]:
         """The features as float32: null where there is no value, infinite where it is none that can be used."""
         for feature in features:
             if not self.is_csv and feature.category is None and feature.column not in self.numeric:
-                kind = self.rows.collect_schema()[feature.column]
+                kind = self.kinds()[feature.column]
                 raise UserError(f"{self.path}: column {feature.column!r} holds {kind}, not numbers")
         return [self._input(feature, features).cast(pl.Float32).alias(feature.name) for feature in features]
 
@@ -187,42 +203,13 @@ class TableFile:
         try:
             yield
         except (PolarsError, PanicException, OSError) as error:  # OSError: a damaged compression
-            ragged = "found more fields" in str(error)
-            reason = "a row has more cells than the header" if ragged else str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
+            if "utf" in reason.lower():
+                reason = "it is not written in UTF-8"
+            if "found more fields" in reason:
+                row = ragged_row(self.source, self.separator, len(self.names))
+                reason = f"{'a row' if row is None else f'row {row}'} has more cells than the header"
             kind = "CSV" if self.is_csv else "Parquet"
             raise UserError(f"{self.path}: cannot be read as {kind}: {reason}") from error
         finally:
             notice.cancel()
-
-    def first_invalid_row(
-        self, features: Sequence[Feature], target: str | None = None, missing: str = "error"
-    ) -> UserError | None:
-        """Returns what is wrong with the first row that cannot be used, if there is one; the target is for training."""
-        inputs = self.inputs(features)
-        invalid = [value.is_infinite() for value in inputs]
-        if missing == "error":
-            invalid += [value.is_null() for value in inputs]
-        if missing != "drop" and target is not None:
-            invalid.append(self.label(target).is_null())
-        index = "row\0"  # no column's name
-        with self.reading():
-            found = self.rows.with_row_index(index, offset=1).filter(pl.any_horizontal(invalid)).head(1).collect()
-        if found.is_empty():
-            return None
-        values, texts = found.select(inputs).row(0), found.row(0, named=True)
-        remedy = ("missing", "drop or mean") if target is not None else None
-        for feature, value in zip(features, values, strict=True):
-            place, text = f"{self.path}: column {feature.column!r}, row {texts[index]}", str(texts[feature.column])[:80]
-            kind = "number" if feature.category is None else "category"
-            if value is None and missing == "error":
-                return UserError(f"{place}: missing value; expected a {kind}", remedy=remedy)
-            if value is None or math.isfinite(value):
-                continue
-            if feature.category is not None:
-                known = few(categories_of(feature, features))
-                return UserError(f"{place}: unknown category {text.strip()!r}; known: {known}")
-            if not self.dialect.decimal_comma and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", text):
-                return UserError(f"{place}: {text!r} is not a number", remedy=("decimal_comma", "true"))
-            finite = re.fullmatch(r"[+-]?([\d.,]+(e[+-]?\d+)?|inf(inity)?)", text.strip().lower())
-            return UserError(f"{place}: {text!r} is not a {'finite number of float32' if finite else 'number'}")
-        return UserError(f"{self.path}: column {target!r}, row {texts[index]}: no class", remedy=("missing", "drop"))

@@ -19,6 +19,7 @@ from iris_lightning.features import Feature, find_features
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.tables.formats import FORMATS, SUFFIXES, Dialect, TableFile
+from iris_lightning.tables.mistakes import check_rows, first_invalid_row
 from iris_lightning.tables.table import check_columns
 
 __all__ = ["predict_table"]
@@ -43,7 +44,7 @@ def predict_table(
         dialect: How a CSV file is written; the output is written in the same way, but `.tsv` with tabs.
     """
     if output != "-":
-        if not output.endswith(SUFFIXES):
+        if not output.lower().endswith(SUFFIXES):
             raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
@@ -52,30 +53,29 @@ def predict_table(
         new = ["prediction", *(f"probability_{label}" for label in predictor.classes_)]
         if taken := [column for column in new if column in file.header]:
             raise UserError(f"{name}: has a column {taken[0]!r} already; rename it")
-        file.check_rows()
+        check_rows(file)
         how: dict[str, Any] = {"separator": file.separator, "decimal_comma": file.dialect.decimal_comma}
-        if ".tsv" in output[-8:]:
+        if output.lower().removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
             how["separator"] = "\t"
-        how["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.rpartition(".")[2], "uncompressed")
+        how["compression"] = {"gz": "gzip", "zst": "zstd"}.get(output.lower().rpartition(".")[2], "uncompressed")
         batches: list[tuple[int, int, int, int]] = []
         columns = [column for column in file.names if column == usual_target]
         if target is not None:
             columns = check_columns("target", [target], file.names, name)
         labels = [file.label(column).alias("label") for column in columns]
         rows = file.rows.with_columns(_predict(predictor, file, features, labels, new, batches).alias(RESULT))
-        if file.is_csv:  # numbers that are to be numbers in Parquet, too; in CSV they stay as they were typed
-            if output.endswith(".parquet"):
-                numbers = [feature.column for feature in features if feature.category is None]
-                rows = rows.with_columns(file.number(column).alias(column) for column in numbers)
-            rows = rows.rename(dict(zip(file.names, file.header, strict=True)))
+        if file.is_csv and output.lower().endswith(".parquet"):  # in CSV, numbers stay as they were typed
+            numbers = [feature.column for feature in features if feature.category is None]
+            rows = rows.with_columns(file.number(column).alias(column) for column in numbers)
+        rows = rows.rename(dict(zip(file.names, file.header, strict=True)))
         try:
             with _sink(output) as sink:
-                if output.endswith(".parquet"):
+                if output.lower().endswith(".parquet"):
                     rows.unnest(RESULT).sink_parquet(sink, engine="streaming")
                 else:
                     rows.unnest(RESULT).sink_csv(sink, engine="streaming", check_extension=False, **how)
         except (UserError, PolarsError, OSError) as error:
-            if invalid := file.first_invalid_row(features, missing="mean" if predictor.network.impute else "error"):
+            if invalid := first_invalid_row(file, features, missing="mean" if predictor.network.impute else "error"):
                 raise invalid from error
             if isinstance(error, UserError):
                 raise UserError(str(error).splitlines()[0]) from error  # polars adds where it called us

@@ -8,7 +8,8 @@ import torch
 
 from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, find_features
-from iris_lightning.tables.formats import WHOLE, Dialect, TableFile, columns
+from iris_lightning.tables.formats import Dialect, TableFile, as_label, columns
+from iris_lightning.tables.mistakes import check_rows, first_invalid_row
 from iris_lightning.tables.table import SEPARATORS, Table, check_columns
 
 __all__ = ["read_table"]
@@ -24,7 +25,7 @@ def read_table(
     missing: str = "error",
     decimal_comma: bool = False,
     separator: str | None = None,
-    na_values: Sequence[str | float] | None = None,
+    na_values: Sequence[str | float | None] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Table:
     """Reads a table of measurements with a class label.
@@ -37,35 +38,42 @@ def read_table(
         UserError: If the file is no such table; the message names column and row, the first below the header being 1.
     """
     file = TableFile(path, Dialect(decimal_comma, separator, na_values))
+    if class_names is None and not file.is_csv and (decimal_comma or separator is not None):
+        raise UserError(f"{path}: decimal_comma and separator have no part in a Parquet file; leave them out")
     with file.reading():
         target = _choose_target(file, target)
         inputs, left_out = _choose_features(file, features, target, known=class_names is not None)
     names = [feature.name for feature in inputs]
     frame = _read(file, inputs, target)
     rows = frame.height
-    file.check_rows(rows)
+    check_rows(file, rows)
     if missing == "drop":
         frame = frame.drop_nulls()
     incomplete = pl.any_horizontal(columns(*names).is_null())
     invalid = [columns(*names).is_infinite(), columns(TARGET).is_null(), *([incomplete] if missing == "error" else [])]
     found_invalid = frame.select(pl.any_horizontal(invalid).any()).item()
-    if found_invalid and (error := file.first_invalid_row(inputs, target, missing)):
+    if found_invalid and (error := first_invalid_row(file, inputs, target, missing)):
         raise error
     notes = ["left out: the column without a name"] if features is None and "" in file.names else []
-    if left_out:
+    texts = [name for name in left_out if file.kinds()[name] in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)]
+    if texts:
         hint = "name them in features to take their categories"
-        notes.append(f"left out, since not numbers: {', '.join(left_out)}; {hint}")
+        notes.append(f"left out, since not numbers: {', '.join(texts)}; {hint}")
+    if others := [name for name in left_out if name not in texts]:
+        notes.append(f"left out, since neither numbers nor text: {', '.join(others)}")
     if frame.height < rows:
         notes.append(f"dropped {rows - frame.height} of {rows} rows, which have missing values")
     if missing == "mean" and (number := frame.select(incomplete.sum()).item()):
-        notes.append(f"{number} of {rows} rows have missing values, which get the mean of the train split")
+        notes.append(f"missing values in {number} of {rows} rows get the mean of the train split")
     if frame.height == 0:
         raise UserError(f"{path}: has no row without a missing value")
     spellings = frame[TARGET].cast(pl.String).unique()
-    labels = spellings.str.replace(WHOLE, "${1}")  # of the few, since it takes longer than reading the many
+    labels = pl.select(as_label(pl.lit(spellings))).to_series()  # of the few: of the many, it takes longer than reading
     found = labels.unique().to_list()
     place = f"{path}: column {target!r}"
     classes = _sort_classes(found, place, frame.height) if class_names is None else list(class_names)
+    if taken := [name for name in names if name in ("prediction", *(f"probability_{label}" for label in classes))]:
+        raise UserError(f"{path}: column {taken[0]!r} is called like one that predict adds; rename it")
     if unknown := sorted(set(found) - set(classes)):
         raise UserError(f"{place} has the unknown class {unknown[0]!r}; known: {few(classes)}")
     positions = frame[TARGET].cast(pl.String).cast(pl.Enum(spellings)).to_physical()
@@ -84,7 +92,10 @@ def _choose_target(file: TableFile, name: str | None) -> str:
         raise UserError(f"{file.path}: has no rows{', only a header' if file.is_csv else ''}")
     if name is None:
         return "species" if "species" in file.names else [name for name in file.names if name][-1]
-    return check_columns("target", [name], file.names, file.path)[0]
+    check_columns("target", [name], file.names, file.path)
+    if (kind := file.kinds()[name]).is_nested() or kind == pl.Duration:
+        raise UserError(f"column {name!r} holds {kind}; expected text, whole numbers or booleans", "target")
+    return name
 
 
 def _choose_features(
@@ -98,7 +109,7 @@ def _choose_features(
         others = [name for name in file.names if name not in ("", target)]
         numeric = [name for name in others if name in file.numeric]
         left_out = [name for name in others if name not in numeric]
-        _refuse_decimal_commas(file, left_out)
+        _refuse_other_decimals(file, left_out)
         if not numeric:
             raise UserError(f"{file.path}: has no column of numbers beside the target {target!r}")
         return [Feature(name, name) for name in numeric], left_out
@@ -111,13 +122,16 @@ def _choose_features(
         if feature.category is not None or feature.column in file.numeric:
             found.append(feature)
             continue
-        _refuse_decimal_commas(file, [feature.column])
+        _refuse_other_decimals(file, [feature.column])
         if known:
             example = file.rows.select(columns(feature.column).drop_nulls().first()).collect().item()
             raise UserError(f"{file.path}: column {feature.column!r} holds text, not numbers, such as {example!r}")
         found += [Feature(f"{feature.column}={text}", feature.column, text) for text in _categories(file, feature)]
     if len({feature.name for feature in found}) < len(found):
         raise UserError(f"expected a column or some of its categories, got both: {few(names)}", "features")
+    if taken := [feature for feature in found if feature.category is not None and feature.name in file.names]:
+        message = f"a category of {taken[0].column!r} would be called {taken[0].name!r}, as a column of {file.path} is"
+        raise UserError(f"{message}; rename that", "features")
     return found, []
 
 
@@ -130,34 +144,34 @@ def _categories(file: TableFile, feature: Feature) -> list[str]:
     return sorted(texts)
 
 
-def _refuse_decimal_commas(file: TableFile, names: Sequence[str]) -> None:
-    if not file.is_csv or file.separator == ",":
-        return
-    for name in file.mostly_numbers(names, decimal_comma=True) if names else ():
+def _refuse_other_decimals(file: TableFile, names: Sequence[str]) -> None:
+    comma = not file.dialect.decimal_comma
+    for name in file.mostly_numbers(names, decimal_comma=comma) if file.is_csv and names else ():
         example = file.rows.select(columns(name).drop_nulls().first()).collect().item()
-        found = f"{file.path}: column {name!r} has decimal commas, such as {example!r}"
-        raise UserError(found, remedy=("decimal_comma", "true"))
+        found = f"{file.path}: column {name!r} has decimal {'commas' if comma else 'points'}, such as {example!r}"
+        raise UserError(found, remedy=("decimal_comma", str(comma).lower()))
 
 
 def _read(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
     """Reads the features as float32, null where there is no value, and the target as categories."""
     label = file.text(target).cast(pl.Categorical).alias(TARGET)
     rows, inputs = file.rows, file.inputs(features)
-    if file.is_csv:  # polars' own reading of numbers is faster
+    if file.is_csv and not file.dialect.decimal_comma:  # polars' own reading of numbers is faster
         numbers = {feature.column: pl.Float64 for feature in features if feature.category is None}
-        how = {"decimal_comma": file.dialect.decimal_comma, "null_values": file.missing}
-        rows = file.scan_csv(schema_overrides=numbers, **how)
+        rows = file.scan_csv(schema_overrides=numbers, null_values=file.missing)
         for i, feature in enumerate(features):
             if feature.category is None:
                 inputs[i] = file.present(columns(feature.column)).cast(pl.Float32).alias(feature.name)
     try:
         with file.reading():
-            return rows.select(*inputs, label).collect(engine="streaming")
+            frame = rows.select(*inputs, label).collect(engine="streaming")
+            if not file.is_csv or frame.height == file.num_lines:
+                return frame
     except UserError:
-        if invalid := file.first_invalid_row(features, target, "drop"):
+        if invalid := first_invalid_row(file, features, target, "drop"):
             raise invalid from None
-        with file.reading():  # it was a space around a number, or alike
-            return file.rows.select(*file.inputs(features), label).collect(engine="streaming")
+    with file.reading():  # it was a space around a number, a row of nothing but missing values, or alike
+        return file.rows.select(*file.inputs(features), label).collect(engine="streaming")
 
 
 def _sort_classes(values: list[str], place: str, rows: int) -> list[str]:

@@ -28,6 +28,11 @@ class Table:
     source: str  # what the table is called
     notes: list[str]  # what a user should know of how it was read
 
+    def is_named(self, options: Mapping[str, Any]) -> bool:
+        """Whether the features and classes have the names that the options say."""
+        names = options.get("feature_names"), options.get("class_names")
+        return names == (self.feature_names, self.class_names)
+
     def check_names(self, options: Mapping[str, Any]) -> None:
         """Refuses a classifier with these options if its names are others, or if it cannot do with missing values."""
         for name, ours in (("feature_names", self.feature_names), ("class_names", self.class_names)):
@@ -56,7 +61,7 @@ def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], 
         raise UserError(f"expected one or more distinct columns, got {list(names)}", parameter)
     for name in names:
         if name not in columns:
-            found = f"no column {name!r} in {source} ({few(columns)})"
+            found = f"no column {name!r} in {source} ({few([repr(column) for column in columns])})"
             match = closest(name, columns)
             raise UserError(found + (f"; did you mean {match!r}?" if match else ""), parameter)
     return list(names)

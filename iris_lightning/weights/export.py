@@ -22,8 +22,8 @@ TOLERANCE = 1e-6  # by which the probabilities of ONNX may differ
 ROWS = 1000
 
 
-def export(network: IrisNetwork, feature_names: list[str], class_names: list[str], path: Path, *inputs: Path) -> str:
-    """Writes a trained network with the names of its features and classes, and returns what was checked.
+def export(network: IrisNetwork, weights: Weights, path: Path, *inputs: Path) -> str:
+    """Writes a trained network with the names of its features and classes in `weights`, and returns what was checked.
 
     `.pth` is a state dict that plain torch loads, `.safetensors` holds the same tensors, and `.onnx` is a graph from
     `features`, float32 of shape `(rows, features)` in their own units, to `probabilities`, shape `(rows, classes)`. The
@@ -33,7 +33,7 @@ def export(network: IrisNetwork, feature_names: list[str], class_names: list[str
     if path.suffix not in writers:
         raise UserError(f"{path}: expected a file that ends in {', '.join(writers)}")
     check_output(path, *inputs)
-    weights = Weights(network.state_dict(), feature_names, class_names, network.activation)
+    weights = weights._replace(state=network.state_dict(), activation=network.activation)
     try:
         with atomic_write(path) as new:
             new.write_bytes(writers[path.suffix](network, weights))

@@ -14,19 +14,21 @@ from iris_lightning.network import ACTIVATIONS, IrisNetwork
 __all__ = ["SUFFIXES", "Weights", "read_torch", "read_weights", "weights_of"]
 
 SUFFIXES = (".pth", ".safetensors")
-METADATA = ("feature_names", "class_names", "activation")
+METADATA = ("feature_names", "class_names", "activation", "na_values")
 
 
 class Weights(NamedTuple):
     """The state dict of an `IrisNetwork`, float32, and what its numbers mean.
 
     The names of features and classes are in the order of the inputs and logits, or `None` where the file has none.
+    `na_values` are what meant no value in the table of the training, or `None` for what usually does.
     """
 
     state: dict[str, Tensor]
     feature_names: list[str] | None
     class_names: list[str] | None
     activation: str | None
+    na_values: list[str | float | None] | None = None
 
     @property
     def layers(self) -> list[Tensor]:
@@ -50,12 +52,15 @@ class Weights(NamedTuple):
 
     def metadata(self) -> dict[str, str]:
         """Returns the meaning of the weights as JSON texts, for formats that hold texts."""
-        return {key: json.dumps(getattr(self, key)) for key in METADATA}
+        known = METADATA if self.na_values is not None else METADATA[:3]
+        return {key: json.dumps(getattr(self, key)) for key in known}
 
     def fill(self, network: IrisNetwork) -> None:
         """Gives a network these weights; a ValueError says why they are those of another network."""
         if self.class_names is not None and self.hidden and self.activation != network.activation:
             raise ValueError(f"made with activation {self.activation or 'null'}, got {network.activation or 'null'}")
+        if self.impute and not network.impute:
+            raise ValueError("replaces missing values by means; expected missing: mean")
         try:
             network.load_state_dict(self.state, assign=any(tensor.is_meta for tensor in network.state_dict().values()))
         except RuntimeError as error:  # of which the first line names the class
@@ -78,7 +83,8 @@ class Weights(NamedTuple):
 def read_weights(path: Path) -> Weights:
     """Reads what `export` wrote, or the lesson's `torch.save(model.state_dict(), "model.pth")`, as data."""
     if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
+        hint = ", which export makes of a checkpoint" if path.suffix == ".ckpt" else ""
+        raise UserError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}{hint}")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
@@ -118,12 +124,14 @@ def weights_of(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
         dense = tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()
         if not isinstance(name, str) or not dense or not tensor.numel():
             raise UserError(f"{path}: holds no weights of a network: {str(name)[:80]!r} is no tensor of numbers")
-    features, classes, activation = (metadata.get(key) for key in METADATA)
+    features, classes, activation, na_values = (metadata.get(key) for key in METADATA)
+    if not (na_values is None or isinstance(na_values, list)):
+        raise UserError(f"{path}: na_values: expected a list, got {str(na_values)[:80]}")
     if activation not in [None, *ACTIVATIONS]:
         allowed = ", ".join(ACTIVATIONS)
         raise UserError(f"{path}: activation: expected one of {allowed} or null, got {str(activation)[:80]}")
     names = sorted(state, key=lambda name: (len(name), name))  # layer 10 after layer 2
-    weights = Weights({name: state[name].float() for name in names}, features, classes, activation)
+    weights = Weights({name: state[name].float() for name in names}, features, classes, activation, na_values)
     network = weights.network(path)
     sizes = (features, "feature_names", network.in_features), (classes, "class_names", network.num_classes)
     for texts, key, size in sizes if (features, classes) != (None, None) else ():
