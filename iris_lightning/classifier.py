@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from iris_lightning.errors import UserError
+from iris_lightning.hyperparameters import plain
 from iris_lightning.metrics import EpochMetrics, plot_against_epoch
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.sharing import weigh_loss
@@ -57,13 +58,12 @@ class IrisClassifier(L.LightningModule):
         super().__init__()
         if class_weight not in ("balanced", None):
             raise ValueError(f"class_weight: expected balanced or null, got {class_weight!r}")
-        largest = torch.finfo(torch.float32).max
-        if not 0 < lr <= largest:
+        if not 0 < lr <= torch.finfo(torch.float32).max:
             raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not 0 <= weight_decay <= largest:
+        if not 0 <= weight_decay <= torch.finfo(torch.float32).max:
             raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
-        feature_names, class_names, hidden = list(feature_names), list(class_names), list(hidden)
         self.save_hyperparameters()
+        self.hparams.update(plain(dict(self.hparams)))
         self.network = IrisNetwork(len(feature_names), len(class_names), hidden, activation, standardize, impute)
         self.train_metrics = EpochMetrics(len(class_names))
         self.val_metrics = EpochMetrics(len(class_names))
@@ -77,9 +77,8 @@ class IrisClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Returns Adam over the network's parameters."""
-        return torch.optim.Adam(
-            self.network.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
-        )
+        options = {name: self.hparams[name] for name in ("lr", "weight_decay")}
+        return torch.optim.Adam(self.network.parameters(), **options)
 
     def _step(self, batch: tuple[Tensor, Tensor], metrics: EpochMetrics) -> tuple[Tensor, Tensor]:
         features, targets = batch
@@ -107,8 +106,7 @@ class IrisClassifier(L.LightningModule):
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """Returns probabilities, shape `(rows, classes)`, of features, or of `(features, targets)`."""
-        features = batch if isinstance(batch, Tensor) else batch[0]
-        return cast("Tensor", self(features)).softmax(dim=1)
+        return cast("Tensor", self(batch if isinstance(batch, Tensor) else batch[0])).softmax(dim=1)
 
     def on_train_epoch_end(self) -> None:
         """Logs the train metrics."""
@@ -137,23 +135,25 @@ class IrisClassifier(L.LightningModule):
     def on_fit_start(self) -> None:
         """Takes the scale of the features and the weights of the classes from the train split."""
         data = cast("Any", self.trainer).datamodule
-        self.trained_on = data.state_dict() if data else {}
-        scales = self.hparams["standardize"] or self.hparams["impute"]
-        scale = scales and not self.network.is_scaled  # a trained network keeps its scale
+        self.trained_on = data.state_dict() if hasattr(data, "tensors") else {}
+        network = self.network
+        scale = (network.standardize or network.impute) and not network.is_scaled  # a trained one keeps its scale
         balanced = self.hparams["class_weight"] == "balanced"
         if not (scale or balanced):
             return
-        if data is None:
-            raise UserError(
-                "standardize, impute and class_weight need a train split: expected an IrisDataModule, got loaders"
-            )
+        if not self.trained_on:  # loaders, or a data module of a user's own
+            raise UserError("standardize, impute and class_weight need a train split: expected an IrisDataModule")
         features, targets = data.tensors("train")
         if scale:
-            self.network.fit_scaler(features)
+            network.fit_scaler(features)
         if balanced:
             rows = targets.bincount(minlength=len(self.hparams["class_names"]))
             self.row_weight = (len(targets) / (rows.count_nonzero() * rows.clamp(min=1))).to(self.device)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds which data the weights were trained on, so that they are evaluated on the other rows."""
+        checkpoint["trained_on"] = self.trained_on
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes which data the weights were trained on, so that they are evaluated on the other rows."""
-        self.trained_on = checkpoint.get("IrisDataModule", {})
+        """Notes which data the weights were trained on."""
+        self.trained_on = checkpoint.get("trained_on", {})

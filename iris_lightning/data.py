@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
 from iris_lightning.errors import UserError
-from iris_lightning.sharing import Batches
+from iris_lightning.files import same_file
+from iris_lightning.hyperparameters import plain
+from iris_lightning.sharing import Batches, FixedBatches, Loader
 from iris_lightning.tables.table import Table, check_options, load_iris_table
 
 __all__ = ["BatchOrder", "IrisDataModule", "split_rows"]
@@ -36,16 +38,15 @@ def split_rows(
         Three int64 tensors of row numbers; without `stratify`, those of `torch.utils.data.random_split` in their order.
     """
     num_rows = len(targets)
-    # As in random_split: round down, then one more for each split in turn until no row is left.
+    # As in random_split, without its lists: round down, then one more for each split in turn until no row is left.
     sizes = [math.floor(num_rows * fraction) for fraction in fractions]
     for i in range(num_rows - sum(sizes)):
         sizes[i % len(sizes)] += 1
     if 0 in sizes:
-        empty = f"leaves the {SPLITS[sizes.index(0)]} split empty"
-        raise UserError(f"{list(fractions)} of {num_rows} rows {empty}", "split")
+        raise UserError(f"{list(fractions)} of {num_rows} rows leave the {SPLITS[sizes.index(0)]} split empty", "split")
     if not stratify:
         order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))
-        return [rows.clone() for rows in order.split(sizes)]  # views of one tensor cannot go to spawned processes
+        return list(order.split(sizes))
 
     from sklearn.model_selection import train_test_split
 
@@ -55,8 +56,8 @@ def split_rows(
         val, test = train_test_split(rest, train_size=sizes[1], stratify=classes[rest.numpy()], random_state=seed)
     except ValueError as error:
         rarest = dict(enumerate(class_names)).get(int(targets.bincount().argmin()))
-        reason = f"cannot keep the class shares in splits of {sizes} rows, the rarest class being {rarest!r}: {error}"
-        raise UserError(reason, "stratify") from error
+        reason = f"cannot keep the class shares in splits of {sizes} rows, the rarest class being {rarest!r}"
+        raise UserError(f"{reason}; expected a longer table, or false", "stratify") from error
     return [train, val, test]
 
 
@@ -90,7 +91,7 @@ class IrisDataModule(L.LightningDataModule):
         features: Columns of the features: numbers, or text as categories. By default all numbers but the target.
         missing: What to do with missing values: an `error`, `drop` the row, or take the train split's `mean`.
         decimal_comma: Whether numbers in the CSV file are written as `5,1`.
-        separator: What is between columns: `,`, `;`, `tab` or `|`. By default found in the file.
+        separator: What is between columns, one of `, ; tab |`. By default found in the file.
         na_values: Texts that mean no value, as the empty cell does; by default NA, N/A, NaN, null, None and ?.
         batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split, independent of the run's seed, so that the test rows stay the same.
@@ -109,7 +110,7 @@ class IrisDataModule(L.LightningDataModule):
         missing: Literal["error", "drop", "mean"] = "error",
         decimal_comma: bool = False,
         separator: Literal[",", ";", "tab", "|"] | None = None,
-        na_values: list[str | int | float] | None = None,
+        na_values: list[str | int | float | bool | None] | None = None,
         batch_size: int = 10,
         split_seed: int = 20,
         split: Sequence[float] = (0.7, 0.2, 0.1),
@@ -120,13 +121,13 @@ class IrisDataModule(L.LightningDataModule):
         check_options(path, target, missing, decimal_comma, separator, na_values)
         ranges = {"batch_size": (batch_size, 1, 2**31), "split_seed": (split_seed, 0, 2**32)}
         for name, (number, least, end) in {**ranges, "num_workers": (num_workers, 0, 2**10)}.items():
-            if not least <= number < end:
+            if number % 1 or not least <= number < end:
                 raise ValueError(f"{name}: expected a whole number from {least} to {end - 1}, got {number}")
         if len(split) != 3 or not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
-        path, split = path and str(path), list(split)  # what checkpoints and YAML know
         self.save_hyperparameters()
-        self.batch_size = batch_size
+        self.hparams.update(plain(dict(self.hparams)))
+        self.batch_size = self.hparams["batch_size"]  # which Lightning's tuner may change
         self.seed = torch.initial_seed()  # of the run; `setup` notes it anew
         self._trained_on: dict[str, Any] = {}  # what a checkpoint says of its table and split
         self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -143,7 +144,7 @@ class IrisDataModule(L.LightningDataModule):
 
             how = {name: options[name] for name in ("target", "missing", "decimal_comma", "separator", "na_values")}
             table = read_table(options["path"], features=features, class_names=known.get("class_names"), **how)
-        options["target"], options["features"] = table.target, table.feature_names  # what a later evaluation reads
+        options.update({} if known else {"target": table.target, "features": table.feature_names})  # for checkpoints
         return table
 
     @property
@@ -161,8 +162,8 @@ class IrisDataModule(L.LightningDataModule):
         """Row numbers of each split, int64, in their order; those of a checkpoint in use, if there is one."""
         options = {**self.hparams, **self._trained_on}
         if "sha256" in options and options["sha256"] != self.table.sha256:
-            if options["path"] == self.hparams["path"]:
-                raise UserError(f"{self.table.source}: the table has changed since the checkpoint was trained with it")
+            if same_file(options["path"], self.hparams["path"]):
+                raise UserError(f"{self.table.source}: the table has changed, or how it is read, since the training")
             return dict.fromkeys(("val", "test"), torch.arange(len(self.table.targets)))  # all of another table
         how = options["split"], options["split_seed"], options["stratify"], self.class_names
         return dict(zip(SPLITS, split_rows(self.table.targets, *how), strict=True))
@@ -181,50 +182,49 @@ class IrisDataModule(L.LightningDataModule):
         """Returns what a checkpoint must know of the table to be evaluated on the rows it was not trained with."""
         options = {name: self.hparams[name] for name in ("path", "split", "split_seed", "stratify")}
         names = {"feature_names": self.feature_names, "class_names": self.class_names}
-        return {"sha256": self.table.sha256, **names, **options, **self._trained_on}
+        return {"sha256": self.table.sha256, **names, **options, **self._trained_on, "path": options["path"]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps to the table and the split of a checkpoint, whichever the options say."""
         if state_dict != self._trained_on:
             self._trained_on = state_dict
+            vars(self).pop("rows", None)
             self._tensors.clear()
-            for name in ("table", "rows"):
-                self.__dict__.pop(name, None)
+            if "table" in vars(self) and not self.table.is_named(state_dict):
+                del self.table  # to be read anew, with other names
 
     def setup(self, stage: str) -> None:
-        """Notes the seed of the run before training, and keeps to the split of a trained classifier after it."""
+        """Notes the seed of the run, that of its first process, and keeps to the split of a trained classifier."""
         if stage == "fit":
-            seed = torch.initial_seed()
-            self.seed = self.trainer.strategy.broadcast(seed) if self.trainer else seed  # each process has its own
+            self.seed = self.trainer.strategy.broadcast(torch.initial_seed()) if self.trainer else torch.initial_seed()
         known = getattr(self.trainer.lightning_module, "trained_on", {}) if self.trainer else self._trained_on
-        if stage != "fit" or known != self._trained_on:  # a new run has the split of its own options
-            self.load_state_dict({} if stage == "fit" else known)
+        known = {} if stage == "fit" and known.get("sha256") != self.table.sha256 else known  # another table
+        self.load_state_dict(known)
         if self.trainer and (stage == "fit") != bool(known):  # else a checkpoint may still say which table it is
             self.table.check_names(self.trainer.lightning_module.hparams)
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> Loader:
         """Loads the train split, in a new order each epoch, seeded as the run is (`seed_everything`)."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def val_dataloader(self) -> Loader:
         """Loads the validation split, in order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def test_dataloader(self) -> Loader:
         """Loads the test split, in order."""
         return self._loader("test")
 
     predict_dataloader = test_dataloader
 
-    def _loader(self, split: str) -> DataLoader[tuple[Tensor, Tensor]]:
+    def _loader(self, split: str) -> Loader:
         trainer: Any = self.trainer
         process, num_processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batches = Batches(*self.tensors(split), self.batch_size, process, num_processes)
-        overfits = bool(trainer and trainer.overfit_batches)
-        order = BatchOrder(batches, shuffle=split == "train" and not overfits, seed=self.seed)
+        if trainer and trainer.overfit_batches:  # Lightning would take rows one by one from a `DataLoader`
+            return FixedBatches(batches[rows] for rows in BatchOrder(batches))
+        order = BatchOrder(batches, shuffle=split == "train", seed=self.seed)
         if trainer:  # which may draw the first order before it announces the epoch, not 0 in a resumed run
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
-        if overfits:  # for which Lightning would take rows in their order, one by one
-            return DataLoader(cast("Any", [batches[rows] for rows in order]), batch_size=None)
-        own: dict[str, Any] = {"batch_size": None, "generator": torch.Generator()}  # each epoch draws from it
-        return DataLoader(batches, sampler=order, num_workers=self.hparams["num_workers"], **own)
+        workers, generator = self.hparams["num_workers"], torch.Generator()  # of its own: each epoch draws from it
+        return DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, generator=generator)

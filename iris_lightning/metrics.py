@@ -24,12 +24,14 @@ class EpochMetrics(Metric):
 
     full_state_update = False
     total_loss: Tensor
+    excess: Tensor
     confusion: Tensor
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.add_state("total_loss", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("excess", torch.tensor(0.0), dist_reduce_fx="sum")  # by which rounding has made it too large
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -37,8 +39,11 @@ class EpochMetrics(Metric):
         if not len(targets):  # this process has no row of the batch, and no loss
             return
         predictions = logits.max(dim=1).indices  # those of `argmax`, found three times as fast
-        # Not in place: a state that `reset` made in inference mode could not be changed outside of it.
-        self.total_loss = self.total_loss + loss * len(targets)
+        # Not in place: a state that `reset` made in inference mode could not be changed outside of it. By Kahan's
+        # summation, since a float32 sum of millions of rows takes no further ones, and not all devices have float64.
+        added = loss * len(targets) - self.excess
+        total = self.total_loss + added
+        self.total_loss, self.excess = total, (total - self.total_loss) - added
         matrix = multiclass_confusion_matrix(predictions, targets, self.num_classes, validate_args=False)
         self.confusion = self.confusion + matrix
 
@@ -52,7 +57,10 @@ class EpochMetrics(Metric):
 
 
 def plot_against_epoch(loggers: Iterable[Any]) -> None:
-    """Makes the epoch the x axis of TensorBoard's curves, where Lightning has the step; other loggers keep both."""
+    """Makes the epoch the x axis of TensorBoard's curves, where Lightning has the step; other loggers keep both.
+
+    Metrics of a user's own, whose names do not end in a split, keep the step.
+    """
     # To log a metric called `step`, as Lightning proposes, would change these as well, and the names of checkpoints.
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger) and not isinstance(logger.log_metrics, partial):
@@ -60,6 +68,9 @@ def plot_against_epoch(loggers: Iterable[Any]) -> None:
 
 
 def _log_metrics(log_metrics: Any, metrics: Mapping[str, float], step: int | None = None) -> None:
-    values = dict(metrics)
-    epoch = values.pop("epoch", step)
-    log_metrics(values, None if epoch is None else int(epoch))
+    epoch = metrics.get("epoch")
+    own = {name: value for name, value in metrics.items() if name.endswith(("/train", "/val", "/test"))}
+    others = {name: value for name, value in metrics.items() if name != "epoch" and name not in own}
+    for values, x in ((own, step if epoch is None else int(epoch)), (others, step)):
+        if values:
+            log_metrics(values, x)

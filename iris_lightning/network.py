@@ -100,8 +100,9 @@ class IrisNetwork(nn.Module):
         for i, column in enumerate(features.unbind(1)):
             column = column.double()
             if self.impute:
-                self.fill[i] = column.nanmean().nan_to_num()  # 0 for a feature without any value
-                column = torch.where(column.isnan(), self.fill[i].double(), column)
+                fill = column.nanmean().nan_to_num().float()  # 0 for a feature without any value
+                self.fill[i] = fill
+                column = torch.where(column.isnan(), fill.double(), column)
             if self.standardize:
                 variance, mean = torch.var_mean(column, correction=0)
                 self.mean[i] = mean

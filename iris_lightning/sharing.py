@@ -3,9 +3,9 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["Batches", "weigh_loss"]
+__all__ = ["Batches", "FixedBatches", "Loader", "weigh_loss"]
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
@@ -33,6 +33,13 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         first, end = (len(rows) * number // self.num_processes for number in (self.process, self.process + 1))
         rows = rows[first:end]
         return self.features.index_select(0, rows), self.targets.index_select(0, rows)
+
+
+class FixedBatches(list[tuple[Tensor, Tensor]]):
+    """The same batches in every epoch. A plain list would be several loaders to Lightning."""
+
+
+Loader = DataLoader[tuple[Tensor, Tensor]] | FixedBatches
 
 
 def weigh_loss(loss: Tensor, num_rows: int) -> Tensor:
