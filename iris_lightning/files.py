@@ -6,12 +6,18 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from iris_lightning.errors import UserError
 
-__all__ = ["atomic_write", "check_output", "remove_leftovers"]
+__all__ = ["atomic_write", "check_output", "remove_leftovers", "same_file", "shown"]
+
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -22,7 +28,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     killed process leaves behind is removed by the next one that writes there. An error leaves an older file as it was.
     """
     remove_leftovers(path.parent, path.name)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
+    name: dict[str, Any] = {"prefix": f".{path.name}.", "suffix": ".part", "ignore_cleanup_errors": True}
+    with tempfile.TemporaryDirectory(dir=path.parent, **name) as folder, FileLock(Path(folder, LOCK)):
         new = Path(folder, path.name)
         yield new
         if path.exists():
@@ -35,7 +42,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Removes what killed processes left of the file with this name, or of all files."""
     for part in folder.glob(f".{'*' if name is None else glob.escape(name)}.????????.part"):
-        shutil.rmtree(part, ignore_errors=True)
+        with contextlib.suppress(Timeout, OSError):  # a living process holds the lock, or has ended there
+            if (part / LOCK).exists() or time.time() - part.stat().st_mtime > 60:  # else it may be just made
+                with FileLock(part / LOCK, timeout=0):
+                    pass
+                shutil.rmtree(part, ignore_errors=True)
+
+
+def shown(path: Path) -> str:
+    """Returns a path as messages show it: as seen from the current folder, if it lies in there."""
+    here = Path.cwd()
+    inside = path.is_absolute() and path != here and path.is_relative_to(here)
+    return str(path.relative_to(here) if inside else path)
+
+
+def same_file(one: str | None, other: str | None) -> bool:
+    """Whether two paths mean the same file, however they are written, or both none."""
+    return one == other or (one is not None and other is not None and os.path.realpath(one) == os.path.realpath(other))
 
 
 def check_output(path: Path, *inputs: Path) -> None:

@@ -1,9 +1,7 @@
 """Callbacks that make a run one that can be stopped at any moment, and resumed to the same end."""
 
-import signal
-import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -11,19 +9,21 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from iris_lightning.runs.saving import LastCheckpoint, RunLogger
+from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 
-__all__ = ["SIGNALS", "EpochRecord", "MaxSteps", "SeedEpochs", "StopOnSignal", "Stopped", "set_handlers", "stop"]
+__all__ = ["EpochRecord", "MaxSteps", "SeedEpochs", "StopOnSignal"]
 
 
 class EpochRecord(Callback):
     """Writes the metrics of an epoch into its checkpoints, so that a checkpoint says how good it is.
 
-    A run that is killed between an epoch's checkpoint and its curves lacks the latter; the resumed run logs them again.
+    Lightning logs an epoch's curves and steps `ReduceLROnPlateau` after the epoch's checkpoints, which therefore lack
+    both: a resumed run does them again.
     """
 
     def __init__(self) -> None:
         self.validated: int | None = None  # the last epoch that was
-        self.resumed: dict[str, float] = {}
+        self.resumed: dict[str, Any] = {}  # what the checkpoint says
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes the epoch: the Trainer keeps the validation metrics until there are newer ones."""
@@ -31,23 +31,35 @@ class EpochRecord(Callback):
 
     def metrics_of(self, trainer: L.Trainer, epoch: int) -> dict[str, float]:
         """Returns the latest metrics, without those of an earlier epoch."""
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        # An epoch that is validated within has no train metrics then.
+        known = {"/val": epoch == self.validated, "/train": epoch < progress.processed}
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        return {name: value for name, value in metrics.items() if epoch == self.validated or not name.endswith("/val")}
+        return {name: value for name, value in metrics.items() if known.get(name[name.rfind("/") :], True)}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds `metrics` to a checkpoint."""
+        """Adds `metrics` to a checkpoint, and `callback_metrics`, which may be those of an earlier validation."""
         checkpoint["metrics"] = self.metrics_of(trainer, trainer.current_epoch)
+        checkpoint["callback_metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["datamodule_hyper_parameters"]["batch_size"] = cast("Any", trainer).datamodule.batch_size  # as tuned
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Notes the metrics of the checkpoint."""
-        if isinstance(checkpoint.get("metrics"), dict) and checkpoint["metrics"]:
-            self.resumed = {**checkpoint["metrics"], "epoch": checkpoint["epoch"]}
+        """Notes what the checkpoint says; one from before the first epoch says nothing."""
+        if checkpoint.get("metrics"):
+            self.resumed = checkpoint
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs them in the place of the run's own, which `RunLogger` passes over (`purge_step`)."""
+        """Does what the resumed epoch lacks; `RunLogger` passes over what it may have of it (`purge_step`)."""
+        if not self.resumed:
+            return
         for logger in trainer.loggers:
-            if isinstance(logger, RunLogger) and self.resumed:
-                logger.log_metrics(self.resumed)
+            if isinstance(logger, RunLogger):
+                logger.log_metrics({**self.resumed["metrics"], "epoch": self.resumed["epoch"]})
+        metrics = {name: torch.tensor(value) for name, value in self.resumed["callback_metrics"].items()}
+        trainer.callback_metrics.update(metrics)
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau and config.monitor in metrics:
+                pl_module.lr_scheduler_step(config.scheduler, metrics[config.monitor])
 
 
 class SeedEpochs(Callback):
@@ -72,28 +84,6 @@ class MaxSteps(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Tells the loop, which has been restored by now."""
         trainer.fit_loop.epoch_loop.max_steps = self.max_steps
-
-
-class Stopped(BaseException):
-    """A signal has asked the command to stop: `args` are its number, and the checkpoint to go on from, if there is one.
-
-    No `Exception`, as `KeyboardInterrupt` is none: nothing on the way but the command line may catch it.
-    """
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and what a system sends
-
-
-def stop(number: int, frame: Any) -> None:
-    """Handles a signal by raising `Stopped` at once."""
-    raise Stopped(number, None)
-
-
-def set_handlers(handlers: dict[int, Any]) -> dict[int, Any]:
-    """Sets handlers of signals, and returns those before; in another thread than the main one, Python allows none."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
 
 
 class StopOnSignal(Callback):

@@ -1,5 +1,6 @@
 """The checkpoints of runs: how to find and read them. Reading needs no Lightning."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ from iris_lightning.errors import UserError
 from iris_lightning.runs.folders import RUNS, newest_run
 from iris_lightning.weights.reading import Weights, read_torch, weights_of
 
-__all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "run_of", "weights_in"]
+__all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "read_trained", "run_of", "weights_in"]
 
-ENTRIES = ("state_dict", "hyper_parameters", "datamodule_hyper_parameters", "IrisDataModule", "callbacks", "loops")
+ENTRIES = ("state_dict", "hyper_parameters", "loops")
+# Which a checkpoint of a user's own Trainer may lack, if it had other data, or saved weights only.
+FURTHER = ("datamodule_hyper_parameters", "trained_on", "callbacks", "metrics", "callback_metrics")
 SHAPE = ("feature_names", "class_names", "hidden", "activation", "standardize", "impute")  # what makes a network
 
 
@@ -18,7 +21,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     if name not in ("best", "last"):
         path = Path(name)
         if not path.is_file():
-            found = "a folder" if path.is_dir() else "no such file"
+            found = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
             raise UserError(f"{name}: {found}; expected a checkpoint, or best or last of the newest run", "ckpt_path")
         return path
     run = newest_run(root)
@@ -34,22 +37,46 @@ def find_checkpoint(name: str, root: Path) -> Path:
     raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
 
 
-def run_of(path: Path, checkpoint: dict[str, Any]) -> Path:
-    """Returns the folder of the run that a checkpoint, read from this path, resumes: only the latest one does."""
-    run = path.parent.parent
-    if path.parent.name != "checkpoints" or not (run / "config.yaml").is_file():
+def run_of(path: Path, checkpoint: dict[str, Any]) -> tuple[Path, Path]:
+    """Returns the folder of the run that a checkpoint, read from this path, resumes, and the checkpoint to go on from.
+
+    Only the latest one resumes a run. Where that was saved within an epoch, the run goes on from the epoch before.
+    """
+    run = path.absolute().parent.parent
+    if path.parent.absolute().name != "checkpoints" or not (run / "config.yaml").is_file():
         raise UserError(f"{path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)", "ckpt_path")
     if not isinstance(checkpoint.get("optimizer_states"), list):
         raise UserError(f"{path}: holds no state of an optimizer, so there is no run to resume", "ckpt_path")
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    if checkpoint["global_step"] and not progress["is_last_batch"]:
-        message = "the run has ended within an epoch (max_steps), from where it cannot go on exactly"
-        raise UserError(f"{path}: {message}; train anew with more steps", "ckpt_path")
+    for key, state in checkpoint["callbacks"].items():
+        if (
+            str(key).startswith("BestCheckpoint")
+            and isinstance(state, dict)
+            and state.get("best_model_score") is not None
+        ):
+            _check_best(path.with_name("best.ckpt"))
     last = path.with_name("last.ckpt")
-    reached = epochs_done(read_checkpoint(last)) if last != path and last.is_file() else 0
+    if checkpoint["global_step"] and not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        whole = path.with_name("whole_epoch.ckpt")
+        if path.name != last.name or not whole.is_file():
+            found = f"{path}: was saved within an epoch, from where no run goes on exactly"
+            remedy = "resume last" if path.name != last.name else f"expected {whole.name} beside it"
+            raise UserError(f"{found}; {remedy}", "ckpt_path")
+        return run, whole
+    reached = 0
+    if last != path and last.is_file():
+        with suppress(UserError):  # which is damaged
+            reached = epochs_done(read_checkpoint(last))
     if reached > epochs_done(checkpoint):
         raise UserError(f"{path}: the run has gone on to epoch {reached - 1}; resume last, or it is lost", "ckpt_path")
-    return run
+    return run, path
+
+
+def _check_best(path: Path) -> None:
+    try:
+        read_checkpoint(path)
+    except UserError as error:
+        hint = "put it back, or export the weights of last and start from them"
+        raise UserError(f"{error.message}; the best epoch of the run would be lost: {hint}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -58,22 +85,37 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
         raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
     try:
-        numbers = all(isinstance(checkpoint[key], int) for key in ("epoch", "global_step"))
-        numbers = numbers and isinstance(epochs_done(checkpoint), int)
-        whole = numbers and all(isinstance(checkpoint[key], dict) for key in ENTRIES)
-    except (KeyError, TypeError, IndexError):
+        for key in FURTHER:
+            checkpoint.setdefault(key, {})
+        whole = all(isinstance(checkpoint[key], dict) for key in (*ENTRIES, *FURTHER))
+        numbers = checkpoint["epoch"], checkpoint["global_step"], epochs_done(checkpoint)
+        whole = whole and all(isinstance(number, int) for number in numbers)
+        metrics = [*checkpoint["metrics"].values(), *checkpoint["callback_metrics"].values()]
+        whole = whole and all(isinstance(value, float) for value in metrics)
+    except (KeyError, TypeError, IndexError, AttributeError):
         whole = False
     if not whole:
         raise UserError(f"{path}: not a checkpoint of iris_lightning; expected epoch, {', '.join(ENTRIES)}")
+    if not checkpoint["trained_on"]:  # no data module of this project, so that its options are others
+        checkpoint["datamodule_hyper_parameters"] = {}
     for group in ("hyper_parameters", "datamodule_hyper_parameters"):
         for key, value in checkpoint[group].items():
             items = value if isinstance(value, list) else [value]
             if not all(item is None or isinstance(item, str | int | float) for item in items):
                 raise UserError(f"{path}: {group}: {str(key)[:80]} is no plain value; refused")
     weights_in(checkpoint, path)
-    names = {key: checkpoint["hyper_parameters"][key] for key in ("feature_names", "class_names")}
-    if {**checkpoint["IrisDataModule"], **names} != checkpoint["IrisDataModule"]:
+    trained_on, names = checkpoint["trained_on"], ("feature_names", "class_names")
+    known = {**trained_on, **{name: checkpoint["hyper_parameters"][name] for name in names}} if trained_on else {}
+    if known != trained_on or trained_on != checkpoint.get("IrisDataModule", trained_on):  # where Lightning looks
         raise UserError(f"{path}: not a checkpoint of iris_lightning: it does not know its table")
+    return checkpoint
+
+
+def read_trained(path: Path) -> dict[str, Any]:
+    """Reads the checkpoint of a network that has been trained, be it by one step."""
+    checkpoint = read_checkpoint(path)
+    if checkpoint["global_step"] == 0:  # `last` of a run that was killed in its first epoch
+        raise UserError(f"{path}: its network is untrained: the run was stopped before the end of its first epoch")
     return checkpoint
 
 
@@ -89,7 +131,8 @@ def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
     if lacking := [name for name in SHAPE if name not in options]:
         raise UserError(f"{path}: not a checkpoint of this version of iris_lightning: it has no {lacking[0]}")
     state = {str(name).removeprefix("network."): tensor for name, tensor in checkpoint["state_dict"].items()}
-    weights = weights_of(path, state, options)
+    na_values = checkpoint["datamodule_hyper_parameters"].get("na_values")
+    weights = weights_of(path, state, {**options, "na_values": na_values})
     if any(getattr(weights, name) != options[name] for name in ("hidden", "standardize", "impute")):
         raise UserError(f"{path}: not a checkpoint of iris_lightning: its weights are not those of its options")
     return weights

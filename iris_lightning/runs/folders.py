@@ -1,9 +1,16 @@
 """The folders of runs, `lightning_logs/version_N`: how one is claimed, and which is the newest. Needs no Lightning."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["RUNS", "claim_run", "newest_run"]
+from filelock import FileLock, Timeout
+
+from iris_lightning.errors import UserError
+from iris_lightning.files import shown
+
+__all__ = ["RUNS", "claim_run", "newest_run", "training_alone"]
 
 RUNS = "lightning_logs"
 
@@ -30,3 +37,17 @@ def newest_run(root: Path) -> Path | None:
     """Returns the folder of the newest run under `root`, a run being what has a `config.yaml`, or `None`."""
     runs = {number: path for number, path in _numbered(root).items() if (path / "config.yaml").is_file()}
     return runs[max(runs)] if runs else None
+
+
+@contextlib.contextmanager
+def training_alone(run: Path) -> Iterator[None]:
+    """Keeps other processes from training a run at the same time; the system frees it, also after a kill."""
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{shown(run)}: another process is training this run") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -2,13 +2,13 @@
 
 import os
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, remove_leftovers
+from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.folders import RUNS, claim_run
 
 __all__ = ["AtomicCheckpointIO", "BestCheckpoint", "LastCheckpoint", "RunFolder", "RunLogger"]
@@ -41,16 +42,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise UserError(f"{path}: cannot be written: {str(error).splitlines()[0]}{kept}") from error
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/best.ckpt`, the epoch with the lowest `loss/val`."""
+def _is_whole(trainer: L.Trainer) -> bool:
+    """Whether the epoch in progress has trained its last batch."""
+    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
-    def __init__(self) -> None:
-        super().__init__(filename="best", monitor="loss/val", **EACH_EPOCH)
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `checkpoints/best.ckpt`, the epoch with the lowest `loss/val`, or the step, if epochs are validated within.
+
+    Args:
+        within_epochs: Whether they are (the Trainer's `val_check_interval`).
+    """
+
+    def __init__(self, within_epochs: bool) -> None:
+        how = {**EACH_EPOCH, "save_on_train_epoch_end": not within_epochs}
+        super().__init__(filename="best", monitor="loss/val", **how)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Passes over an epoch before the first validation."""
-        if self.monitor in trainer.callback_metrics:
+        """Passes over an epoch before the first validation, and one that a run has ended within."""
+        if self.monitor in trainer.callback_metrics and _is_whole(trainer):
             super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Passes over the validation at which a run ends within an epoch, if none was due: a resumed one has it not."""
+        loop = trainer.fit_loop.epoch_loop
+        batches = loop.batch_idx if trainer.check_val_every_n_epoch else loop.total_batch_idx
+        due = (batches + 1) % (trainer.val_check_batch or 1) == 0
+        if due or not trainer.should_stop:
+            super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best epoch of a resumed run, also where its folder has moved since."""
@@ -61,7 +80,11 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run."""
+    """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run.
+
+    A run that ends within an epoch cannot go on from there. For that it keeps what was the last before, as
+    `checkpoints/whole_epoch.ckpt`.
+    """
 
     def __init__(self) -> None:
         super().__init__(filename="last", **EACH_EPOCH)  # `save_last` would be stale while the monitored metric worsens
@@ -72,6 +95,16 @@ class LastCheckpoint(ModelCheckpoint):
             remove_leftovers(Path(str(self.dirpath)))
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(Path(str(self.dirpath), "last.ckpt"), weights_only=False)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves the epoch, and keeps the one before it if this one is not whole."""
+        last, whole = (Path(str(self.dirpath), name) for name in ("last.ckpt", "whole_epoch.ckpt"))
+        if trainer.is_global_zero and not _is_whole(trainer) and not whole.exists():
+            with atomic_write(whole) as new:
+                shutil.copyfile(last, new)
+        super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero and _is_whole(trainer):
+            whole.unlink(missing_ok=True)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores nothing: there is one last checkpoint, and its name is known."""
@@ -122,7 +155,11 @@ class RunFolder(Callback):
             return
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.run / "checkpoints")
+                callback.dirpath = str(self.run.absolute() / "checkpoints")  # from wherever it is resumed
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds `options`, of what a resumed run keeps, so that a `config.yaml` edited since is noticed."""
+        checkpoint["options"] = {name: value for name, value in self.options.items() if name != "trainer"}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes `config.yaml` and `environment.yaml`: now, since a run that is refused leaves a folder as it was."""
@@ -142,7 +179,7 @@ class RunFolder(Callback):
         }
         for name, content in (("config.yaml", self.options), ("environment.yaml", environment)):
             with atomic_write(self.run / name) as new:
-                new.write_text(yaml.safe_dump(content, sort_keys=False))
+                new.write_text(to_yaml(content), encoding="utf-8")
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.run = self.run
