@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from iris_lightning.cli.source import find_source
+from iris_lightning.errors import UserError
+from iris_lightning.files import same_file
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.weights.export import export as write
 
@@ -19,6 +21,7 @@ def predict(
     target: str | None = None,
     decimal_comma: bool | None = None,
     separator: Literal[",", ";", "tab", "|"] | None = None,
+    na_values: list[str | int | float | bool | None] | None = None,
 ) -> None:
     """Predicts the class of every row of a table, with the probability of each class.
 
@@ -30,6 +33,7 @@ def predict(
         target: Column of the true class, for the accuracy; by default that of the training.
         decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
         separator: What is between the columns of a CSV file; by default found in the file.
+        na_values: Texts that mean no value, as in '[-999, none]'; by default those of training.
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
@@ -40,14 +44,18 @@ def predict(
     trained = source.checkpoint["datamodule_hyper_parameters"] if source.checkpoint else {}
     usual = trained.get("target") or "species"
     comma = trained.get("decimal_comma", False) if decimal_comma is None else decimal_comma
-    dialect = Dialect(comma, separator, trained.get("na_values"))
-    rows, labelled, correct, unknown = predict_table(predictor, table, output, target, usual, dialect)
-    result = f"{'standard output' if output == '-' else output}: {rows} rows"
+    dialect = Dialect(comma, separator, source.weights.na_values if na_values is None else na_values)
+    try:
+        rows, labelled, correct, unknown = predict_table(predictor, table, output, target, usual, dialect)
+    except UserError as error:  # the table may be that of another run
+        raise UserError(f"{error.message}\n{source}", error.parameter, error.remedy) from error
+    result = f"{'standard output' if output == '-' else output}: {rows} row{'' if rows == 1 else 's'}"
     if labelled:
         result += f", accuracy {correct / labelled:.4f} ({correct} of {labelled} {target or usual!r})"
         result += f"; {unknown} rows are of a class that the model does not know" if unknown else ""
+        result += "; most of them are its train rows: see test" if same_file(table, trained.get("path")) else ""
     else:
-        result += f" (no accuracy: there is no {target or usual!r})"
+        result += f" (no accuracy: no class in a column {target or usual!r}; name the column by --target)"
     # Where predictions go to standard output, nothing else does.
     print(f"{source}\n{result}", file=sys.stderr if output == "-" else sys.stdout)
 
@@ -63,5 +71,6 @@ def export(output: str, ckpt_path: str | None = None, weights: str | None = None
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     names = [str(name) for name in predictor.feature_names_in_], [str(name) for name in predictor.classes_]
-    result = write(predictor.network, *names, Path(output), source.path)
+    named = source.weights._replace(feature_names=names[0], class_names=names[1])
+    result = write(predictor.network, named, Path(output), source.path)
     print(f"{source}\n{output}: {result}")

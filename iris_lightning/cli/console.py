@@ -17,6 +17,7 @@ REMARKS = (
     *("💡 Tip:", "Seed set to", "GPU available:", "TPU available:", "You are using a CUDA device", "LOCAL_RANK:"),
     *("[rank: ", "Initializing distributed", "-----"),  # "Starting with 2 processes", between rulers
     *("`Trainer.fit` stopped:", "Running in `fast_dev_run`", "Restor", "Loaded model weights", "`Trainer(limit_"),
+    *("`Trainer(overfit_batches", "`Trainer(val_check_interval", "`weights_only` was not set"),
 )
 WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # of Lightning, about its own use of torch
@@ -24,6 +25,10 @@ WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
     r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
+    r"The number of training batches .* is smaller than the logging interval",  # metrics are logged once an epoch
+    r"The dirpath has changed from",  # of a user's own ModelCheckpoint, in a run's folder that is found again
+    r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one
+    r"\.fit\(ckpt_path=\"last\"\) is set",  # it is not
 )
 
 
@@ -58,7 +63,8 @@ class EpochLines(EpochRecord):
         """Prints the line of the epoch before: at its end, callbacks are called before its train metrics are known."""
         epoch = trainer.current_epoch - 1
         metrics = self.metrics_of(trainer, epoch)
-        if trainer.is_global_zero and metrics:
+        # Before the first epoch, there may be metrics of a resumed run, or of a callback that tries learning rates.
+        if trainer.is_global_zero and metrics and epoch > self.resumed.get("epoch", -1):
             names = [name for name in ("loss/train", "loss/val", "accuracy/val") if name in metrics]
             say(f"epoch {epoch}  {'  '.join(f'{name} {metrics[name]:.4f}' for name in names)}")
 

@@ -1,6 +1,7 @@
 """Where the command line starts. Nothing heavy is imported before the command is known."""
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -8,6 +9,7 @@ from typing import Any
 
 from iris_lightning import __version__
 from iris_lightning.errors import UserError, closest
+from iris_lightning.runs.signals import Stopped, set_handlers, stop
 
 __all__ = ["main"]
 
@@ -37,6 +39,7 @@ def main(args: list[str] | None = None) -> Any:
     after a user's mistake, which is told on stderr, and with 130 or 143 after a signal.
     """
     command, *options = (sys.argv[1:] if args is None else args) or [""]
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # either may be closed (`>&-`)
     try:
         if command in ("-h", "--help"):
             return print(USAGE)
@@ -52,8 +55,12 @@ def main(args: list[str] | None = None) -> Any:
         if sys.stdout.isatty():
             print("starting …", end="\r", flush=True)  # for the seconds that the imports take; the next line covers it
         if command in ("predict", "export"):
-            function = getattr(importlib.import_module("iris_lightning.cli.commands"), command)
-            return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
+            before = set_handlers({signal.SIGTERM: stop})  # so that nothing half-written is left
+            try:
+                function = getattr(importlib.import_module("iris_lightning.cli.commands"), command)
+                return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
+            finally:
+                set_handlers(before)
         return importlib.import_module("iris_lightning.cli.training").run(command, options)
     except BrokenPipeError:  # who reads standard output, as `head` does, has read enough
         with open(os.devnull, "w") as nothing:
@@ -61,9 +68,11 @@ def main(args: list[str] | None = None) -> Any:
     except (UserError, OSError) as error:
         print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print(f"stopped by SIGINT{'; no run was begun' if command == 'fit' else ''}", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
+    except (KeyboardInterrupt, Stopped) as stopped:
+        number = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else stopped.args[0]
+        begun = "; no run was begun" if command == "fit" else ""
+        print(f"stopped by {signal.Signals(number).name}{begun}", file=sys.stderr)
+        raise SystemExit(128 + number) from None
 
 
 def _message(error: UserError | OSError, command: str) -> str:
@@ -75,6 +84,7 @@ def _message(error: UserError | OSError, command: str) -> str:
         plain = command in ("predict", "export") or parameter in ("ckpt_path", "weights")
         return f"--{parameter}" if plain else f"--data.{parameter}"
 
-    text = f"{option(error.parameter)}: {error.message}" if error.parameter else error.message
+    first, *second = error.message.splitlines()[:2]
+    text = f"{option(error.parameter)}: {first}" if error.parameter else first
     text += f"; try {option(error.remedy[0])} {error.remedy[1]}" if error.remedy else ""
-    return "\n".join(" ".join(line.split()) for line in text.splitlines()[:2])[:600]
+    return "\n".join(" ".join(line.split())[:500] for line in (text, *second))

@@ -1,16 +1,14 @@
-"""What `fit --help` prints: the options of a command, a line each, the project's own first."""
+"""What `--help` after a command prints: its options, a line each, the project's own first."""
 
 import inspect
 import json
 import textwrap
+from collections.abc import Callable
+from typing import Any
 
-import lightning as L
 from docstring_parser import parse
 
-from iris_lightning.cli.lightning_cli import TRAINER_DEFAULTS
-from iris_lightning.cli.options import FIT_ONLY, FROM_THE_TABLE, GROUPS, OVERRIDABLE
-
-__all__ = ["help_text"]
+__all__ = ["help_of", "help_text"]
 
 # Lightning's own texts fill pages, with marks of its documentation.
 TRAINER = {
@@ -41,54 +39,78 @@ TRAINER = {
     "log_every_n_steps": "Steps from one logging to the next, for callbacks.",
     "accumulate_grad_batches": "Batches whose gradients are added up for a step.",
     "gradient_clip_val": "Largest norm, or value, of the gradients.",
-    "gradient_clip_algorithm": "Norm or value.",
+    "gradient_clip_algorithm": "norm or value.",
     "deterministic": "Whether nondeterministic operations are refused, or warn.",
-    "benchmark": "CuDNN's search for the fastest algorithm.",
+    "benchmark": "Whether cuDNN looks for its fastest algorithm.",
     "inference_mode": "Whether evaluation uses inference mode rather than no_grad.",
     "detect_anomaly": "Whether autograd looks for NaN in the backward pass.",
-    "profiler": "Simple, advanced or pytorch: where the time goes.",
+    "profiler": "simple, advanced or pytorch: where the time goes.",
     "plugins": "Lightning's plugins.",
     "enable_autolog_hparams": "Whether loggers get the hyperparameters.",
 }
 
 
-# What has a part in an evaluation, too.
 def help_text(command: str) -> str:
     """Returns the options of `fit`, `validate` or `test`, each with its default and what it is for."""
+    import lightning as L  # here: `predict --help` does without
+
+    from iris_lightning.cli.options import FROM_THE_TABLE, GROUPS, OVERRIDABLE, WITHOUT_EFFECT
+    from iris_lightning.cli.trainer import TRAINER_DEFAULTS
+
     fit = command == "fit"
-    checkpoint = "Checkpoint to go on from: best" if fit else "Checkpoint to evaluate: best (the default)"
-    weights = "Weights to start from" if fit else "Weights to evaluate in place of a checkpoint"
-    sections = [
-        {
-            "config FILE": "YAML file of options; those typed after it win.",
-            "print_config": "Prints all options as such a file.",
-            "ckpt_path CHECKPOINT": f"{checkpoint} or last of the newest run, or a file.",
-            "weights FILE": f"{weights}: .pth or .safetensors.",
-        }
-    ]
+    general = {
+        "--config FILE": "YAML file of options; those typed after it win.",
+        "--print_config": "Prints all options as such a file.",
+        "--ckpt_path CHECKPOINT": "Checkpoint to evaluate: best (the default) or last of the newest run, or a file.",
+        "--weights FILE": "Weights to evaluate in place of a checkpoint: .pth or .safetensors.",
+    }
     if fit:
-        sections[0]["seed_everything 20"] = "Seed of the initial weights and of the order of the train rows."
-    for group, kind in reversed(GROUPS.items()):
+        general |= {
+            "--ckpt_path CHECKPOINT": "Run to go on with: last, of the newest run, or a file.",
+            "--weights FILE": "Weights to start from: .pth or .safetensors.",
+            "--seed_everything 20": "Seed of the initial weights and of the order of the train rows.",
+        }
+    sections = [general]
+    for group, kind in GROUPS.items():
         texts = {param.arg_name: str(param.description).replace("`", "") for param in parse(str(kind.__doc__)).params}
         has_part = OVERRIDABLE[command] if not fit else texts.keys() - FROM_THE_TABLE
-        sections.append(_section(f"{group}.", kind, {name: texts[name] for name in texts if name in has_part}))
+        options = _section(f"{group}.", _defaults(kind), {name: texts[name] for name in texts if name in has_part})
+        # What an evaluation leaves out is as in training, whatever the default is there.
+        sections.append(options if fit else {f"{name.split()[0]} (as trained)": options[name] for name in options})
     if fit:
         scheduler = "As in --lr_scheduler StepLR --lr_scheduler.step_size 2; by default none."
         optimizer = "In place of Adam, as in --optimizer SGD --optimizer.lr 0.1."
-        sections.append({"optimizer CLASS": optimizer, "lr_scheduler CLASS": scheduler})
-    texts = {name: text for name, text in TRAINER.items() if fit or f"trainer.{name}" not in FIT_ONLY}
-    sections.append(_section("trainer.", L.Trainer, texts))
+        sections.append({"--optimizer CLASS": optimizer, "--lr_scheduler CLASS": scheduler})
+    texts = {name: text for name, text in TRAINER.items() if f"trainer.{name}" not in WITHOUT_EFFECT[command]}
+    return _list_options(command, *sections, _section("trainer.", _defaults(L.Trainer) | TRAINER_DEFAULTS, texts))
+
+
+def _section(prefix: str, defaults: dict[str, Any], texts: dict[str, str]) -> dict[str, str]:
+    return {f"--{prefix}{name} {_in_yaml(defaults[name])}": text for name, text in texts.items()}
+
+
+def _defaults(kind: Callable[..., Any]) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
+
+
+def help_of(function: Callable[..., Any]) -> str:
+    """Returns the options of a command that is a function, from its parameters and docstring."""
+    texts = {param.arg_name: str(param.description) for param in parse(str(function.__doc__)).params}
+    defaults = _defaults(function)
+    required = [name for name in texts if defaults[name] is inspect.Parameter.empty]
+    options = {f"--{name} {_in_yaml(defaults[name])}": text for name, text in texts.items() if name not in required}
+    command = f"{function.__name__} {' '.join(required).upper()}"
+    return _list_options(command, {name: texts[name] for name in required}, options)
+
+
+def _list_options(command: str, *sections: dict[str, str]) -> str:
     lines = [f"usage: python -m iris_lightning {command} [options]"]
     for section in filter(None, sections):
         lines.append("")
         for option, text in section.items():
-            lines += textwrap.wrap(text, 118, initial_indent=f"  --{option:42}", subsequent_indent=" " * 46)
+            lines += textwrap.wrap(text, 118, initial_indent=f"  {option:44}", subsequent_indent=" " * 46)
     return "\n".join(lines)
 
 
-def _section(prefix: str, kind: type, texts: dict[str, str]) -> dict[str, str]:
-    defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()}
-    if kind is L.Trainer:
-        defaults |= TRAINER_DEFAULTS
-    defaults = {name: value if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
-    return {f"{prefix}{name} {defaults[name]}": text for name, text in texts.items()}
+def _in_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

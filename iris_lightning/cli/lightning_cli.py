@@ -1,8 +1,10 @@
 """LightningCLI for `fit`, `validate` and `test`: options, and the objects that they describe."""
 
 import inspect
-import sys
+import os
+import re
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,35 +12,34 @@ import lightning as L
 import yaml
 from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
-from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import DoublePrecision
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.console import EpochLines
-from iris_lightning.cli.options import FIT_ONLY, FROM_THE_TABLE, GROUPS, resolve_optimizer, take_from_source
+from iris_lightning.cli.options import (
+    FROM_THE_TABLE,
+    GROUPS,
+    TRAINING,
+    WITHOUT_EFFECT,
+    check_unchanged,
+    resolve_optimizer,
+    take_from_source,
+)
 from iris_lightning.cli.parsing import as_user_error, parse, simplified
 from iris_lightning.cli.source import Source, find_source
+from iris_lightning.cli.trainer import add_trainer, fit_parts, resolve_limits, trainer_parts
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError
-from iris_lightning.runs.callbacks import MaxSteps, SeedEpochs, StopOnSignal
+from iris_lightning.errors import UserError, few
+from iris_lightning.files import same_file, shown
+from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoints import epochs_done, run_of
-from iris_lightning.runs.saving import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
 
 __all__ = ["IrisCLI"]
 
+FLAGS = {"skip_null": "skip_unset", "skip_default": "skip_default"}  # of --print_config, as `dump` calls them
+UNSERIALIZED = "Unable to serialize instance "  # in a config that jsonargparse writes
 SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
-TRAINER_DEFAULTS = {
-    "max_epochs": 5,
-    "log_every_n_steps": 1,  # Lightning warns where an epoch has fewer batches than this
-    "num_sanity_val_steps": 0,  # the first epoch validates soon enough
-    "enable_model_summary": False,
-    "devices": 1,
-}
-LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
-WITHOUT_EFFECT = (  # on this model and data, or nothing that works beside them
-    *("barebones", "limit_predict_batches", "model_registry"),
-    *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
-)
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 class IrisCLI(LightningCLI):
@@ -68,64 +69,80 @@ class IrisCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer; the network's inputs and outputs follow from the table."""
-        for group, kind in reversed(GROUPS.items()):
+        for group, kind in GROUPS.items():
             parser.add_class_arguments(kind, group, skip=FROM_THE_TABLE, instantiate=False)
-        skipped = {*LIMITS, *WITHOUT_EFFECT}
-        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, sub_configs=True, skip=skipped)
-        for name in LIMITS:  # Lightning's annotation has float before int, so that 1 would mean all batches
-            parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None)
-        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        add_trainer(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, and resolves them against the checkpoint or the weights in use."""
+        printed = [arg for arg in args if arg.partition("=")[0] == "--print_config"]
+        args = [arg for arg in args if arg not in printed]
         self.config = parse(parser, args)
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
         if self.config.seed_everything is None:  # which would draw a seed
             raise UserError("--seed_everything: expected a whole number, got null")
-        root = self.config.trainer.default_root_dir
-        if root and "://" in str(root):
-            raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
-        self.source = self._find_source([arg.partition("=")[0] for arg in args])
+        if root := self.config.trainer.default_root_dir:
+            if "://" in str(root):
+                raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
+            self.config.trainer.default_root_dir = os.path.expanduser(root)
+        names = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")]
+        self.source = self._find_source(names)
         self.checkpoint = self.source.checkpoint if self.source else {}
+        self.steps_done = self.checkpoint.get("global_step", 0)
+        self.run = self._take_from_run(parser, args) if self.command == "fit" and self.checkpoint else None
         self.ckpt_path = self.source.path if self.source and self.checkpoint else None
         self.epochs_done = epochs_done(self.checkpoint) if self.checkpoint else 0
-        self.run = run_of(self.ckpt_path, self.checkpoint) if self.command == "fit" and self.ckpt_path else None
-        if self.run:
-            self._take_from_run(parser, args, self.run)
-        limits = self.given.get("trainer") or Namespace()
-        if "max_epochs" not in limits and {limits.get("max_steps"), limits.get("max_time")} - {None, -1}:
-            self.config.trainer.max_epochs = -1  # the default has no part in what was asked for
         if self.source:
             take_from_source(self.command, self.config, self.given, self.source)
             with simplified(f"{self.source.path}: "):
                 parser.validate(self.config)
+        resolve_limits(self.config, self.given, resumed=self.run is not None)
         if self.command == "fit":
-            resolve_optimizer(self.config, self.given)
+            resolve_optimizer(self.config, self.given, names)
+        for arg in printed:
+            flags = [flag for flag in arg.partition("=")[2].split(",") if flag]
+            if unknown := [flag for flag in flags if flag not in FLAGS]:
+                raise UserError(f"--print_config: expected {' or '.join(FLAGS)}, got {unknown[0]}")
+            print(self._dump(self.config, **{FLAGS[flag]: True for flag in flags}), end="")
+            raise SystemExit(0)
 
-    def _find_source(self, typed: list[str]) -> Source | None:
-        """Returns the trained network in use; `typed` are the options on the command line, without their values."""
-        if self.command != "fit" and (
-            without_effect := [name for name in typed if name.removeprefix("--") in FIT_ONLY]
-        ):
-            raise UserError(f"{without_effect[0]}: has no effect in {self.command}; leave it out")
+    def _find_source(self, names: list[str]) -> Source | None:
+        """Returns the trained network in use; `names` are the options on the command line."""
         checkpoint, weights = self.given.get("ckpt_path"), self.given.get("weights")
-        if "--weights" not in typed and (checkpoint or self.command != "fit"):
+        if "weights" not in names and (checkpoint or self.command != "fit"):
             weights = None  # in the config of a run, they are what it started from
+        no_part = WITHOUT_EFFECT[self.command] | (TRAINING if weights and self.command != "fit" else set())
+        if without_effect := [name for name in names if name in no_part or name.split(".")[0] in no_part]:
+            raise UserError(f"--{without_effect[0]}: has no effect in {self.command}; leave it out")
         if self.command == "fit" and checkpoint is None and weights is None:
             return None
-        return find_source(checkpoint, weights, self.config.trainer.default_root_dir)
+        for name in ("callbacks", "logger"):  # in the config of a run, they are those of its training
+            if self.command != "fit" and not any(item.startswith(f"trainer.{name}") for item in names):
+                self.config.trainer[name] = None
+        return find_source(checkpoint, weights, self.config.trainer.default_root_dir, trained=self.command != "fit")
 
-    def _take_from_run(self, parser: LightningArgumentParser, args: list[str], run: Path) -> None:
-        """Puts the options of a run to be resumed before those that are typed now."""
+    def _take_from_run(self, parser: LightningArgumentParser, args: list[str]) -> Path:
+        """Puts the options of a run to be resumed before those that are typed now; returns the run."""
+        assert self.source is not None
+        run, path = run_of(self.source.path, self.checkpoint)
+        if path != self.source.path:
+            self.source = find_source(str(path), None, trained=False)
+            self.checkpoint = self.source.checkpoint
         config = ["--config", str(run / "config.yaml")]
         before = parse(parser, config)
         self.config = parse(parser, [*config, *args])
-        for name in ("seed_everything", "optimizer", "lr_scheduler", "trainer.default_root_dir"):
+        check_unchanged(run / "config.yaml", yaml.safe_load(self._dump(before)), self.checkpoint.get("options"))
+        root = (self.given.get("trainer") or Namespace()).get("default_root_dir")
+        if root and not same_file(os.path.expanduser(root), str(run.parent.parent)):
+            raise UserError(f"--trainer.default_root_dir {root}: {shown(run)} lies elsewhere; leave it out")
+        for name in ("seed_everything", "optimizer", "lr_scheduler"):
             if name in self.given and self.config.get(name) != before.get(name):
-                raise UserError(f"--{name}: {run} has another one, and a resumed run keeps it; leave it out")
+                found = f"{shown(run)} has another one, and a resumed run keeps it"
+                raise UserError(f"--{name}: {found}; leave it out")
         self.config.weights = None  # with which the run started
         if self.config.trainer.default_root_dir is not None:  # the run may have moved
             self.config.trainer.default_root_dir = str(run.parent.parent)
+        return run
 
     def instantiate_classes(self) -> None:
         """Builds data module, model and Trainer."""
@@ -145,12 +162,20 @@ class IrisCLI(LightningCLI):
         if self.source and not self.ckpt_path:
             try:
                 self.source.weights.fill(self.model.network)
+                names = self.source.weights.class_names
+                if self.command == "fit" and names not in (None, self.datamodule.class_names):
+                    raise ValueError(f"made for the classes {few(names)}, got {few(self.datamodule.class_names)}")
             except ValueError as error:
                 raise UserError(f"{self.source.path}: {error}", "weights") from error
         with as_user_error(self.typed):
             self._add_configure_optimizers_method_to_model(None)  # LightningCLI has no public name for it
         with as_user_error(self.typed):
             self.trainer = self.instantiate_trainer()
+        if isinstance(self.trainer.precision_plugin, DoublePrecision):
+            self.model.double()  # before weights are loaded, which Lightning would cut to float32
+        if self.trainer.world_size > self.datamodule.batch_size:
+            sharing = f"{self.trainer.world_size} processes would share batches of {self.datamodule.batch_size} rows"
+            raise UserError(f"--trainer.devices: {sharing}; expected no more processes than rows")
 
     @property
     def typed(self) -> str:
@@ -174,29 +199,11 @@ class IrisCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Builds the Trainer with this project's logger and callbacks beside the user's own."""
-        options: Namespace = self.config_init.trainer
-        callbacks = _as_list(options.callbacks)
-        if options.enable_progress_bar is None and not any(isinstance(item, ProgressBar) for item in callbacks):
-            kwargs["enable_progress_bar"] = sys.stdout.isatty()
-        loggers = _as_list(options.logger if not isinstance(options.logger, bool) else None)
         self.folder = None
+        kwargs |= trainer_parts(self.config_init.trainer)
         if self.command == "fit":
-            root = self.run.parent.parent if self.run else Path(options.default_root_dir or ".")
-            callbacks += [EpochLines(), SeedEpochs(), StopOnSignal()]
-            if self.run and options.max_steps != -1:
-                callbacks.append(MaxSteps(options.max_steps))
-                kwargs["max_steps"] = -1
-            kwargs["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO()]
-            if options.enable_checkpointing is not False and not options.fast_dev_run:
-                callbacks += [BestCheckpoint(), LastCheckpoint()]
-            if not options.fast_dev_run:
-                self.folder = RunFolder(root, self.run, self._plain_options())
-                callbacks.insert(0, self.folder)  # before what is logged
-            if options.logger is not False:
-                # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
-                loggers.insert(0, RunLogger(root, max(0, self.epochs_done - 1) if self.run else None))
-        kwargs["logger"] = loggers or False
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+            self.folder = fit_parts(kwargs, self.config_init.trainer, self.run, self.epochs_done, self._plain_options())
+        return super().instantiate_trainer(**kwargs)
 
     def _plain_options(self) -> dict[str, Any]:
         """Returns the options of the run as its `config.yaml` holds them, with the columns that were found."""
@@ -205,18 +212,23 @@ class IrisCLI(LightningCLI):
         for name in ("ckpt_path", "weights"):  # beside that file, either may be typed again
             if name == "ckpt_path" or config[name] is None:
                 del config[name]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a default that YAML does not know; it is left out
-            options: dict[str, Any] = _without_objects(yaml.safe_load(self.parser.dump(config, skip_none=False)))
+        options: dict[str, Any] = yaml.safe_load(self._dump(config))
         return options
+
+    def _dump(self, config: Namespace, **flags: bool) -> str:
+        """Returns options as YAML, without the defaults of classes that it has no word for."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of such a default
+            text = self.parser.dump(config, **{"skip_unset": False, **flags})
+        return to_yaml(_without_objects(yaml.safe_load(text)))
 
 
 def _without_objects(options: Any) -> Any:
+    """Leaves out the options that are objects, and takes the others by their names, as `cpu`."""
     if isinstance(options, dict):
         items = [(key, _without_objects(value)) for key, value in options.items()]
-        return {key: value for key, value in items if not str(value).startswith("Unable to serialize instance")}
-    return [_without_objects(value) for value in options] if isinstance(options, list) else options
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+        return {key: value for key, value in items if not str(value).startswith(UNSERIALIZED)}
+    if isinstance(options, list):
+        return [_without_objects(value) for value in options]
+    name = str(options).removeprefix(UNSERIALIZED)
+    return name if name != str(options) and re.fullmatch(r"[\w.:-]+", name) else options

@@ -1,8 +1,12 @@
 """How options are resolved against the trained network that a command uses, and against each other."""
 
 import inspect
+import json
 import math
 import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
 
@@ -10,10 +14,21 @@ from iris_lightning.classifier import IrisClassifier
 from iris_lightning.cli.source import Source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
+from iris_lightning.files import shown
+from iris_lightning.hyperparameters import to_yaml
 
-__all__ = ["FIT_ONLY", "FROM_THE_TABLE", "GROUPS", "OVERRIDABLE", "resolve_optimizer", "take_from_source"]
+__all__ = [
+    "FROM_THE_TABLE",
+    "GROUPS",
+    "OVERRIDABLE",
+    "TRAINING",
+    "WITHOUT_EFFECT",
+    "check_unchanged",
+    "resolve_optimizer",
+    "take_from_source",
+]
 
-GROUPS: dict[str, type] = {"data": IrisDataModule, "model": IrisClassifier}
+GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule}
 FROM_THE_TABLE = {"feature_names", "class_names", "impute"}  # parameters of the classifier that are no options
 FIT_ONLY = {  # options without a part in an evaluation
     *("seed_everything", "optimizer", "lr_scheduler", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
@@ -22,27 +37,58 @@ FIT_ONLY = {  # options without a part in an evaluation
     *("trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.accumulate_grad_batches"),
     *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.enable_autolog_hparams"),
 }
+TRAINING = {"model.class_weight", "model.lr", "model.weight_decay"}  # which weights know nothing of
+WITHOUT_EFFECT = {
+    "fit": {"trainer.limit_test_batches"},
+    "validate": {*FIT_ONLY, "trainer.limit_test_batches"},
+    "test": {*FIT_ONLY, "trainer.limit_val_batches"},
+}
 # What may differ from the checkpoint that a command uses: what no result depends on, and which table is evaluated.
 EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma", "separator", "na_values"}
-OVERRIDABLE = {"fit": {"num_workers"}, "validate": EVALUATION, "test": EVALUATION}
+# A run to be resumed may find the same table elsewhere.
+OVERRIDABLE = {"fit": {"num_workers", "path"}, "validate": EVALUATION, "test": EVALUATION}
 
 
-def resolve_optimizer(options: Namespace, given: Namespace) -> None:
-    """Makes `--optimizer`, `--lr_scheduler` and the model's own options agree, of which LightningCLI ignores some."""
+def resolve_optimizer(options: Namespace, given: Namespace, names: Sequence[str]) -> None:
+    """Makes `--optimizer`, `--lr_scheduler` and the model's own options agree, of which LightningCLI ignores some.
+
+    `names` are the options on the command line: a default in a file is no wish, nor is what they replace.
+    """
     if options.lr_scheduler and not options.optimizer:
         adam = Namespace(lr=options.model.lr, weight_decay=options.model.weight_decay)
         options.optimizer = Namespace(class_path="torch.optim.Adam", init_args=adam)
     typed = given.get("model") or Namespace()
-    for name, least in (("lr", math.ulp(0.0)), ("weight_decay", 0.0)):
-        if not options.optimizer or name not in options.optimizer.init_args:
+    for name, least, default in (("lr", math.ulp(0.0), 1e-3), ("weight_decay", 0.0, 0.0)):
+        if not options.optimizer:
             continue
-        used = options.optimizer.init_args[name]
+        used = options.optimizer.init_args.get(name, default)
+        wanted = typed.get(name, used)
+        wished = f"model.{name}" in names or (wanted != default and f"optimizer.{name}" not in names)
+        if wanted != used and wished:
+            has = f"use --optimizer.{name}" if name in options.optimizer.init_args else "leave it out"
+            raise UserError(f"--model.{name} {wanted}: has no effect beside --optimizer; {has}")
         if used is None or not least <= used < math.inf:
             bound = "above 0" if least else "of at least 0"
             raise UserError(f"--optimizer.{name}: expected a finite number {bound}, got {used}")
-        if typed.get(name, used) != used:
-            raise UserError(f"--model.{name} {typed[name]}: has no effect beside --optimizer; use --optimizer.{name}")
         options.model[name] = used  # what the checkpoint will say
+
+
+def check_unchanged(config: Path, options: dict[str, Any], known: Any) -> None:
+    """Refuses the options in the config of a run to be resumed if what the run keeps has been edited since."""
+    for group, values in known.items() if isinstance(known, dict) else ():  # else of an older version
+        for name, ours, theirs in _edited(group, options.get(group), values):
+            if name.removeprefix("data.") not in OVERRIDABLE["fit"]:
+                found = f"{shown(config)}: {name} is {json.dumps(ours)} now"
+                kept = f"the run was trained with {json.dumps(theirs)}"
+                raise UserError(f"{found}, and {kept}; put it back, or start a new run from this config")
+
+
+def _edited(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in theirs:
+            yield from _edited(f"{name}.{key}", ours.get(key), theirs[key])
+    elif to_yaml(ours) != to_yaml(theirs):  # as texts: NaN is not itself
+        yield name, ours, theirs
 
 
 def take_from_source(command: str, options: Namespace, given: Namespace, source: Source) -> None:
@@ -60,11 +106,14 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
         for name, value in trained.items():
             if name in FROM_THE_TABLE:
                 continue
-            if name not in typed or (name == "features" and _same_inputs(typed[name] or [], value or [])):
+            by_default = name in ("path", "target", "features") and typed.get(name) is None
+            if name not in typed or by_default or (name == "features" and _same_inputs(typed[name], value or [])):
                 options[group][name] = value
-            elif source.checkpoint and name not in OVERRIDABLE[command] and typed[name] != value:
+            elif name not in OVERRIDABLE[command] and typed[name] != value and (source.checkpoint or command != "fit"):
                 kept = f"{source.path} was trained with {'null' if value is None else value}"
-                raise UserError(f"--{group}.{name} {typed[name]}: {kept}, and {command} has to keep that; leave it out")
+                found = f"--{group}.{name} {typed[name]}: {kept}, and {command} has to keep that"
+                anew = ", or export the weights and start from them (--weights)" if command == "fit" else ""
+                raise UserError(f"{found}; leave it out{anew}")
     path = options.data.path
     if path not in (None, given.get("data.path")) and not os.path.exists(path):
         raise UserError(f"{source.path} was trained with {path}: no such file here", remedy=("path", "FILE"))

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from iris_lightning.cli.help import help_of
 from iris_lightning.errors import UserError, closest
 
 __all__ = ["as_user_error", "call", "parse", "simplified"]
@@ -33,6 +34,9 @@ BASES = {
 
 def call(function: Callable[..., Any], args: Sequence[str]) -> None:
     """Calls the function of a command, whose parameters are the options."""
+    if {"-h", "--help"} & {*args}:
+        print(help_of(function))
+        raise SystemExit(0)
     parser = ArgumentParser(prog=f"iris_lightning {function.__name__}", exit_on_error=False, allow_abbrev=False)
     parser.add_function_arguments(function, as_positional=True)
     function(**parse(parser, args))
@@ -49,10 +53,11 @@ def simplified(prefix: str = "", names: Sequence[str] = ()) -> Iterator[None]:
 
 def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) -> Namespace:
     """Parses the arguments of a command, with or without defaults; a mistake in a YAML file names the file."""
-    files = [path for option, path in itertools.pairwise(args) if option in ("-c", "--config")]
-    files += [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
-    for path in files:
-        _check_config(path)
+    pairs = [*itertools.pairwise(args), *((option, value) for option, _, value in (arg.partition("=") for arg in args))]
+    files = [value for option, value in pairs if option == "--config" and value]
+    for option, value in pairs:
+        if option == "--config" or (option.startswith("--") and value.endswith((".yaml", ".yml"))):
+            _check_config(Path(value))
     try:
         return _parse(parser, list(args), defaults)
     except UserError as error:
@@ -65,29 +70,41 @@ def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) ->
         raise
 
 
-def _check_config(path: str) -> None:
+def _check_config(path: Path) -> None:
     """Refuses a key that stands twice, of which YAML keeps the last without a word, and an anchor within itself."""
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"))
+        root = yaml.compose(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):  # which the parser tells
         return
-    nodes: list[tuple[yaml.Node, list[yaml.Node]]] = [(root, [])] if root else []
-    for node, above in nodes:
-        if node in above:
-            raise UserError(f"{path}: line {node.start_mark.line + 1}: an anchor stands within itself")
-        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        names = [key.value for key in keys]
-        for i, key in enumerate(keys):
-            if key.value in names[:i]:
-                raise UserError(f"{path}: line {key.start_mark.line + 1}: {key.value} stands twice")
-        values = [value for _, value in node.value] if keys else node.value
-        if isinstance(node, yaml.CollectionNode):
-            nodes += [(value, [*above, node]) for value in values]
+    _check_node(path, root, [], [])
+
+
+def _check_node(path: Path, node: yaml.Node | None, above: list[yaml.Node], checked: list[yaml.Node]) -> None:
+    if node in above:
+        raise UserError(f"{path}: line {node.start_mark.line + 1}: an anchor stands within itself")
+    if (
+        isinstance(node, yaml.ScalarNode)
+        and (file := path.parent / node.value).suffix in (".yaml", ".yml")
+        and file != path
+    ):
+        _check_config(file)  # a file in the place of a group of options
+    if not isinstance(node, yaml.CollectionNode) or node in checked:
+        return
+    checked.append(node)
+    keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    names = [key.value for key in keys]
+    for i, key in enumerate(keys):
+        if key.value in names[:i]:
+            raise UserError(f"{path}: line {key.start_mark.line + 1}: {key.value} stands twice")
+    for value in [value for _, value in node.value] if keys else node.value:
+        _check_node(path, value, [*above, node], checked)
 
 
 def _parse(parser: ArgumentParser, args: list[str], defaults: bool) -> Namespace:
-    if empty := [arg for arg in args if re.fullmatch(r"--[\w.]+\+?=", arg)]:
-        raise UserError(f"{empty[0][:-1]}: expected a value, got ''")
+    empty = [option for option, value in itertools.pairwise(args) if option.startswith("--") and value == ""]
+    empty += [arg[:-1] for arg in args if re.fullmatch(r"--[\w.]+\+?=", arg)]
+    if empty:
+        raise UserError(f"{empty[0]}: expected a value, got ''")
     names = [f"--{name}" for name, _ in parser.get_defaults().items()]
     with simplified(names=names):
         options = parser.parse_args(args, defaults=defaults)
@@ -127,8 +144,9 @@ def _hint(option: str, names: Sequence[str]) -> str:
 
 
 def _simplify_value(text: str) -> str:
-    if match := re.search(r"(?:File does not exist|Path is not a file): '(.*)'", text):
-        return f"no such file: {os.path.relpath(match[1])}"
+    missing = re.search(r"(?:File does not exist|Path is not a file|Unable to load config):? '(.*?)'", text)
+    if missing and not Path(missing[1]).is_file():
+        return f"no such file: {os.path.relpath(missing[1])}"
     if match := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*(.*)", text):
         if match[1] in BASES:
             return f"name a class first, as in {BASES[match[1]]}"
@@ -144,13 +162,21 @@ def _simplify_value(text: str) -> str:
     match = re.search(r"Expected a dot import path string: (.*)", text)
     classes = [name for module in CLASSES for name in getattr(sys.modules.get(module), "__all__", ())]
     close = closest(match[1], classes) if match else None
-    if match and (close or set(kinds) <= {"NoneType"}):
+    if match and match[1] in classes:
+        return f"{match[1]} is a class for another option"
+    if given and (base := re.search(r"does not correspond to a subclass of (\w+)", text)):
+        return f"expected a class of the kind {base[1]}, got {given[1]}"
+    if match and (close or set(kinds) <= {"NoneType", "list"}):
         return f"there is no class {match[1]!r}{f'; did you mean {close}?' if close else ''}"
+    if given and (made := re.match(r"Namespace\(class_path='(?:\w+\.)*(\w+)'", given[1])):
+        return f"{made[1]} cannot be made; is each package installed that it needs?"
     if given and (nested := re.match(r"NestedArg\(key='(.*?)'", given[1])):
         return f"has no option {nested[1]!r}"
     if given and kinds:
         words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
-        return f"expected {' or '.join(words)}, got {given[1]}"
+        hint = f"; a list is typed as '[{given[1]}]'" if "a list" in words else ""
+        hint = "; put it in quotes within the list" if "text" in words else hint
+        return f"expected {' or '.join(words)}, got {given[1].strip() or repr(given[1])}{hint}"
     return " ".join(text.split())
 
 
@@ -168,4 +194,7 @@ def as_user_error(prefix: str = "") -> Iterator[None]:
         frames = list(traceback.walk_tb(error.__traceback__))
         if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning"):
             raise
-        raise UserError(prefix + (_simplify_value(str(error.__cause__ or error)) or type(error).__name__)) from error
+        reason = _simplify_value(str(error.__cause__ or error)) or type(error).__name__
+        if isinstance(error, ZeroDivisionError):
+            reason = "expected a number above zero"
+        raise UserError(prefix + reason) from error

@@ -5,19 +5,22 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from iris_lightning.cli.console import say, silence_noise
 from iris_lightning.cli.help import help_text
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
-from iris_lightning.runs.callbacks import SIGNALS, Stopped, set_handlers, stop
+from iris_lightning.files import shown
 from iris_lightning.runs.checkpoints import epochs_done, read_checkpoint
+from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.saving import BestCheckpoint, RunLogger
+from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 
 __all__ = ["run"]
 
@@ -45,7 +48,7 @@ def run(command: str, args: list[str]) -> IrisCLI:
 
 def _how_to_go_on(cli: IrisCLI | None, command: str, path: Path | None) -> str:
     if path := path or (cli.ckpt_path if cli and cli.run else None):
-        return f"; to go on: python -m iris_lightning fit --ckpt_path {os.path.relpath(path)}"
+        return f"; to go on: python -m iris_lightning fit --ckpt_path {shown(path)}"
     if command != "fit":
         return ""
     begun = cli and cli.folder and cli.folder.run and cli.folder.run.is_dir()
@@ -55,36 +58,55 @@ def _how_to_go_on(cli: IrisCLI | None, command: str, path: Path | None) -> str:
 def _fit(cli: IrisCLI) -> None:
     trainer, table, rows = cli.trainer, cli.datamodule.table, cli.datamodule.rows
     if reason := _finished(cli):
-        _say(cli, f"nothing to do: {cli.ckpt_path} has {reason}")
+        _say(cli, f"nothing to do: {shown(cli.run or Path())} has {reason}")
         return
+    if "train" not in rows:
+        raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     parameters = sum(parameter.numel() for parameter in cli.model.parameters())
-    what = f"{len(table.feature_names)} features, {len(table.class_names)} classes of {table.target!r}"
+    features = f"{len(table.feature_names)} feature{'s' if len(table.feature_names) > 1 else ''}"
+    what = f"{features}, {len(table.class_names)} classes of {table.target!r}"
     where = f"{parameters} parameters on {trainer.strategy.root_device}"
     if trainer.world_size > 1:
         where += f", in {trainer.world_size} processes that share each batch"
     _say(cli, f"{table.source}: {len(table.targets)} rows ({sizes}), {what}; {where}")
     _say(cli, *(f"{table.source}: {note}" for note in table.notes))
+    if cli.run:
+        within = ", the last whole one" if cli.steps_done > cli.checkpoint["global_step"] else ""
+        after = f"goes on after epoch {cli.epochs_done - 1}{within}" if cli.epochs_done else "starts anew"
+        _say(cli, f"{shown(cli.run)} {after}")
+    elif cli.source:
+        _say(cli, f"starts from the {cli.source}")
     limits = cli.config.trainer
-    endless = trainer.max_epochs == -1 and limits.max_steps == -1 and limits.max_time is None
-    if endless and not trainer.early_stopping_callbacks:  # `fast_dev_run` sets both
+    endless = trainer.max_epochs == -1 and limits.max_steps == -1
+    if endless and not any(isinstance(item, EarlyStopping | Timer) for item in vars(trainer)["callbacks"]):
         raise UserError(f"{cli.typed}would never end; expected max_steps, max_time or EarlyStopping as well")
+    alone = ExitStack()
     try:
         if cli.folder:
             cli.folder.claim(trainer)
+        if cli.folder and cli.folder.run and trainer.is_global_zero:
+            alone.enter_context(training_alone(cli.folder.run))
+            if cli.ckpt_path and read_checkpoint(cli.ckpt_path)["global_step"] != cli.checkpoint["global_step"]:
+                raise UserError(f"{shown(cli.folder.run)}: another process has trained it meanwhile; try again")
         with as_user_error(cli.typed):
             trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
         if not trainer.callback_metrics:
             raise UserError(f"{cli.typed}not a single step was trained")
     except BaseException as error:
+        alone.close()
         claimed = cli.folder.run if cli.folder and not cli.run else None
         if claimed and (isinstance(error, UserError) or not (claimed / "config.yaml").is_file()):
-            _remove_if_nothing_was_learned(claimed, trainer)
+            kept = not _remove_if_nothing_was_learned(claimed, trainer)
+            if kept and isinstance(error, UserError):
+                kept_in = f"what was trained before is kept in {shown(claimed)}"
+                raise UserError(f"{error.message}\n{kept_in}", error.parameter, error.remedy) from error
         raise
+    alone.close()
     _say_result(cli)
 
 
-def _remove_if_nothing_was_learned(run: Path, trainer: L.Trainer) -> None:
+def _remove_if_nothing_was_learned(run: Path, trainer: L.Trainer) -> bool:
     last, epochs = run / "checkpoints" / "last.ckpt", trainer.current_epoch
     if trainer.strategy.launcher is not None and last.is_file():  # launched processes count their own epochs
         epochs = epochs_done(read_checkpoint(last))
@@ -92,6 +114,7 @@ def _remove_if_nothing_was_learned(run: Path, trainer: L.Trainer) -> None:
         shutil.rmtree(run, ignore_errors=True)
         with suppress(OSError):  # it holds other runs
             run.parent.rmdir()
+    return epochs == 0
 
 
 def _evaluate(cli: IrisCLI) -> None:
@@ -101,6 +124,10 @@ def _evaluate(cli: IrisCLI) -> None:
     _say(cli, str(cli.source))
     if "train" not in cli.datamodule.rows:
         _say(cli, f"{table.source}: not the table of the checkpoint, so all of its {len(table.targets)} rows")
+    elif not cli.checkpoint:
+        split = cli.datamodule.rows[{"validate": "val"}.get(cli.command, cli.command)]
+        unknown = "the file does not say which rows it was trained on"
+        _say(cli, f"{table.source}: {len(split)} of {len(table.targets)} rows, by --data.split_seed; {unknown}")
     evaluate = getattr(cli.trainer, cli.command)
     with as_user_error(cli.typed):
         found = evaluate(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True, verbose=False)
@@ -119,7 +146,7 @@ def _finished(cli: IrisCLI) -> str | None:
     done, epochs = cli.epochs_done, cli.trainer.max_epochs or 0
     if 0 < epochs <= done:
         return f"trained {done} epochs, and max_epochs is {epochs}; raise --trainer.max_epochs to go on"
-    steps, max_steps = cli.checkpoint.get("global_step", 0), cli.config.trainer.max_steps
+    steps, max_steps = cli.steps_done, cli.config.trainer.max_steps
     if 0 < max_steps <= steps:
         return f"trained {steps} steps, and max_steps is {max_steps}; raise --trainer.max_steps to go on"
     for callback in cli.trainer.early_stopping_callbacks:
@@ -136,19 +163,22 @@ def _say_result(cli: IrisCLI) -> None:
         if stopping.stopping_reason_message:
             reason = stopping.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")
             _say(cli, f"ended by {type(stopping).__name__}: {reason}")
+    steps, limits = trainer.global_step, cli.config.trainer
+    if trainer.current_epoch == trainer.max_epochs and steps < limits.max_steps and not limits.fast_dev_run:
+        _say(cli, f"ended by max_epochs {trainer.max_epochs} after {steps} steps; max_steps is {limits.max_steps}")
     if cli.folder is None:
         _say(cli, "nothing was kept: fast_dev_run")
         return
     run = cli.folder.run
     if run is None:  # in another process than the first
         return
-    _say(cli, f"run:    {os.path.relpath(run)}")
+    _say(cli, f"run:    {shown(run)}")
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, BestCheckpoint) and os.path.isfile(callback.best_model_path):
             best = read_checkpoint(Path(callback.best_model_path))
             metrics = ", ".join(f"{name} {best['metrics'][name]:.4f}" for name in ("loss/val", "accuracy/val"))
-            _say(cli, f"best:   epoch {best['epoch']}, {metrics} ({os.path.relpath(callback.best_model_path)})")
+            _say(cli, f"best:   epoch {best['epoch']}, {metrics} ({shown(Path(callback.best_model_path))})")
             if not all(map(math.isfinite, best["metrics"].values())):
                 _say(cli, "the loss is not a finite number: the training has diverged; try a smaller learning rate")
     if isinstance(trainer.logger, RunLogger):
-        _say(cli, f"curves: tensorboard --logdir {os.path.relpath(run.parent)}")
+        _say(cli, f"curves: tensorboard --logdir {shown(run.parent)}")
