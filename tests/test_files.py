@@ -104,6 +104,20 @@ def test_a_writer_leaves_alone_what_another_one_writes(name: str, other: str) ->
     assert [Path(name).read_text(), Path(other).read_text()] == ["one", "other"]
 
 
+def test_of_two_that_write_one_file_at_once_the_later_wins() -> None:
+    with atomic_write(Path("out.csv")) as new:
+        write("out.csv", "sooner")
+        new.write_text("later")
+    assert Path("out.csv").read_text() == "later"
+    assert os.listdir() == ["out.csv"]
+
+
+def test_what_only_looks_like_a_leftover_is_left_alone() -> None:
+    Path(".out.csv.abcdefgh.part").write_text("mine")
+    write("out.csv", "of today")
+    assert Path(".out.csv.abcdefgh.part").read_text() == "mine"
+
+
 def test_a_symbolic_link_is_replaced_and_what_it_points_to_left_alone() -> None:
     Path("precious.txt").write_text("precious")
     Path("out.csv").symlink_to("precious.txt")

@@ -25,7 +25,8 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from iris_lightning import IrisClassifier, IrisDataModule
+import iris_lightning
+from iris_lightning import IrisClassifier, IrisDataModule, UserError
 from tests.conftest import assert_same_weights, curves
 
 # A warning is an error, but for Lightning's own remarks: of its code, of small tables, of missing callbacks.
@@ -36,10 +37,17 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*smaller than the logging interval",
     "ignore:Be aware that when using `ckpt_path`",
     "ignore:You requested to overfit",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
 )
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
 BARE: dict[str, Any] = {**QUIET, "logger": False, "enable_checkpointing": False}
+
+
+@pytest.fixture(autouse=True)
+def loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives `DataLoader` back its constructor, in whose place Lightning leaves its own when a data module raises."""
+    monkeypatch.setattr(DataLoader, "__init__", DataLoader.__init__)
 
 
 class Trained(NamedTuple):
@@ -247,8 +255,78 @@ def test_a_loaded_model_is_trained_on_with_its_scale(trained: Trained) -> None:
     assert torch.equal(after.mean, before.mean)
     assert torch.equal(after.std, before.std)
     assert not torch.equal(after.get_parameter("layers.0.weight"), before.get_parameter("layers.0.weight"))
-    own = IrisDataModule(split_seed=3).tensors("test")  # it is another model now, of the data module's own split
-    assert trainer.test(model, data, verbose=False)[0] == pytest.approx(figures(model, "test", *own), rel=1e-5)
+    kept = IrisDataModule().tensors("test")  # of another split, some rows would have been trained on before
+    assert trainer.test(model, data, verbose=False)[0] == pytest.approx(figures(model, "test", *kept), rel=1e-5)
+
+
+def test_numpy_s_values_are_as_good_as_python_s(tmp_path: Path) -> None:
+    iris = load_iris()
+    write_flowers("flowers.csv")
+    features = np.array(iris.feature_names)
+    how: dict[str, Any] = {"batch_size": np.int64(16), "split": np.array([0.7, 0.2, 0.1]), "na_values": ("-",)}
+    data = IrisDataModule(Path("flowers.csv"), features=features, **how)  # type: ignore[arg-type]
+    model = IrisClassifier(
+        features,  # type: ignore[arg-type]
+        iris.target_names,
+        hidden=range(5, 7),
+        activation=np.str_("relu"),
+        standardize=np.bool_(True),  # type: ignore[arg-type]
+        lr=np.logspace(-4, -1, 4)[1],
+    )
+    trainer = L.Trainer(max_epochs=1, **BARE)
+    trainer.fit(model, data)
+    trainer.save_checkpoint(tmp_path / "numpy.ckpt")
+    loaded = IrisClassifier.load_from_checkpoint(tmp_path / "numpy.ckpt")
+    assert_same_weights(dict(loaded.network.state_dict()), dict(model.network.state_dict()))
+    assert iris_lightning.load(tmp_path / "numpy.ckpt").predict(iris.data).shape == (150,)
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+@pytest.mark.parametrize("kind", ["loaders", "subclass", "own"])
+def test_a_checkpoint_of_any_data_can_be_used(kind: str, weights_only: bool, tmp_path: Path) -> None:
+    class Subclass(IrisDataModule):
+        pass
+
+    class Own(L.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return loader
+
+    loader: Any = DataLoader(TensorDataset(*IrisDataModule(split_seed=7).tensors("train")), batch_size=10)
+    model, trainer = IrisClassifier(), L.Trainer(max_epochs=1, **BARE)
+    if kind == "loaders":
+        trainer.fit(model, loader)
+    else:
+        trainer.fit(model, datamodule=Subclass(split_seed=7) if kind == "subclass" else Own())
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path, weights_only=weights_only)
+    expected = model(torch.tensor(load_iris().data, dtype=torch.float32)).argmax(dim=1)
+    assert iris_lightning.load(path).predict(load_iris().data).tolist() == load_iris().target_names[expected].tolist()
+    if kind == "subclass":  # it is evaluated on the rows that it was not trained on
+        loaded, data = IrisClassifier.load_from_checkpoint(path), Subclass(split_seed=3)
+        L.Trainer(**BARE).test(loaded, data, verbose=False)
+        assert torch.equal(data.rows["test"], IrisDataModule(split_seed=7).rows["test"])
+
+
+def test_a_data_module_keeps_its_options_after_an_evaluation() -> None:
+    columns = [name for name in load_iris().feature_names if "petal" in name]
+    small = IrisClassifier(columns)
+    trainer = L.Trainer(max_epochs=1, **BARE)
+    trainer.fit(small, IrisDataModule(features=columns))
+    data = IrisDataModule()
+    trainer.test(small, data, verbose=False)
+    trainer.fit(IrisClassifier(), data)
+    assert data.feature_names == load_iris().feature_names
+
+
+def test_scales_need_a_data_module_of_this_project() -> None:
+    class Own(L.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return []
+
+    with pytest.raises(UserError, match="expected an IrisDataModule"):
+        L.Trainer(max_epochs=1, **BARE).fit(IrisClassifier(standardize=True), datamodule=Own())
+    with pytest.raises(ValueError, match=r"batch_size: expected a whole number from 1 .*, got 10\.5"):
+        IrisDataModule(batch_size=10.5)  # type: ignore[arg-type]
 
 
 def test_a_model_may_be_validated_before_it_is_trained() -> None:

@@ -1,12 +1,18 @@
 """The metrics of an epoch."""
 
+from pathlib import Path
+from typing import Any
+
+import lightning as L
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from iris_lightning import IrisClassifier, IrisDataModule
 from iris_lightning.metrics import EpochMetrics
+from tests.conftest import curves
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 500])
@@ -47,3 +53,25 @@ def test_a_batch_without_rows_changes_nothing() -> None:
     metrics.update(cross_entropy(*empty), *empty)  # whose mean loss is NaN
     assert metrics.compute() == before
     assert before["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_the_loss_of_ten_million_rows_is_exact() -> None:
+    metrics, logits, targets = EpochMetrics(2), torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    metrics.total_loss = torch.tensor(2.0**25)  # to which float32 adds no 1
+    for _ in range(1000):
+        metrics.update(torch.tensor(1.0), logits, targets)
+    assert metrics.total_loss == 2**25 + 1000
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+def test_a_metric_of_a_subclass_keeps_the_step(folder: Path) -> None:
+    class Mine(IrisClassifier):
+        def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+            self.log("norm", 1.0)
+
+    options: dict[str, Any] = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
+    trainer = L.Trainer(max_epochs=2, default_root_dir=folder, **options)
+    trainer.fit(Mine(), IrisDataModule())
+    points = curves(Path(str(trainer.log_dir)))
+    assert [step for step, _ in points["norm"]] == list(range(22))
+    assert [step for step, _ in points["loss/train"]] == [0, 1]

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from sklearn.datasets import load_iris
 
 import iris_lightning
 from iris_lightning import IrisNetwork, IrisPredictor, UserError
-from tests.conftest import load
+from iris_lightning.cli import main
+from tests.conftest import fit, load
 
 IRIS = load_iris()
 UNDERSCORED = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -88,3 +91,55 @@ def test_it_needs_neither_lightning_nor_the_command_line(default_run: Path) -> N
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[1:] == ["set()"]
     assert result.stderr == ""
+
+
+TABLE = "a, isl ,ok,b,kind\n" + "1.5,A,True,-999,x\n2.5, B ,False,3,y\n3.5,A,true,1.0,x\n2.0,none,FALSE,4,y\n" * 10
+READ: dict[str, Callable[[], Any]] = {
+    "polars": lambda: pl.read_csv("table.csv"),
+    "lazy": lambda: pl.scan_csv("table.csv"),
+    "polars as text": lambda: pl.read_csv("table.csv", infer_schema=False),
+    "pandas": lambda: pd.read_csv("table.csv"),
+    "pandas with NA": lambda: pd.read_csv("table.csv", na_values=["none", -999]).convert_dtypes(),
+    "pandas as text": lambda: pd.read_csv("table.csv", dtype=str),
+}
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pth", ".safetensors"])
+def test_a_frame_is_treated_as_the_table_it_was_read_from(suffix: str, folder: Path) -> None:
+    (folder / "table.csv").write_text(TABLE)
+    options = ["--data.features", "[a, isl, ok, b]", "--data.na_values", "[-999, none]", "--data.missing", "mean"]
+    fit("--data.path", "table.csv", *options, "--trainer.max_epochs", "1")
+    path = "lightning_logs/version_0/checkpoints/best.ckpt"
+    main(["predict", "table.csv", "--output", "out.csv"])
+    if suffix != ".ckpt":
+        path = f"model{suffix}"
+        main(["export", path])
+        main(["predict", "table.csv", "--output", "again.csv", "--weights", path])
+        assert (folder / "again.csv").read_text() == (folder / "out.csv").read_text()
+    expected = pl.read_csv("out.csv")[["probability_x", "probability_y"]].to_numpy()
+    model = iris_lightning.load(path)
+    for kind, read in READ.items():
+        np.testing.assert_allclose(model.predict_proba(read()), expected, atol=1e-7, err_msg=kind)
+
+
+def test_what_is_no_number_is_not_taken_for_one(folder: Path) -> None:
+    (folder / "table.csv").write_text(TABLE)
+    fit("--data.path", "table.csv", "--data.missing", "mean", "--trainer.max_epochs", "1")
+    model = iris_lightning.load("lightning_logs/version_0/checkpoints/best.ckpt")
+    masked = np.ma.masked_array([[1.0, 7.0]], [[False, True]])
+    np.testing.assert_array_equal(model.predict_proba(masked), model.predict_proba([[1.0, np.nan]]))
+    for rows, message in (
+        (np.zeros((2, 2), complex), "expected numbers"),
+        (np.zeros((2, 2), "datetime64[s]"), "expected numbers"),
+        (pl.DataFrame({"a": [date(2020, 1, 1)], "b": [1]}), "column 'a' holds datetime64"),
+        (pl.DataFrame({"a": [1.0, 2.0], "b": ["1", "u"]}), "row 1, 'b': 'u' is not a number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.predict(rows)
+
+
+def test_a_network_that_was_never_trained_is_refused(default_run: Path, folder: Path) -> None:
+    content = load(default_run / "checkpoints" / "last.ckpt") | {"global_step": 0}
+    torch.save(content, "last.ckpt")
+    with pytest.raises(UserError, match=r"last\.ckpt: its network is untrained"):
+        iris_lightning.load("last.ckpt")

@@ -47,7 +47,7 @@ def test_the_snippet_of_a_plain_trainer_does_what_it_says(capsys: pytest.Capture
 def test_the_places_named_in_the_table_exist() -> None:
     table = README.partition("## Where each line of the lesson went")[2].partition("\n## ")[0]
     places = re.findall(r"`(\w+\.py)`: ([^;|]*)", table)
-    assert {file for file, _ in places} == {"data.py", "network.py", "classifier.py", "predictor.py"}
+    assert {file for file, _ in places} == {"data.py", "network.py", "classifier.py", "metrics.py", "predictor.py"}
     for file, names in places:
         source = (REPOSITORY / "iris_lightning" / file).read_text()
         for name in re.findall(r"`([\w.]+)`", names):

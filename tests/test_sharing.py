@@ -62,7 +62,15 @@ def _forked(processes: int) -> list[str]:
     return ["--trainer.strategy", "ddp_fork", "--trainer.devices", str(processes), "--trainer.accelerator", "cpu"]
 
 
-@pytest.mark.parametrize("options", [[], ["--model.class_weight", "balanced", "--model.standardize", "true"]])
+CASES = [
+    [],
+    ["--model.class_weight", "balanced", "--model.standardize", "true"],
+    ["--trainer.overfit_batches", "4"],
+]
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+@pytest.mark.parametrize("options", CASES)
 def test_shares_that_differ_and_empty_ones(options: list[str], folder: Path) -> None:
     from sklearn.datasets import load_iris
 
@@ -110,8 +118,18 @@ def test_two_nodes_through_torchrun(default_run: Path, folder: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_fills_missing_values(folder: Path) -> None:
+    (folder / "rows.csv").write_text("a,b,kind\n" + "1,,x\n2,3,y\n4,5,x\n" * 20)
+    options = ["--data.path", "rows.csv", "--data.missing", "mean", "--model.standardize", "true"]
+    states = [fit(*options, "--trainer.accelerator", where).model.state_dict() for where in ("cpu", "gpu")]
+    for name in ("network.fill", "network.mean", "network.std"):
+        assert torch.equal(states[0][name], states[1][name].cpu())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
-def test_a_gpu_does_as_the_cpu(precision: str, default_run: Path) -> None:
+def test_a_gpu_does_does_as_the_cpu(precision: str, default_run: Path) -> None:
     cli = fit("--trainer.precision", precision)
     assert cli.trainer.strategy.root_device.type == "cuda"
     cpu = load(default_run / "checkpoints" / "last.ckpt")["metrics"]

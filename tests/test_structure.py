@@ -16,10 +16,19 @@ FILES = {
     for path in PACKAGE.rglob("*.py")
 }
 HEAVY = ("torch", "lightning", "torchmetrics", "sklearn", "tensorboard", "polars", "jsonargparse")
-LIGHT = ("errors", "__main__", "cli", "cli.entry", "runs", "tables", "weights")  # none of the heavy packages
+LIGHT = (
+    "errors",
+    "__main__",
+    "cli",
+    "cli.entry",
+    "runs",
+    "runs.signals",
+    "tables",
+    "weights",
+)  # none of the heavy packages
 WITH_LIGHTNING = (
     *("data", "classifier", "metrics", "runs.saving", "runs.callbacks"),
-    *("cli.console", "cli.help", "cli.lightning_cli", "cli.options", "cli.training"),
+    *("cli.console", "cli.lightning_cli", "cli.options", "cli.trainer", "cli.training"),
 )
 
 
@@ -51,7 +60,7 @@ def test_imports_between_modules_and_between_rooms_run_one_way() -> None:
     for graph in (modules, rooms):
         TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
     assert {room for room, below in rooms.items() if "cli" in below} == {"__main__"}
-    assert rooms["runs"] <= {"weights", "files", "errors"}
+    assert rooms["runs"] <= {"weights", "files", "hyperparameters", "errors"}
     assert rooms["tables"] <= {"predictor", "features", "files", "errors"}
     assert rooms["weights"] <= {"network", "files", "errors"}
     assert "classifier" not in rooms["data"]
@@ -133,7 +142,7 @@ def test_sizes() -> None:
     for path in FILES.values():
         lines = len(path.read_text().splitlines())
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
-    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 3200
+    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 3850
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

@@ -192,7 +192,7 @@ def test_the_config_of_a_run_works_with_every_command(folder: Path, capsys: pyte
         said.append(capsys.readouterr().out)
     assert (said[0], said[2]) == (said[1], said[3])
     resumed = main(["fit", "--ckpt_path", "last", *config, "--trainer.max_epochs", "2"])
-    assert resumed.run == Path("lightning_logs/version_0")
+    assert resumed.run == Path("lightning_logs/version_0").absolute()
     assert resumed.trainer.current_epoch == 2
     (folder / "other.csv").write_text("a,b\n1,2\n")
     assert "'total_phenols', 'flavanoids', 'nonflavanoid_phenols' and 5 more; found" in fails(
@@ -209,7 +209,7 @@ def test_a_config_that_started_from_weights_evaluates_what_was_trained(capsys: p
     main(["test", *config])
     assert capsys.readouterr().out.startswith("checkpoint: lightning_logs/version_1/checkpoints/best.ckpt")
     resumed = main(["fit", "--ckpt_path", "last", *config, "--trainer.max_epochs", "2"])
-    assert resumed.run == Path("lightning_logs/version_1")
+    assert resumed.run == Path("lightning_logs/version_1").absolute()
 
 
 def test_a_run_is_used_from_another_folder(
@@ -266,12 +266,124 @@ def test_the_help_lists_every_option_once(capsys: pytest.CaptureFixture[str]) ->
         main(["fit", "--print_config"])
     config = yaml.safe_load(capsys.readouterr().out)
     groups = {f"{group}.{name}" for group in ("model", "data", "trainer") for name in config.pop(group)}
-    assert sorted(listed) == sorted({*groups, *config, "config", "print_config"})
+    assert sorted(listed) == sorted({*groups, *config, "config", "print_config"} - {"trainer.limit_test_batches"})
 
 
-def test_print_config_is_a_config(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+PRINTED: dict[
+    str, tuple[list[str], dict[str, dict[str, object]]]
+] = {  # what is typed before `--print_config`, beside the file later, and what then holds
+    "": ([], {"model": {"lr": 0.001}, "trainer": {"max_epochs": 1}}),
+    "--model.hidden [8]": ([], {"model": {"hidden": [8]}}),
+    "--optimizer SGD": ([], {"model": {"lr": 0.001}, "optimizer": {"class_path": "torch.optim.SGD"}}),
+    "--optimizer SGD --optimizer.lr 0.05": (["--optimizer.lr", "0.2"], {"model": {"lr": 0.2}}),
+    "--seed_everything 3": (["--optimizer", "SGD", "--optimizer.lr", "0.1"], {"model": {"lr": 0.1}}),
+    "--trainer.max_steps 11": ([], {"trainer": {"max_steps": 11}}),
+}
+
+
+@pytest.mark.parametrize("typed", PRINTED)
+def test_print_config_is_a_config(typed: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["fit", "--model.hidden", "[8]", "--print_config"])
+        main(["fit", *typed.split(), "--print_config"])
     assert stop.value.code == 0
     (folder / "mine.yaml").write_text(capsys.readouterr().out)
-    assert fit("--config", "mine.yaml", "--trainer.max_epochs", "1").model.hparams["hidden"] == [8]
+    beside, expected = PRINTED[typed]
+    fit("--config", "mine.yaml", *beside, "--trainer.max_epochs", "1")
+    saved = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    for group, options in expected.items():
+        assert {name: saved[group][name] for name in options} == options
+    main(["test", "--config", "mine.yaml" if not beside else "lightning_logs/version_0/config.yaml"])
+
+
+def test_print_config_takes_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--model.lr", "0.5", "--print_config=skip_default"])
+    assert yaml.safe_load(capsys.readouterr().out) == {"model": {"lr": 0.5}}
+    with pytest.raises(SystemExit):
+        main(["fit", "--print_config=skip_null"])
+    assert "null" not in capsys.readouterr().out
+    assert "--print_config: expected skip_null or skip_default, got foo" in fails(capsys, "fit", "--print_config=foo")
+
+
+def test_print_config_has_no_default_where_something_else_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--trainer.max_steps", "1000", "--print_config"])
+    limits = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert (limits["max_epochs"], limits["max_steps"]) == (-1, 1000)
+
+
+def test_what_ends_a_run_before_its_steps_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "mine.yaml").write_text("trainer:\n  max_epochs: 2\n")
+    fit("--config", "mine.yaml", "--trainer.max_steps", "1000")
+    assert "ended by max_epochs 2 after 22 steps; max_steps is 1000\n" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--trainer.max_time 00:00:10:00 --trainer.max_epochs 1",
+        "--trainer.callbacks+=Timer --trainer.callbacks.duration 00:00:01:00",
+        "--trainer.callbacks+=ModelPruning --trainer.callbacks.pruning_fn l1_unstructured",
+        "--trainer.callbacks+=OnExceptionCheckpoint --trainer.callbacks.dirpath x",
+        "--trainer.log_every_n_steps 50",
+        "--trainer.val_check_interval 1.0",
+    ],
+)
+def test_options_that_are_kept_and_make_no_noise(options: str, capfd: pytest.CaptureFixture[str]) -> None:
+    fit(*options.split())
+    fit("--config", "lightning_logs/version_0/config.yaml")
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert {line.split()[0] for line in out.splitlines()} == {"Iris:", "epoch", "run:", "best:", "curves:"}
+
+
+def test_columns_whose_names_look_like_numbers(folder: Path) -> None:
+    (folder / "rows.csv").write_text("1e3,no,2E5\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
+    fit("--data.path", "rows.csv", "--data.na_values", '[.nan, "1e5"]', "--trainer.max_epochs", "1")
+    assert main(["test", "--config", "lightning_logs/version_0/config.yaml"]).datamodule.feature_names == ["1e3", "no"]
+    assert fit("--ckpt_path", "last", "--trainer.max_epochs", "2").trainer.current_epoch == 2
+
+
+def test_a_table_that_has_moved_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "rows.csv").write_text("a,b,kind\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
+    fit("--data.path", "rows.csv", "--trainer.max_epochs", "1")
+    (folder / "other").mkdir()
+    (folder / "rows.csv").rename("other/rows.csv")
+    (folder / "longer.csv").write_text((folder / "other/rows.csv").read_text() + "1,2,x\n")
+    resume = ["fit", "--ckpt_path", "last", "--trainer.max_epochs"]
+    assert "no such file here; try --data.path FILE" in fails(capsys, *resume, "2")
+    message = fails(capsys, *resume, "2", "--data.path", "longer.csv")
+    assert "longer.csv: not the table that the checkpoint was trained with" in message
+    main([*resume, "2", "--data.path", "other/rows.csv"])
+    assert main([*resume, "3"]).trainer.current_epoch == 3
+
+
+def test_what_weights_know_is_not_changed_in_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    main(["export", "model.pth"])
+    for option, value in (("--model.hidden", "[8]"), ("--data.features", "[petal length (cm)]")):
+        assert f"{option} " in fails(capsys, "test", "--weights", "model.pth", option, value)
+    assert "--model.lr: has no effect in test" in fails(capsys, "test", "--weights", "model.pth", "--model.lr", "1")
+
+
+def test_weights_of_other_classes_are_no_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, other in (("one", "z"), ("two", "x")):
+        (folder / f"{name}.csv").write_text("a,b,kind\n" + f"1,2,{other}\n2,1,y\n3,4,{other}\n" * 20)
+    fit("--data.path", "one.csv", "--trainer.max_epochs", "1")
+    main(["export", "model.pth"])
+    message = fails(capsys, "fit", "--data.path", "two.csv", "--weights", "model.pth")
+    assert "--weights: model.pth: made for the classes y, z, got x, y" in message
+    fit("--data.path", "one.csv", "--weights", "model.pth", "--trainer.max_epochs", "1")
+    assert "starts from the weights: model.pth\n" in capsys.readouterr().out
+
+
+def test_a_printed_config_evaluates_a_table_that_it_does_not_name(folder: Path) -> None:
+    (folder / "rows.csv").write_text("a,b,kind\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
+    (folder / "mine.yaml").write_text("data:\n  path: null\n  target: null\n  features: null\n")
+    fit("--config", "mine.yaml", "--data.path", "rows.csv", "--trainer.max_epochs", "1")
+    assert main(["test", "--config", "mine.yaml"]).datamodule.table.source == "rows.csv"
+
+
+def test_a_time_in_words() -> None:
+    assert fit("--trainer.max_time", "{minutes: 5}", "--trainer.max_epochs", "1").trainer.current_epoch == 1

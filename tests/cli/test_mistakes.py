@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from iris_lightning.cli import main
-from tests.conftest import fails, fit
+from tests.conftest import fails, fit, load
 
 # What is typed, and what the message must hold: the option, what was given, what is allowed.
 COMMANDS = {
@@ -21,6 +22,18 @@ COMMANDS = {
     "fit --model.dropout 0.1": ["--model.dropout", "expected one of --model.hidden, --model.activation,"],
     "fit --optimizer Adamw": ["--optimizer", "'Adamw'", "did you mean AdamW?"],
     "fit --lr_scheduler steplr": ["--lr_scheduler", "'steplr'", "did you mean StepLR?"],
+    "fit --optimizer StepLR": ["--optimizer: StepLR is a class for another option"],
+    "fit --optimizer torch.nn.Linear": ["--optimizer: expected a class of the kind Optimizer, got torch.nn.Linear"],
+    "fit --trainer.callbacks Foo": ["--trainer.callbacks: there is no class 'Foo'"],
+    "fit --trainer.max_steps -2": ["--trainer.max_steps -2: expected a number of at least -1"],
+    "fit --trainer.min_epochs -1": ["--trainer.min_epochs -1"],
+    "fit --trainer.val_check_interval 0": ["--trainer.val_check_interval 0: expected a number above 0"],
+    "fit --trainer.gradient_clip_algorithm value": ["no effect without --trainer.gradient_clip_val"],
+    "fit --data.features [1,2]": ["--data.features: expected text", "got 1; put it in quotes"],
+    "fit --model foo.yaml": ["--model: no such file: foo.yaml"],
+    "test --ckpt_path /": ["--ckpt_path: /: a folder"],
+    "test --optimizer.class_path SGD --ckpt_path RUN": ["--optimizer.class_path: has no effect in test"],
+    "test --weights model.ckpt": ["model.ckpt: expected a file that ends in .pth, .safetensors, which export makes"],
     "fit --lr_scheduler CosineAnnealingLR": ["CosineAnnealingLR: expected --lr_scheduler.T_max"],
     "fit --lr_scheduler.gamma 0.5": ["--lr_scheduler: name a class first, as in --lr_scheduler StepLR"],
     "fitt": ["'fitt'", "did you mean fit?"],
@@ -35,7 +48,7 @@ COMMANDS = {
     "fit --model.lr .inf": ["--model.lr", "finite number above 0, got inf"],
     "fit --model.weight_decay -1": ["--model.weight_decay", "at least 0, got -1.0"],
     "fit --model.hidden [0]": ["--model.hidden", "at least 1, got [0]"],
-    "fit --model.hidden 8": ["--model.hidden", "a list, got 8"],
+    "fit --model.hidden 8": ["--model.hidden", "a list, got 8; a list is typed as '[8]'"],
     "fit --model.hidden [a]": ["--model.hidden", "an integer, got a"],
     "fit --model.activation rleu": ["--model.activation", "relu, tanh, gelu, silu or null, got 'rleu'"],
     "fit --model.class_names [a]": ["unknown option --model.class_names"],
@@ -54,8 +67,20 @@ COMMANDS = {
     "fit --trainer.max_epochs 0": ["--trainer.max_epochs 0", "not a single step"],
     "fit --trainer.max_epochs -1": ["--trainer.max_epochs -1", "never end", "max_steps, max_time or EarlyStopping"],
     "fit --trainer.max_steps 0": ["--trainer.max_steps 0", "not a single step"],
-    "fit --trainer.check_val_every_n_epoch 0": ["--trainer.check_val_every_n_epoch 0", "zero"],
-    "fit --trainer.accumulate_grad_batches 0": ["--trainer.accumulate_grad_batches 0", "zero"],
+    "fit --trainer.check_val_every_n_epoch 0": ["--trainer.check_val_every_n_epoch 0", "at least 1"],
+    "fit --trainer.accumulate_grad_batches 0": ["--trainer.accumulate_grad_batches 0", "at least 1"],
+    "fit --trainer.max_epochs null": ["--trainer.max_epochs null", "at least -1"],
+    "fit --trainer.gradient_clip_val -1": ["--trainer.gradient_clip_val -1", "at least 0"],
+    "fit --trainer.min_epochs 9": ["--trainer.min_epochs 9", "--trainer.max_epochs, which is 5"],
+    "fit --trainer.min_steps 9 --trainer.max_steps 5": ["--trainer.min_steps 9", "--trainer.max_steps, which is 5"],
+    "fit --trainer.devices 99": ["--trainer.devices: 99 processes would share batches of 10 rows"],
+    "fit --trainer.limit_test_batches 1": ["--trainer.limit_test_batches: has no effect in fit"],
+    "test --trainer.limit_val_batches 1 --ckpt_path RUN": ["--trainer.limit_val_batches: has no effect in test"],
+    "validate --trainer.limit_test_batches 1 --ckpt_path RUN": ["no effect in validate"],
+    "fit --optimizer Rprop --model.weight_decay 0.1": ["--model.weight_decay 0.1: has no effect beside --optimizer"],
+    "fit --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.filename best": ["itself keeps best.ckpt"],
+    "fit --trainer.callbacks+=ModelCheckpoint --trainer.callbacks.save_last true": ["itself keeps last.ckpt"],
+    "fit --print_config=x": ["--print_config"],
     "fit --trainer.limit_train_batches 0": ["--trainer.limit_train_batches 0", "not a single step"],
     "validate --ckpt_path RUN --trainer.limit_val_batches 0": ["--trainer.limit_val_batches 0", "not a single row"],
     "fit --data.batch_size 99999999999999999999": ["--data.batch_size", "from 1 to 2147483647"],
@@ -176,6 +201,26 @@ FILES = {
     "\x00\x01": ["mine.yaml"],
     "model:\n  lr: &a 1\n  lr: *b\n": ["mine.yaml"],
 }
+
+
+def test_a_key_that_stands_twice_in_a_file_for_a_group(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "model.yaml").write_text("lr: 0.1\nlr: 0.2\n")
+    (folder / "mine.yaml").write_text("model: model.yaml\n")
+    for options in (["--config", "mine.yaml"], ["--model", "model.yaml"], ["--model=model.yaml"]):
+        assert "model.yaml: line 2: lr stands twice" in fails(capsys, "fit", *options)
+
+
+def test_values_that_are_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, option in (("test", "--ckpt_path"), ("fit", "--data.path"), ("fit", "--config")):
+        assert f"{option}: expected a value, got ''" in fails(capsys, command, option, "")
+
+
+def test_a_network_that_was_never_trained_is_evaluated_by_no_command(
+    default_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(load(default_run / "checkpoints" / "last.ckpt") | {"global_step": 0}, "last.ckpt")
+    for command in (["test"], ["validate"], ["predict", "a.csv"], ["export", "model.pth"]):
+        assert "last.ckpt: its network is untrained" in fails(capsys, *command, "--ckpt_path", "last.ckpt")
 
 
 @pytest.mark.parametrize("text", FILES)

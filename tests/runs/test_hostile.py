@@ -53,6 +53,12 @@ def _without(group: str, key: str = "") -> Callable[[dict[str, Any]], object]:
     return change
 
 
+def _split(**changes: object) -> Callable[[dict[str, Any]], object]:
+    """Changes what a checkpoint says of its table and split, in both places."""
+    places = ("trained_on", "IrisDataModule")
+    return _with(**{f"{place}__{name}": value for place in places for name, value in changes.items()})
+
+
 def _weight(tensor: torch.Tensor) -> Callable[[dict[str, Any]], object]:
     def change(checkpoint: dict[str, Any]) -> object:
         checkpoint["state_dict"]["network.layers.0.weight"] = tensor
@@ -83,9 +89,12 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another size": (_with(hyper_parameters__hidden=[10**9, 8]), "its weights are not those of its options"),
     "a tensor of absurd size": (_weight(torch.zeros(1).expand(10**6, 10**6)), "no tensor of numbers"),
     "a sparse tensor": (_weight(torch.eye(4).to_sparse()), "no tensor of numbers"),
-    "a split in words": (_with(IrisDataModule__split="all"), "--data.split: expected a list, got all"),
-    "a seed in words": (_with(IrisDataModule__split_seed="three"), "--data.split_seed: expected an integer, got three"),
-    "columns that are no names": (_with(IrisDataModule__feature_names=[1, 2]), "does not know its table"),
+    "a split in words": (_split(split="all"), "--data.split: expected a list, got all"),
+    "a seed in words": (_split(split_seed="three"), "--data.split_seed: expected an integer, got three"),
+    "another split for Lightning": (_with(IrisDataModule__split_seed=3), "does not know its table"),
+    "columns that are no names": (_split(feature_names=[1, 2]), "does not know its table"),
+    "metrics that are none": (_with(metrics=[CLASS]), "not a checkpoint"),
+    "a metric in words": (_with(callback_metrics={"loss/val": "low"}), "not a checkpoint"),
 }
 COMMANDS = {
     "fit": ["--trainer.max_epochs", "9"],

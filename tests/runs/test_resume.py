@@ -28,18 +28,24 @@ from torch import nn
 from iris_lightning import IrisClassifier, network
 from iris_lightning.cli import main
 from iris_lightning.runs.checkpoints import epochs_done
+from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint
 from tests.conftest import assert_same_weights, curves, fails, fit, load
 from tests.test_files import full_disk
 
 SGD = ["--optimizer", "SGD", "--optimizer.lr", "0.02", "--optimizer.momentum", "0.9"]
 STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/val"]
+PLATEAU = ["--lr_scheduler", "ReduceLROnPlateau", "--lr_scheduler.mode", "max", "--lr_scheduler.patience", "0"]
+RARELY = ["--trainer.check_val_every_n_epoch", "2"]
 CASES = {
     "dropout": ["--model.activation", "dropout", "--seed_everything", "3"],
     "scheduler": ["--lr_scheduler", "CosineAnnealingLR", "--lr_scheduler.T_max", "7"],
     "optimizer": [*SGD, "--lr_scheduler", "StepLR", "--lr_scheduler.step_size", "3"],
+    "plateau": [*SGD, *PLATEAU, "--lr_scheduler.monitor", "loss/val"],
+    "rare validations": RARELY,
     "early stopping": [*SGD, *STOPPING, "--trainer.callbacks.patience=1"],
     "stratified": ["--data.stratify", "true", "--model.standardize", "true", "--model.class_weight", "balanced"],
+    "double precision": ["--trainer.precision", "64-true", "--model.standardize", "true"],
     "own table": ["--data.path", "rows.csv", "--data.batch_size", "7"],
 }
 
@@ -199,10 +205,173 @@ def test_a_run_that_goes_on_to_a_number_of_steps() -> None:
     assert_same_run(Path("lightning_logs/version_0"), Path("lightning_logs/version_1"))
 
 
-def test_a_run_that_ended_within_an_epoch_does_not_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    fit("--trainer.max_steps", "15")
-    message = fails(capsys, "fit", "--ckpt_path", "last", "--trainer.max_steps", "30")
-    assert "the run has ended within an epoch (max_steps), from where it cannot go on exactly" in message
+# What ends a run after 15 steps, within its second epoch, and what lets it go on to the end of its fourth.
+ENDS = {
+    "max_steps": (["--trainer.max_steps", "15"], ["--trainer.max_steps", "44"]),
+    "early stopping": (
+        ["--trainer.callbacks+=tests.runs.test_resume.StopsAfter", "--trainer.max_epochs", "4"],
+        ["--trainer.callbacks", "null"],
+    ),
+}
+
+
+class StopsAfter(Callback):
+    """Ends training within an epoch, as `EarlyStopping` does where that is validated within, and `max_time`."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        trainer.should_stop = trainer.global_step == 15
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_run_that_ended_within_an_epoch_goes_on_from_the_one_before(
+    end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends, goes_on = ENDS[end]
+    assert fit(*ends).trainer.global_step == 15
+    checkpoints = Path("lightning_logs/version_0/checkpoints")
+    assert load(checkpoints / "last.ckpt")["global_step"] == 15
+    assert load(checkpoints / "whole_epoch.ckpt")["global_step"] == 11
+    capsys.readouterr()
+    main(["fit", "--ckpt_path", "last", *goes_on])
+    assert "lightning_logs/version_0 goes on after epoch 0, the last whole one" in capsys.readouterr().out
+    assert not (checkpoints / "whole_epoch.ckpt").exists(), "the last epoch is whole"
+    fit("--trainer.max_epochs", "4")
+    assert_same_run(Path("lightning_logs/version_0"), Path("lightning_logs/version_1"))
+
+
+@pytest.mark.parametrize("interval", ["1", "3", "0.5"])
+def test_the_best_of_epochs_that_are_validated_within_is_what_was_validated(interval: str) -> None:
+    options = ["--optimizer", "SGD", "--optimizer.lr", "0.15", "--trainer.val_check_interval", interval]
+    options += ["--trainer.max_epochs"]
+    fit(*options, "3")
+    best = load(Path("lightning_logs/version_0/checkpoints/best.ckpt"))
+    assert best["global_step"] % 11 != 0, "a step within an epoch may be the best"
+    validated = main(["validate"]).trainer.callback_metrics
+    assert {name: float(value) for name, value in validated.items()} == best["metrics"]
+    fit(*options, "1")
+    main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "3"])
+    again = load(Path("lightning_logs/version_1/checkpoints/best.ckpt"))
+    assert again["global_step"] == best["global_step"]
+    assert_same_weights(again["state_dict"], best["state_dict"])
+
+
+STOPS = ["--trainer.callbacks+=tests.runs.test_resume.StopsAfter"]
+NOISY = ["--optimizer", "SGD", "--optimizer.lr", "0.1", "--optimizer.momentum", "0.9", "--model.standardize", "true"]
+
+
+@pytest.mark.parametrize("options", [[], ["--trainer.val_check_interval", "3"]])
+def test_the_validation_at_which_a_run_ends_within_an_epoch_makes_no_best(options: list[str]) -> None:
+    options = [*NOISY, *options, "--model.activation", "relu", "--seed_everything", "3", "--trainer.max_epochs", "2"]
+    fit(*options)
+    fit(*options, *STOPS)
+    assert load(Path("lightning_logs/version_1/checkpoints/best.ckpt"))["global_step"] < 15
+    main(["fit", "--ckpt_path", "last", "--trainer.callbacks", "null"])
+    first, second = (load(Path(f"lightning_logs/version_{i}/checkpoints/best.ckpt")) for i in (0, 1))
+    assert first["global_step"] == second["global_step"]
+    assert_same_weights(first["state_dict"], second["state_dict"])
+
+
+def test_a_best_that_is_lost_is_missed_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
+    for damage in (lambda: best.write_bytes(b"PK"), best.unlink):
+        damage()
+        message = fails(capsys, "fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+        assert "best.ckpt" in message
+        assert "the best epoch of the run would be lost" in message
+
+
+def test_a_users_own_checkpoints_go_on_too() -> None:
+    own = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.filename={epoch}"]
+    own += ["--trainer.callbacks.save_top_k=2", "--trainer.callbacks.monitor=loss/val", "--trainer.max_epochs"]
+    fit(*own, "4")
+    fit(*own, "1")
+    for epochs in ("2", "4"):
+        main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", epochs])
+    first, second = (sorted(os.listdir(f"lightning_logs/version_{i}/checkpoints")) for i in (0, 1))
+    assert first == second
+
+
+def test_a_checkpoint_within_an_epoch_resumes_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.val_check_interval", "3", "--trainer.max_steps", "15")
+    checkpoints = Path("lightning_logs/version_0/checkpoints")
+    message = "was saved within an epoch, from where no run goes on exactly; "
+    assert message + "resume last" in fails(capsys, "fit", "--ckpt_path", "best")
+    (checkpoints / "whole_epoch.ckpt").unlink()
+    assert message + "expected whole_epoch.ckpt beside it" in fails(capsys, "fit", "--ckpt_path", "last")
+
+
+def test_a_damaged_last_checkpoint_does_not_block_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "2")
+    Path("lightning_logs/version_0/checkpoints/last.ckpt").write_bytes(b"PK")
+    assert "last.ckpt: not a checkpoint, or a damaged one" in fails(capsys, "fit", "--ckpt_path", "last")
+    assert fit("--ckpt_path", "best", "--trainer.max_epochs", "3").trainer.current_epoch == 3
+
+
+def test_an_edited_config_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1", "--optimizer", "SGD")
+    config = Path("lightning_logs/version_0/config.yaml")
+    before = config.read_text()
+    for old, new, told in (
+        ("batch_size: 10", "batch_size: 5", "data.batch_size is 5 now, and the run was trained with 10"),
+        ("seed_everything: 20", "seed_everything: 3", "seed_everything is 3 now"),
+        ("momentum: 0.0", "momentum: 0.5", "optimizer.init_args.momentum is 0.5 now"),
+    ):
+        config.write_text(before.replace(old, new))
+        assert f"{config}: {told}" in fails(capsys, "fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    unsaid = before.replace("  stratify: false\n", "")  # which is the default
+    assert unsaid != before
+    config.write_text(unsaid.replace("max_epochs: 1", "max_epochs: 2"))
+    assert fit("--ckpt_path", "last").trainer.current_epoch == 2
+
+
+def test_a_run_is_resumed_from_any_folder(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.csv").write_text("a,b,kind\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
+    fit("--data.path", "rows.csv", "--trainer.max_epochs", "1")
+    run = Path("lightning_logs/version_0").absolute()
+    for epochs, (inside, checkpoint) in enumerate([("checkpoints", "last.ckpt"), (".", "checkpoints/last.ckpt")], 2):
+        monkeypatch.chdir(run / inside)
+        cli = fit("--ckpt_path", checkpoint, "--trainer.max_epochs", str(epochs))
+        assert (cli.run, cli.trainer.current_epoch) == (run, epochs)
+        assert f"run:    {run}\n" in capsys.readouterr().out
+        assert not Path("lightning_logs").exists()
+
+
+def test_one_process_at_a_time_trains_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    fit("--trainer.max_epochs", "1")
+    with training_alone(Path("lightning_logs/version_0")):
+        message = fails(capsys, "fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    assert "lightning_logs/version_0: another process is training this run" in message
+    assert fit("--ckpt_path", "last", "--trainer.max_epochs", "2").trainer.current_epoch == 2
+
+
+def test_a_run_that_was_trained_meanwhile_is_not_resumed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit("--trainer.max_epochs", "1")
+
+    @contextlib.contextmanager
+    def late(run: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        monkeypatch.chdir(run.parent.parent)
+        fit("--ckpt_path", "last", "--trainer.max_epochs", "2")
+        yield
+
+    monkeypatch.setattr("iris_lightning.cli.training.training_alone", late)
+    with pytest.raises(SystemExit):
+        fit("--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert "lightning_logs/version_0: another process has trained it meanwhile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("finder", ["LearningRateFinder", "BatchSizeFinder"])
+def test_a_resumed_run_keeps_what_a_finder_found(finder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--trainer.callbacks+={finder}", "--data.batch_size", "5", "--trainer.max_epochs"]
+    fit(*options, "4")
+    assert "epoch -1" not in capsys.readouterr().out
+    fit(*options, "2")
+    resumed = fit("--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert (resumed.model.hparams["lr"], resumed.datamodule.batch_size) != (1e-3, 5)
+    assert_same_run(Path("lightning_logs/version_0"), Path("lightning_logs/version_1"))
 
 
 def test_a_refused_resume_leaves_every_file_as_it_was() -> None:
@@ -346,7 +515,7 @@ def test_what_a_rerun_needs(default_run: Path) -> None:
     assert environment["seed"] == 20
     assert environment["data"] == {
         "source": "Iris",
-        "sha256": load(default_run / "checkpoints" / "last.ckpt")["IrisDataModule"]["sha256"],
+        "sha256": load(default_run / "checkpoints" / "last.ckpt")["trained_on"]["sha256"],
     }
     again = fit("--config", str(default_run / "config.yaml"))
     assert_same_run(Path(str(again.trainer.log_dir)), default_run)

@@ -126,7 +126,7 @@ def test_missing_values_become_the_mean_of_the_train_split(folder: Path, capsys:
     path = write(penguins(10))
     options = ["--data.path", path, "--data.missing", "mean", "--data.features", "[bill, mass, sex]"]
     cli = fit(*options, "--model.standardize", "true", "--trainer.max_epochs", "2")
-    assert "50 of 60 rows have missing values, which get the mean of the train split" in capsys.readouterr().out
+    assert "missing values in 50 of 60 rows get the mean of the train split" in capsys.readouterr().out
     network, features = cli.model.network, cli.datamodule.tensors("train")[0]
     imputer, scaler = SimpleImputer(), StandardScaler()
     scaler.fit(filled := imputer.fit_transform(features.double().numpy()))
@@ -224,3 +224,107 @@ def test_a_separator_at_the_end_of_lines_makes_no_column() -> None:
     assert torch.equal(ended.features, plain.features)
     with pytest.raises(UserError, match="column 6 has no name"):
         read_table(write(GOOD.replace("\n", ",,\n"), "twice.csv"))
+
+
+ROWS = "1.5,2,x\n2.5,3,y\n" * 10
+
+
+def test_a_row_of_nothing_but_missing_values_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("a,b,kind\nNA,NA,NA\n" + ROWS)
+    assert "column 'a', row 1: missing value" in fails(capsys, "fit", "--data.path", path)
+    table = read_table(path, missing="drop")
+    assert len(table.targets) == 20
+    assert table.notes == ["dropped 1 of 21 rows, which have missing values"]
+
+
+def test_a_column_that_begins_with_missing_values_is_one_of_numbers() -> None:
+    path = write("a,b,kind\n" + ",2,x\n,3,y\n" * 600 + ROWS)
+    table = read_table(path, missing="mean")
+    assert table.feature_names == ["a", "b"]
+    assert table.features[-1].tolist() == [2.5, 3]
+
+
+def test_cells_that_hold_lines_or_a_book() -> None:
+    book = "word " * 50_000
+    path = write(f'a,note,kind\n1,"{book}",x\n2,"one\r\ntwo",y\n3,a\rb,x\n' + "1.5,,x\n2.5,,y\n" * 10)
+    assert read_table(path).features.squeeze(1)[:4].tolist() == [1, 2, 3, 1.5]
+
+
+def test_decimal_commas_in_quotes_between_commas(capsys: pytest.CaptureFixture[str]) -> None:
+    path = write("a,b,kind\n" + '"1,5",2,x\n"2,5",3,y\n' * 10)
+    assert "decimal commas, such as '1,5'; try --data.decimal_comma true" in fails(capsys, "fit", "--data.path", path)
+    expected = read_table(write("a,b,kind\n" + ROWS, "plain.csv")).features
+    assert torch.equal(read_table(path, decimal_comma=True).features, expected)
+    message = fails(capsys, "fit", "--data.path", "plain.csv", "--data.decimal_comma", "true")
+    assert "column 'a' has decimal points, such as '1.5'; try --data.decimal_comma false" in message
+    write("a;b;kind\n1,5;2;x\n1.234;2;y\n" + "1,5;2;x\n2,5;3;y\n" * 10)
+    message = fails(capsys, "fit", "--data.path", "table.csv", "--data.decimal_comma", "true")
+    assert "column 'a', row 2: '1.234' is not a number\n" in message
+
+
+def test_booleans_are_the_same_however_they_are_written() -> None:
+    text = "a,ok,kind\n" + "1,True,TRUE\n2,False,FALSE\n3,True,FALSE\n" * 10
+    table = read_table(write(text), features=["a", "ok"])
+    assert table.class_names == ["false", "true"]
+    assert table.feature_names == ["a", "ok=false", "ok=true"]
+    pl.read_csv("table.csv").with_columns(
+        kind=pl.col("kind").cast(pl.String).str.to_lowercase() == "true"
+    ).write_parquet("t.parquet")
+    again = read_table("t.parquet", features=["a", "ok"])
+    assert again.sha256 == table.sha256
+    assert (again.feature_names, again.class_names) == (table.feature_names, table.class_names)
+
+
+def test_missing_values_given_as_numbers_count_in_the_class_too() -> None:
+    path = write("a,kind\n" + "1,1.0\n2,2\n3,-999.0\n" * 10)
+    assert read_table(path, missing="drop", na_values=[-999]).class_names == ["1", "2"]
+    pl.read_csv(path).write_parquet("t.parquet")
+    assert read_table("t.parquet", missing="drop", na_values=[-999]).class_names == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["TABLE.CSV", "table.CSV.GZ", "t.Parquet"])
+def test_upper_case_suffixes(name: str) -> None:
+    frame = pl.read_csv(write("a,b,kind\n" + ROWS))
+    if name.endswith("Parquet"):
+        frame.write_parquet(name)
+    else:
+        Path(name).write_bytes(
+            gzip.compress(Path("table.csv").read_bytes()) if "GZ" in name else frame.write_csv().encode()
+        )
+    assert torch.equal(read_table(name).features, read_table("table.csv").features)
+
+
+BAD = {  # header and rows, options, and what the message says
+    "a,island=Biscoe,island,kind\n" + "1,2,Biscoe,x\n2,3,Dream,y\n" * 10: (
+        ["--data.features", "[a,island]"],
+        "a category of 'island' would be called 'island=Biscoe', as a column of table.csv is; rename that",
+    ),
+    "a,prediction,kind\n" + ROWS: ([], "column 'prediction' is called like one that predict adds; rename it"),
+    "a,probability_x,kind\n" + ROWS: ([], "column 'probability_x' is called like one that predict adds"),
+    "a,b,kind\n1,2,x\n1,2,x,3\n": ([], "row 2 has more cells than the header"),
+    "a,b,kind\n" + ROWS: (
+        ["--data.na_values", "[no]"],
+        "--data.na_values: expected texts or numbers, got False; put it in",
+    ),
+    "a,b,kind\n1,2,x\n" + '"1,234.5",2,y\n' + ROWS: ([], "'1,234.5' is not a number\n"),
+    "a,b,kind\n1,2,x\n" + '"1,234",2,y\n' + ROWS: ([], "'1,234' is not a number\n"),
+    "a,b,kind\n1,2,x\n1e99,2,y\n" + ROWS: ([], "'1e99' is not a finite number of float32"),
+    ",b,kind\n" + ROWS: (["--data.features", "[c]"], "no column 'c' in table.csv ('', 'b', 'kind')"),
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_cannot_be_read_as_meant(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options, message = BAD[text]
+    write(text)
+    assert message in fails(capsys, "fit", "--data.path", "table.csv", *options)
+
+
+def test_columns_of_parquet_that_are_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pl.read_csv(write("a,b,kind\n" + ROWS)).with_columns(many=pl.concat_list("a", "b"))
+    frame.select("a", "b", "many", "kind").write_parquet("t.parquet")
+    assert read_table("t.parquet").notes == ["left out, since neither numbers nor text: many"]
+    message = fails(capsys, "fit", "--data.path", "t.parquet", "--data.target", "many")
+    assert "--data.target: column 'many' holds List(Float64); expected text" in message
+    for option in (["--data.separator", ";"], ["--data.decimal_comma", "true"]):
+        assert "have no part in a Parquet file" in fails(capsys, "fit", "--data.path", "t.parquet", *option)

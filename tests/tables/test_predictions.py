@@ -149,7 +149,8 @@ def test_a_model_of_an_own_table_needs_no_table_and_remembers_how_it_was_written
 def test_cells_and_class_names_are_written_as_they_are(checkpoint: Path) -> None:
     content = load(checkpoint)
     names = ["=1+1", "@a,=b\n+c", '-"1"']
-    content["hyper_parameters"]["class_names"] = content["IrisDataModule"]["class_names"] = names
+    for place in ("hyper_parameters", "trained_on", "IrisDataModule"):
+        content[place]["class_names"] = names
     torch.save(content, "formulas.ckpt")
     rows = [("=1+1", 5.1, 3.5, 1.4, 0.2), ("@x", 6.5, 3.0, 5.5, 2.0), ("-a", 5.5, 2.5, 4.0, 1.3), ("+b", 1.0, 9, 1, 9)]
     pl.DataFrame(rows, ["note", *NAMES], orient="row").write_csv("in.csv")
@@ -168,7 +169,7 @@ BAD = {
     HEADER + "1,2,3,4\n1,2,x,4\n": ["column 'petal_length', row 2: 'x' is not a number"],
     HEADER + "1,2,3,4\n1,2,3,\n": ["column 'petal_width', row 2: missing value"],
     HEADER + "1,2,inf,4\n": ["column 'petal_length', row 1", "not a finite number"],
-    HEADER + "1,2,3,4,5\n": ["cannot be read as CSV: a row has more cells than the header"],
+    HEADER + "1,2,3,4,5\n": ["cannot be read as CSV: row 1 has more cells than the header"],
     "prediction," + HEADER + "a,1,2,3,4\n": ["has a column 'prediction' already"],
     "": ["cannot be read as CSV"],
     HEADER + "1,2,3,4\n\n,,,\n": ["line 4 has no value at all"],
@@ -258,3 +259,29 @@ def test_a_long_table_takes_little_memory(checkpoint: Path) -> None:
 
     # Seven million rows more would take 900 MB more, were they kept; what polars has in hand at a time grows to 400.
     assert peak(8_000_000) - peak(1_000_000) < 550
+
+
+def test_a_cell_with_lines_is_no_empty_row(checkpoint: Path) -> None:
+    Path("in.csv").write_text("note," + HEADER + '"one\n , \ntwo",5.1,3.5,1.4,0.2\n')
+    predict(checkpoint, "in.csv", "--output", "out.tsv.csv")
+    (row,) = csv.reader(Path("out.tsv.csv").read_text().splitlines(keepends=True)[1:])
+    assert row[:2] == ["one\n , \ntwo", "5.1"]
+
+
+def test_the_network_is_named_where_the_table_may_be_that_of_another_run(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wine.csv").write_text("alcohol,kind\n14,a\n")
+    first, second = fails(capsys, "predict", "wine.csv", "--ckpt_path", str(checkpoint)).splitlines()
+    assert "wine.csv has no column 'sepal length (cm)'" in first
+    assert second == f"checkpoint: {checkpoint} (epoch 4)"
+
+
+def test_rows_that_were_trained_on_are_not_shown_off(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.csv").write_text("a,b,kind\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
+    fit("--data.path", "rows.csv", "--trainer.max_epochs", "1")
+    Path("others.csv").write_text("a,b,kind\n1,2,x\n")
+    for table, shown in (("rows.csv", True), ("others.csv", False)):
+        capsys.readouterr()
+        main(["predict", table, "--output", "out.csv"])
+        assert capsys.readouterr().out.endswith("; most of them are its train rows: see test\n") == shown

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from iris_lightning.cli import main
 from iris_lightning.data import split_rows
-from iris_lightning.tables.formats import NA_VALUES
+from iris_lightning.features import label_of
 from iris_lightning.tables.reading import read_table
 from iris_lightning.tables.table import load_iris_table
 from tests.conftest import REPOSITORY, assert_same_weights, fails, fit, load
@@ -260,7 +260,7 @@ def test_any_table_is_read_as_it_was_written(data: st.DataObject, rows: int, col
         st.lists(TEXTS.map(str.strip).filter(bool), min_size=columns + 1, max_size=columns + 1, unique=True)
     )
     values = data.draw(st.lists(st.lists(NUMBERS, min_size=rows, max_size=rows), min_size=columns, max_size=columns))
-    labels = TEXTS.map(str.strip).filter(lambda text: text not in ("", *NA_VALUES) and not text.endswith(".0"))
+    labels = TEXTS.map(str.strip).filter(lambda text: label_of(text) == text)
     classes = data.draw(st.lists(labels, min_size=2, max_size=3, unique=True))
     target = [classes[i % len(classes)] for i in range(rows)]
     frame = pl.DataFrame(dict(zip(names, [*values, target], strict=True)))
@@ -313,7 +313,8 @@ BAD = {
     "duplicate columns": ("a,a,species\n1,2,x\n", [], ["table.csv: has two columns 'a'"]),
     "more cells than columns": (GOOD + "1,2,3,a,5\n", [], ["table.csv", "more cells than the header"]),
     "not text": (bytes(range(256)), [], ["table.csv: cannot be read as CSV"]),
-    "utf-16": (GOOD.encode("utf-16"), [], ["table.csv: cannot be read as CSV"]),
+    "utf-16": (GOOD.encode("utf-16"), [], ["table.csv: is written in UTF-16; save it as UTF-8"]),
+    "latin-1": (GOOD.replace("red", "gr\xfcn").encode("latin-1"), [], ["table.csv", "not written in UTF-8"]),
     "unknown target": (GOOD, ["--data.target", "specis"], ["target: no column 'specis'", "mean 'species'?"]),
     "unknown feature": (GOOD, ["--data.features", "[lenght]"], ["features: no column 'lenght'", "mean 'length'?"]),
     "target among features": (GOOD, ["--data.features", "[length,species]"], ["'species' is the target"]),

@@ -16,12 +16,18 @@ import iris_lightning
 from iris_lightning.cli import main
 from iris_lightning.network import ACTIVATIONS, IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.weights.export import export
+from iris_lightning.weights.reading import Weights
 from tests.conftest import assert_same_weights, fails, load
 from tests.test_files import full_disk
 from tests.test_lesson import LessonNetwork
 
 FEATURES, CLASSES = list(IRIS_FEATURES), list(IRIS_CLASSES)
 SUFFIXES = [".pth", ".safetensors", ".onnx"]
+
+
+def names_of(network: IrisNetwork) -> Weights:
+    """Returns weights with the names of Iris."""
+    return Weights(network.state_dict(), FEATURES, CLASSES, network.activation)
 
 
 def trained(activation: str | None = None, standardize: bool = True) -> IrisNetwork:
@@ -70,7 +76,7 @@ def test_the_file_knows_its_names_and_says_what_was_checked(
 @pytest.mark.parametrize("standardize", [False, True])
 def test_round_trips(suffix: str, activation: str | None, standardize: bool) -> None:
     network = trained(activation, standardize)
-    export(network, FEATURES, CLASSES, Path(f"model{suffix}"))
+    export(network, names_of(network), Path(f"model{suffix}"))
     back = iris_lightning.load(f"model{suffix}")
     assert_same_weights(back.network.state_dict(), network.state_dict())
     rows = torch.rand(100, 4) * 8
@@ -82,7 +88,7 @@ def test_round_trips(suffix: str, activation: str | None, standardize: bool) -> 
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 def test_onnx_gives_the_probabilities_of_the_plain_network(activation: str | None) -> None:
     network = trained(activation)
-    export(network, FEATURES, CLASSES, Path("model.onnx"))
+    export(network, names_of(network), Path("model.onnx"))
     session = onnxruntime.InferenceSession("model.onnx")
     for count in (0, 1, 1000):
         rows = torch.rand(count, 4) * torch.tensor([1.0, 10.0, 100.0, 0.1])
@@ -96,7 +102,7 @@ def test_onnx_gives_the_probabilities_of_the_plain_network(activation: str | Non
 def test_a_graph_that_differs_does_not_appear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iris_lightning.weights.export.TOLERANCE", -1.0)  # nothing is that near
     with pytest.raises(iris_lightning.UserError, match=r"model\.onnx: its probabilities would differ"):
-        export(trained(), FEATURES, CLASSES, Path("model.onnx"))
+        export(trained(), names_of(trained()), Path("model.onnx"))
     assert os.listdir() == []
 
 
