@@ -22,6 +22,7 @@ from iris_lightning.cli.options import (
     TRAINING,
     WITHOUT_EFFECT,
     check_unchanged,
+    refuse_without_effect,
     resolve_optimizer,
     take_from_source,
 )
@@ -77,6 +78,8 @@ class IrisCLI(LightningCLI):
         """Parses the arguments, and resolves them against the checkpoint or the weights in use."""
         printed = [arg for arg in args if arg.partition("=")[0] == "--print_config"]
         args = [arg for arg in args if arg not in printed]
+        names = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")]
+        refuse_without_effect(self.command, names, WITHOUT_EFFECT[self.command])
         self.config = parse(parser, args)
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
         if self.config.seed_everything is None:  # which would draw a seed
@@ -85,7 +88,6 @@ class IrisCLI(LightningCLI):
             if "://" in str(root):
                 raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
             self.config.trainer.default_root_dir = os.path.expanduser(root)
-        names = [arg.partition("=")[0].removeprefix("--") for arg in args if arg.startswith("--")]
         self.source = self._find_source(names)
         self.checkpoint = self.source.checkpoint if self.source else {}
         self.steps_done = self.checkpoint.get("global_step", 0)
@@ -111,9 +113,8 @@ class IrisCLI(LightningCLI):
         checkpoint, weights = self.given.get("ckpt_path"), self.given.get("weights")
         if "weights" not in names and (checkpoint or self.command != "fit"):
             weights = None  # in the config of a run, they are what it started from
-        no_part = WITHOUT_EFFECT[self.command] | (TRAINING if weights and self.command != "fit" else set())
-        if without_effect := [name for name in names if name in no_part or name.split(".")[0] in no_part]:
-            raise UserError(f"--{without_effect[0]}: has no effect in {self.command}; leave it out")
+        if weights and self.command != "fit":
+            refuse_without_effect(self.command, names, TRAINING)
         if self.command == "fit" and checkpoint is None and weights is None:
             return None
         for name in ("callbacks", "logger"):  # in the config of a run, they are those of its training

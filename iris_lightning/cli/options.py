@@ -24,6 +24,7 @@ __all__ = [
     "TRAINING",
     "WITHOUT_EFFECT",
     "check_unchanged",
+    "refuse_without_effect",
     "resolve_optimizer",
     "take_from_source",
 ]
@@ -47,6 +48,13 @@ WITHOUT_EFFECT = {
 EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma", "separator", "na_values"}
 # A run to be resumed may find the same table elsewhere.
 OVERRIDABLE = {"fit": {"num_workers", "path"}, "validate": EVALUATION, "test": EVALUATION}
+
+
+def refuse_without_effect(command: str, names: Sequence[str], without: set[str]) -> None:
+    """Refuses an option on the command line, of those with these names, that has no effect in a command."""
+    for name in names:
+        if name in without or name.split(".")[0] in without:
+            raise UserError(f"--{name}: has no effect in {command}; leave it out")
 
 
 def resolve_optimizer(options: Namespace, given: Namespace, names: Sequence[str]) -> None:

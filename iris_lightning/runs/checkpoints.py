@@ -48,11 +48,7 @@ def run_of(path: Path, checkpoint: dict[str, Any]) -> tuple[Path, Path]:
     if not isinstance(checkpoint.get("optimizer_states"), list):
         raise UserError(f"{path}: holds no state of an optimizer, so there is no run to resume", "ckpt_path")
     for key, state in checkpoint["callbacks"].items():
-        if (
-            str(key).startswith("BestCheckpoint")
-            and isinstance(state, dict)
-            and state.get("best_model_score") is not None
-        ):
+        if isinstance(state, dict) and state.get("best_model_score") is not None and "BestCheckpoint" in str(key):
             _check_best(path.with_name("best.ckpt"))
     last = path.with_name("last.ckpt")
     if checkpoint["global_step"] and not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:

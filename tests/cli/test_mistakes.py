@@ -33,6 +33,8 @@ COMMANDS = {
     "fit --model foo.yaml": ["--model: no such file: foo.yaml"],
     "test --ckpt_path /": ["--ckpt_path: /: a folder"],
     "test --optimizer.class_path SGD --ckpt_path RUN": ["--optimizer.class_path: has no effect in test"],
+    "test --optimizer.lr 1 --ckpt_path RUN": ["--optimizer.lr: has no effect in test"],
+    "test --lr_scheduler StepLR --ckpt_path RUN": ["--lr_scheduler: has no effect in test"],
     "test --weights model.ckpt": ["model.ckpt: expected a file that ends in .pth, .safetensors, which export makes"],
     "fit --lr_scheduler CosineAnnealingLR": ["CosineAnnealingLR: expected --lr_scheduler.T_max"],
     "fit --lr_scheduler.gamma 0.5": ["--lr_scheduler: name a class first, as in --lr_scheduler StepLR"],
