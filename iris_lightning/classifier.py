@@ -12,7 +12,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import plain
 from iris_lightning.metrics import EpochMetrics, plot_against_epoch
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
-from iris_lightning.sharing import weigh_loss
+from iris_lightning.sharing import class_weights, weigh_loss
 
 __all__ = ["IrisClassifier"]
 
@@ -42,6 +42,8 @@ class IrisClassifier(L.LightningModule):
         >>> IrisClassifier()(torch.tensor([[5.1, 3.5, 1.4, 0.2]])).shape
         torch.Size([1, 3])
     """
+
+    row_weight: Tensor | None
 
     def __init__(
         self,
@@ -93,7 +95,7 @@ class IrisClassifier(L.LightningModule):
         targets = batch[1]
         if self.row_weight is not None:
             # Over the number of rows, not over the sum of their weights: each row counts alike in whichever batch.
-            loss = cross_entropy(logits, targets, cast("Tensor", self.row_weight), reduction="sum") / len(targets)
+            loss = cross_entropy(logits, targets, self.row_weight, reduction="sum") / len(targets)
         return weigh_loss(loss, len(targets))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -147,8 +149,7 @@ class IrisClassifier(L.LightningModule):
         if scale:
             network.fit_scaler(features)
         if balanced:
-            rows = targets.bincount(minlength=len(self.hparams["class_names"]))
-            self.row_weight = (len(targets) / (rows.count_nonzero() * rows.clamp(min=1))).to(self.device)
+            self.row_weight = class_weights(targets, len(self.hparams["class_names"])).to(next(self.parameters()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds which data the weights were trained on, so that they are evaluated on the other rows."""

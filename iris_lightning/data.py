@@ -1,23 +1,23 @@
 """A table -> tensors -> seeded split -> loaders."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import plain
-from iris_lightning.sharing import Batches, FixedBatches, Loader
+from iris_lightning.noise import ClassNoise, add_noise
+from iris_lightning.sharing import Batches, BatchOrder, FixedBatches, Loader
 from iris_lightning.tables.table import Table, check_options, load_iris_table
 
-__all__ = ["BatchOrder", "IrisDataModule", "split_rows"]
+__all__ = ["IrisDataModule", "split_rows"]
 
 SPLITS = ("train", "val", "test")
 
@@ -61,27 +61,6 @@ def split_rows(
     return [train, val, test]
 
 
-class BatchOrder(DistributedSampler[Tensor]):
-    """The row numbers of each batch of an epoch; shuffled, their order follows from the seed and the epoch alone.
-
-    So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since Lightning leaves one
-    alone and tells it each epoch (`set_epoch`); processes share each batch in `Batches`, so there is one "replica".
-    """
-
-    def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
-        super().__init__(batches, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
-        self.batches = batches
-        self.num_samples = math.ceil(len(batches) / batches.batch_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if not self.shuffle:
-            return iter(torch.arange(len(self.batches)).split(self.batches.batch_size))
-        # Mixed: with `seed + epoch`, epoch 1 of one seed would be epoch 0 of the next.
-        mixed = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(mixed))
-        return iter(torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size))
-
-
 class IrisDataModule(L.LightningDataModule):
     """A table of measurements with a class label, in three seeded splits; by default scikit-learn's Iris.
 
@@ -98,6 +77,9 @@ class IrisDataModule(L.LightningDataModule):
         split: Shares of the train, validation and test splits; they sum to 1.
         stratify: Whether each split keeps the class shares of the whole table.
         num_workers: Processes that load batches beside the training; 0 is fastest for tables in memory.
+        noise: Share of the variance within classes that is fresh noise in train batches, 0 to 1 (see `ClassNoise`).
+        noise_shrinkage: Share by which the noise's covariances between features are less than those of the train split.
+        minor_discriminants: What noise keeps of the class differences along all discriminants but the first, 0 to 1.
 
     A ValueError names what is out of range.
     """
@@ -116,6 +98,9 @@ class IrisDataModule(L.LightningDataModule):
         split: Sequence[float] = (0.7, 0.2, 0.1),
         stratify: bool = False,
         num_workers: int = 0,
+        noise: float = 0.0,
+        noise_shrinkage: float = 0.0,
+        minor_discriminants: float = 1.0,
     ) -> None:
         super().__init__()
         check_options(path, target, missing, decimal_comma, separator, na_values)
@@ -125,6 +110,12 @@ class IrisDataModule(L.LightningDataModule):
                 raise ValueError(f"{name}: expected a whole number from {least} to {end - 1}, got {number}")
         if len(split) != 3 or not all(0 < fraction < 1 for fraction in split) or not math.isclose(sum(split), 1):
             raise ValueError(f"split: expected three fractions above 0 that sum to 1, got {list(split)}")
+        shares = {"noise": noise, "noise_shrinkage": noise_shrinkage, "minor_discriminants": minor_discriminants}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}: expected a number from 0 to 1, got {share}")
+        if noise == 0 and (noise_shrinkage != 0 or minor_discriminants != 1):
+            raise ValueError("noise: expected above 0 beside noise_shrinkage or minor_discriminants, got 0")
         self.save_hyperparameters()
         self.hparams.update(plain(dict(self.hparams)))
         self.batch_size = self.hparams["batch_size"]  # which Lightning's tuner may change
@@ -221,10 +212,19 @@ class IrisDataModule(L.LightningDataModule):
         trainer: Any = self.trainer
         process, num_processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         batches = Batches(*self.tensors(split), self.batch_size, process, num_processes)
-        if trainer and trainer.overfit_batches:  # Lightning would take rows one by one from a `DataLoader`
-            return FixedBatches(batches[rows] for rows in BatchOrder(batches))
-        order = BatchOrder(batches, shuffle=split == "train", seed=self.seed)
+        fixed = bool(trainer and trainer.overfit_batches)
+        rows: Any = batches
+        order = BatchOrder(batches, shuffle=split == "train" and not fixed, seed=self.seed)
+        if split == "train" and self.hparams["noise"] > 0:
+            rows, order = add_noise(batches, order, self.class_noise(*self.tensors(split)))
+        if fixed:  # Lightning would take rows one by one from a `DataLoader`
+            return FixedBatches(rows[batch] for batch in order)
         if trainer:  # which may draw the first order before it announces the epoch, not 0 in a resumed run
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
         workers, generator = self.hparams["num_workers"], torch.Generator()  # of its own: each epoch draws from it
-        return DataLoader(batches, batch_size=None, sampler=order, num_workers=workers, generator=generator)
+        return DataLoader(rows, batch_size=None, sampler=order, num_workers=workers, generator=generator)
+
+    def class_noise(self, features: Tensor, targets: Tensor) -> ClassNoise:
+        """Returns the noise that train rows, features and targets as of `tensors`, get within their classes."""
+        how = [self.hparams[name] for name in ("noise", "noise_shrinkage", "minor_discriminants")]
+        return ClassNoise(features, targets, len(self.class_names), *how)

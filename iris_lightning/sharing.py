@@ -1,11 +1,25 @@
-"""Batches, and how several processes share each: every row once, and the result of one process."""
+"""Batches, how several processes share each, and how losses are weighed: every row once, whoever has it."""
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["Batches", "FixedBatches", "Loader", "weigh_loss"]
+__all__ = ["BatchOrder", "Batches", "FixedBatches", "Loader", "class_weights", "generator_of", "weigh_loss"]
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """Returns a generator whose draws follow from these numbers alone, such as a seed and an epoch.
+
+    They are mixed: with `seed + epoch`, epoch 1 of one seed would be epoch 0 of the next.
+    """
+    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(mixed))
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
@@ -29,10 +43,32 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns this process' share of the batch of these rows."""
-        # Without padding, so that the processes' shares may differ by a row or be empty.
-        first, end = (len(rows) * number // self.num_processes for number in (self.process, self.process + 1))
-        rows = rows[first:end]
+        rows = rows[self.share_of(len(rows))]
         return self.features.index_select(0, rows), self.targets.index_select(0, rows)
+
+    def share_of(self, rows: int) -> slice:
+        """Returns which of so many rows are this process': without padding, so a process may have one more, or none."""
+        first, end = (rows * number // self.num_processes for number in (self.process, self.process + 1))
+        return slice(first, end)
+
+
+class BatchOrder(DistributedSampler[Any]):
+    """The row numbers of each batch of an epoch; shuffled, their order follows from the seed and the epoch alone.
+
+    So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since Lightning leaves one
+    alone and tells it each epoch (`set_epoch`); processes share each batch in `Batches`, so there is one "replica".
+    """
+
+    def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
+        super().__init__(batches, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
+        self.batches = batches
+        self.num_samples = math.ceil(len(batches) / batches.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.shuffle:
+            return iter(torch.arange(len(self.batches)).split(self.batches.batch_size))
+        generator = generator_of(self.seed, self.epoch)
+        return iter(torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size))
 
 
 class FixedBatches(list[tuple[Tensor, Tensor]]):
@@ -54,3 +90,9 @@ def weigh_loss(loss: Tensor, num_rows: int) -> Tensor:
     if num_rows == 0:  # the mean of no rows is NaN; its gradient is 0 all the same
         loss = loss.nan_to_num()
     return loss * (num_rows * dist.get_world_size() / all_rows)
+
+
+def class_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """Returns the weight of a row of each class, shape `(num_classes,)`, with which all classes weigh alike."""
+    rows = targets.bincount(minlength=num_classes)
+    return len(targets) / (rows.count_nonzero() * rows.clamp(min=1))

@@ -9,8 +9,8 @@ from sklearn.datasets import load_iris
 from torch.utils.data import TensorDataset, random_split
 
 from iris_lightning import IrisDataModule, UserError
-from iris_lightning.data import BatchOrder, split_rows
-from iris_lightning.sharing import Batches
+from iris_lightning.data import split_rows
+from iris_lightning.sharing import Batches, BatchOrder
 
 SPLITS = ("train", "val", "test")
 

@@ -115,4 +115,7 @@ def test_a_checkpoint_holds_plain_values_only(default_run: Path) -> None:
         "split": [0.7, 0.2, 0.1],
         "stratify": False,
         "num_workers": 0,
+        "noise": 0.0,
+        "noise_shrinkage": 0.0,
+        "minor_discriminants": 1.0,
     }

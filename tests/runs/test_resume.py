@@ -45,7 +45,15 @@ CASES = {
     "rare validations": RARELY,
     "early stopping": [*SGD, *STOPPING, "--trainer.callbacks.patience=1"],
     "stratified": ["--data.stratify", "true", "--model.standardize", "true", "--model.class_weight", "balanced"],
-    "double precision": ["--trainer.precision", "64-true", "--model.standardize", "true"],
+    "noise": ["--data.noise", "0.5", "--data.num_workers", "1"],
+    "double precision": [
+        "--trainer.precision",
+        "64-true",
+        "--model.standardize",
+        "true",
+        "--model.class_weight",
+        "balanced",
+    ],
     "own table": ["--data.path", "rows.csv", "--data.batch_size", "7"],
 }
 
