@@ -26,7 +26,9 @@ def find_checkpoint(name: str, root: Path) -> Path:
         return path
     run = newest_run(root)
     if run is None:
-        raise UserError(f"no run under {root / RUNS}; train one first (fit)", remedy=("ckpt_path", "FILE"))
+        raise UserError(
+            f"no run under {root / RUNS} with a trained network; train one first (fit)", remedy=("ckpt_path", "FILE")
+        )
     path = run / "checkpoints" / f"{name}.ckpt"
     if path.is_file():
         return path

@@ -10,9 +10,10 @@ from filelock import FileLock, Timeout
 from iris_lightning.errors import UserError
 from iris_lightning.files import shown
 
-__all__ = ["RUNS", "claim_run", "newest_run", "training_alone"]
+__all__ = ["PARTS", "RUNS", "SUMMARY", "claim_run", "cross_validations", "newest_run", "training_alone"]
 
 RUNS = "lightning_logs"
+PARTS, SUMMARY = "parts", "summary.json"  # of a cross-validation, while it runs and at the end
 
 
 def _numbered(root: Path) -> dict[int, Path]:
@@ -34,9 +35,16 @@ def claim_run(root: Path) -> Path:
 
 
 def newest_run(root: Path) -> Path | None:
-    """Returns the folder of the newest run under `root`, a run being what has a `config.yaml`, or `None`."""
-    runs = {number: path for number, path in _numbered(root).items() if (path / "config.yaml").is_file()}
-    return runs[max(runs)] if runs else None
+    """Returns the folder of the newest run of `fit` under `root`, which has a `config.yaml`, or `None`."""
+    others = cross_validations(root)
+    runs = [path for _, path in sorted(_numbered(root).items()) if (path / "config.yaml").is_file()]
+    return next((path for path in reversed(runs) if path not in others), None)
+
+
+def cross_validations(root: Path) -> list[Path]:
+    """Returns the folders of cross-validations under `root`, the newest first."""
+    runs = [path for _, path in sorted(_numbered(root).items(), reverse=True)]
+    return [path for path in runs if (path / PARTS).exists() or (path / SUMMARY).exists()]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,15 @@ from iris_lightning.files import atomic_write, remove_leftovers
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.folders import RUNS, claim_run
 
-__all__ = ["AtomicCheckpointIO", "BestCheckpoint", "LastCheckpoint", "RunFolder", "RunLogger"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "BestCheckpoint",
+    "LastCheckpoint",
+    "RunFolder",
+    "RunLogger",
+    "describe_run",
+    "environment_of",
+]
 
 # At the end of the train epoch, when its train metrics are known as well.
 EACH_EPOCH: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
@@ -166,20 +174,31 @@ class RunFolder(Callback):
         if self.run is None or not trainer.is_global_zero:
             return
         data: Any = getattr(trainer, "datamodule", None)
-        environment = {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),  # which names the build as well
-            **{name: version(name) for name in PACKAGES},
-            "device": str(trainer.strategy.root_device),
-            "processes": trainer.world_size,
-            "threads": torch.get_num_threads(),
-            "seed": self.options["seed_everything"],
-            "data": {"source": data.table.source, "sha256": data.table.sha256},
-        }
-        for name, content in (("config.yaml", self.options), ("environment.yaml", environment)):
-            with atomic_write(self.run / name) as new:
-                new.write_text(to_yaml(content), encoding="utf-8")
+        seed, table = self.options["seed_everything"], data.table
+        environment = environment_of(trainer.strategy.root_device, trainer.world_size, seed, table.source, table.sha256)
+        describe_run(self.run, self.options, environment)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.run = self.run
+
+
+def environment_of(device: Any, processes: int, seed: int, source: str, sha256: str) -> dict[str, Any]:
+    """Returns what the result of a run depends on beside its options."""
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),  # which names the build as well
+        **{name: version(name) for name in PACKAGES},
+        "device": str(device),
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "data": {"source": source, "sha256": sha256},
+    }
+
+
+def describe_run(run: Path, options: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Writes `config.yaml` and `environment.yaml` of a run, from which it can be repeated."""
+    for name, content in (("config.yaml", options), ("environment.yaml", environment)):
+        with atomic_write(run / name) as new:
+            new.write_text(to_yaml(content), encoding="utf-8")

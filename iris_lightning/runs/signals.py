@@ -8,9 +8,10 @@ __all__ = ["SIGNALS", "Stopped", "set_handlers", "stop"]
 
 
 class Stopped(BaseException):
-    """A signal has asked the command to stop: `args` are its number, and the checkpoint to go on from, if there is one.
+    """A signal has asked the command to stop.
 
-    No `Exception`, as `KeyboardInterrupt` is none: nothing on the way but the command line may catch it.
+    `args` are its number, the checkpoint to go on from, if there is one, and maybe what to say of it in its place. No
+    `Exception`, as `KeyboardInterrupt` is none: nothing on the way but the command line may catch it.
     """
 
 
