@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iris_lightning.classifier import IrisClassifier
+    from iris_lightning.crossvalidation.training import cross_validate
     from iris_lightning.data import IrisDataModule
     from iris_lightning.errors import UserError
     from iris_lightning.network import IrisNetwork
     from iris_lightning.predictor import IrisPredictor, load
 
-__all__ = ["IrisClassifier", "IrisDataModule", "IrisNetwork", "IrisPredictor", "UserError", "load"]
+__all__ = ["IrisClassifier", "IrisDataModule", "IrisNetwork", "IrisPredictor", "UserError", "cross_validate", "load"]
 
 __version__ = "0.1.0"
 
-_MODULES = dict(zip(__all__, ("classifier", "data", "network", "predictor", "errors", "predictor"), strict=True))
+_ROOMS = ("classifier", "data", "network", "predictor", "errors", "crossvalidation.training", "predictor")
+_MODULES = dict(zip(__all__, _ROOMS, strict=True))
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ LIGHT = (
     "__main__",
     "cli",
     "cli.entry",
+    "crossvalidation",
     "runs",
     "runs.signals",
     "tables",
@@ -28,7 +29,8 @@ LIGHT = (
 )  # none of the heavy packages
 WITH_LIGHTNING = (
     *("data", "classifier", "metrics", "runs.saving", "runs.callbacks"),
-    *("cli.console", "cli.lightning_cli", "cli.options", "cli.trainer", "cli.training"),
+    *("cli.console", "cli.crossvalidation", "cli.lightning_cli", "cli.options", "cli.trainer", "cli.training"),
+    *(f"crossvalidation.{name}" for name in ("baselines", "folds", "result", "saving", "stack", "training")),
 )
 
 
@@ -63,6 +65,7 @@ def test_imports_between_modules_and_between_rooms_run_one_way() -> None:
     assert rooms["runs"] <= {"weights", "files", "hyperparameters", "errors"}
     assert rooms["tables"] <= {"predictor", "features", "files", "errors"}
     assert rooms["weights"] <= {"network", "files", "errors"}
+    assert {room for room, below in rooms.items() if "crossvalidation" in below} == {"cli", "the package"}
     assert "classifier" not in rooms["data"]
     assert "data" not in rooms["classifier"]
 
@@ -139,10 +142,14 @@ def test_predict_and_export_run_without_lightning(default_run: Path, folder: Pat
 
 def test_sizes() -> None:
     limits = {"data.py": 230, "classifier.py": 160, "predictor.py": 180}
-    for path in FILES.values():
+    rooms: dict[str, int] = {}
+    for module, path in FILES.items():
         lines = len(path.read_text().splitlines())
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
-    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 3850
+        room = _room(module) if path.parent != PACKAGE else "the modules beside the rooms"
+        rooms[room] = rooms.get(room, 0) + lines
+    bounds = {"cli": 1700, "crossvalidation": 920, "runs": 560, "tables": 850, "weights": 260}
+    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1200)} == set(), rooms
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

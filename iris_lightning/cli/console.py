@@ -4,17 +4,19 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any, cast
 
 import lightning as L
 from tqdm import tqdm
 
 from iris_lightning.runs.callbacks import EpochRecord
 
-__all__ = ["EpochLines", "say", "silence_noise"]
+__all__ = ["EpochLines", "FoldProgress", "say", "silence_noise"]
 
 # Lightning's remarks that a user of these commands can do nothing with. All else it logs is shown.
 REMARKS = (
     *("💡 Tip:", "Seed set to", "GPU available:", "TPU available:", "You are using a CUDA device", "LOCAL_RANK:"),
+    *("Using bfloat16 Automatic Mixed", "Using 16bit Automatic Mixed"),
     *("[rank: ", "Initializing distributed", "-----"),  # "Starting with 2 processes", between rulers
     *("`Trainer.fit` stopped:", "Running in `fast_dev_run`", "Restor", "Loaded model weights", "`Trainer(limit_"),
     *("`Trainer(overfit_batches", "`Trainer(val_check_interval", "`weights_only` was not set"),
@@ -24,7 +26,7 @@ WARNINGS = (
     r".*does not have many workers",  # none are needed
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
-    r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
+    r"`\w+.configure_optimizers` will be overridden",  # what --optimizer is for
     r"The number of training batches .* is smaller than the logging interval",  # metrics are logged once an epoch
     r"The dirpath has changed from",  # of a user's own ModelCheckpoint, in a run's folder that is found again
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one
@@ -57,15 +59,44 @@ def say(*lines: str) -> None:
 
 
 class EpochLines(EpochRecord):
-    """Prints one line per epoch."""
+    """Prints one line per epoch, of those that are validated if not all are."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the epoch before: at its end, callbacks are called before its train metrics are known."""
         epoch = trainer.current_epoch - 1
         metrics = self.metrics_of(trainer, epoch)
         # Before the first epoch, there may be metrics of a resumed run, or of a callback that tries learning rates.
-        if trainer.is_global_zero and metrics and epoch > self.resumed.get("epoch", -1):
+        due = "loss/val" in metrics or trainer.check_val_every_n_epoch in (None, 1)
+        if trainer.is_global_zero and metrics and due and epoch > self.resumed.get("epoch", -1):
             names = [name for name in ("loss/train", "loss/val", "accuracy/val") if name in metrics]
             say(f"epoch {epoch}  {'  '.join(f'{name} {metrics[name]:.4f}' for name in names)}")
 
     on_train_end = on_train_epoch_start
+
+
+class FoldProgress(L.Callback):
+    """Shows how much of the training of all folds is done: a bar in a terminal, else a line at each tenth.
+
+    Args:
+        folds: Number of folds, of all stacks.
+        bar: Whether there is a bar.
+    """
+
+    def __init__(self, folds: int, bar: bool) -> None:
+        shape = "{l_bar}{bar}| {n:.0f}/{total:.0f} folds, {remaining} left"
+        self.bar = tqdm(total=folds, disable=not bar, bar_format=shape, leave=False)
+        self.folds = folds
+        self.done = 0.0
+
+    def advance(self, folds: float, quietly: bool = False) -> None:
+        """Notes that so many more folds, or parts of some, are done."""
+        self.bar.update(folds)
+        before, self.done = self.done, self.done + folds
+        tenths = int(10 * self.done / self.folds + 1e-6)
+        if self.bar.disable and tenths > int(10 * before / self.folds + 1e-6) and not quietly:
+            say(f"{10 * tenths} % of the training is done")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Advances by an epoch of the folds of a stack."""
+        folds = len(cast("Any", pl_module).network.vectors)
+        self.advance(folds / (trainer.max_epochs or 1))

@@ -17,13 +17,23 @@ COMMANDS = {
     "fit": "trains, and writes lightning_logs/version_N/ with checkpoints, curves and config.yaml",
     "validate": "evaluates a checkpoint on the validation split that it was trained with",
     "test": "evaluates a checkpoint on the test split that it was trained with",
+    "crossvalidate": "repeated cross-validation, all folds at once: accuracy, log-loss and F1 with standard errors",
     "predict": "predicts the class of every row of a table",
     "export": "writes a trained network as .pth, .safetensors or .onnx",
 }
-SYNONYMS = {"train": "fit", "eval": "test", "evaluate": "test", "val": "validate", "save": "export"}
+SYNONYMS = {
+    "train": "fit",
+    "eval": "test",
+    "evaluate": "test",
+    "val": "validate",
+    "save": "export",
+    "cv": "crossvalidate",
+}
+PLAIN = {"ckpt_path", "weights", "optimizer", "lr_scheduler"}  # options that belong to no group
+PLAIN |= {"folds", "repeats", "fold_seed", "max_parallel"}
 USAGE = f"""usage: python -m iris_lightning COMMAND [options]
 
-{chr(10).join(f"  {command:10}{purpose}" for command, purpose in COMMANDS.items())}
+{chr(10).join(f"  {command:15}{purpose}" for command, purpose in COMMANDS.items())}
 
 COMMAND --help lists its options; --version prints the version. For example:
 
@@ -35,8 +45,9 @@ COMMAND --help lists its options; --version prints the version. For example:
 def main(args: list[str] | None = None) -> Any:
     """Runs the command that the arguments give, by default those of the process.
 
-    Returns the `IrisCLI` of `fit`, `validate` and `test`, with its `trainer`, `model` and `datamodule`; exits with 2
-    after a user's mistake, which is told on stderr, and with 130 or 143 after a signal.
+    Returns the `IrisCLI` of `fit`, `validate` and `test`, with its `trainer`, `model` and `datamodule`, and the
+    `CrossValidation` of `crossvalidate`; exits with 2 after a user's mistake, which is told on stderr, and with 130 or
+    143 after a signal.
     """
     command, *options = (sys.argv[1:] if args is None else args) or [""]
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # either may be closed (`>&-`)
@@ -70,7 +81,7 @@ def main(args: list[str] | None = None) -> Any:
         raise SystemExit(2) from None
     except (KeyboardInterrupt, Stopped) as stopped:
         number = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else stopped.args[0]
-        begun = "; no run was begun" if command == "fit" else ""
+        begun = "; no run was begun" if command in ("fit", "crossvalidate") else ""
         print(f"stopped by {signal.Signals(number).name}{begun}", file=sys.stderr)
         raise SystemExit(128 + number) from None
 
@@ -81,7 +92,7 @@ def _message(error: UserError | OSError, command: str) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
     def option(parameter: str) -> str:
-        plain = command in ("predict", "export") or parameter in ("ckpt_path", "weights")
+        plain = command in ("predict", "export") or parameter in PLAIN
         return f"--{parameter}" if plain else f"--data.{parameter}"
 
     first, *second = error.message.splitlines()[:2]

@@ -51,42 +51,51 @@ TRAINER = {
 
 
 def help_text(command: str) -> str:
-    """Returns the options of `fit`, `validate` or `test`, each with its default and what it is for."""
+    """Returns the options of a command of LightningCLI, each with its default and what it is for."""
     import lightning as L  # here: `predict --help` does without
 
-    from iris_lightning.cli.options import FROM_THE_TABLE, GROUPS, OVERRIDABLE, WITHOUT_EFFECT
+    from iris_lightning.cli.options import FOLDS, FROM_THE_TABLE, GROUPS, OVERRIDABLE, WITHOUT_EFFECT
     from iris_lightning.cli.trainer import TRAINER_DEFAULTS
+    from iris_lightning.crossvalidation.training import cross_validate
 
-    fit = command == "fit"
+    trains = command in ("fit", "crossvalidate")
     general = {
         "--config FILE": "YAML file of options; those typed after it win.",
         "--print_config": "Prints all options as such a file.",
         "--ckpt_path CHECKPOINT": "Checkpoint to evaluate: best (the default) or last of the newest run, or a file.",
         "--weights FILE": "Weights to evaluate in place of a checkpoint: .pth or .safetensors.",
     }
-    if fit:
+    if trains:
         general |= {
             "--ckpt_path CHECKPOINT": "Run to go on with: last, of the newest run, or a file.",
             "--weights FILE": "Weights to start from: .pth or .safetensors.",
             "--seed_everything 20": "Seed of the initial weights and of the order of the train rows.",
         }
-    sections = [general]
+    without = WITHOUT_EFFECT[command]
+    sections = [{option: text for option, text in general.items() if option.split()[0].strip("-") not in without}]
+    if command == "crossvalidate":
+        folds = {
+            param.arg_name: str(param.description).replace("`", "")
+            for param in parse(str(cross_validate.__doc__)).params
+        }
+        sections.append(_section("", FOLDS, {name: folds[name] for name in FOLDS}))
     for group, kind in GROUPS.items():
-        texts = {param.arg_name: str(param.description).replace("`", "") for param in parse(str(kind.__doc__)).params}
-        has_part = OVERRIDABLE[command] if not fit else texts.keys() - FROM_THE_TABLE
+        texts = {param.arg_name: str(param.description) for param in parse(str(kind.__doc__)).params}
+        has_part = texts.keys() - FROM_THE_TABLE if trains else OVERRIDABLE[command]
+        has_part = {name for name in has_part if f"{group}.{name}" not in without}
         options = _section(f"{group}.", _defaults(kind), {name: texts[name] for name in texts if name in has_part})
         # What an evaluation leaves out is as in training, whatever the default is there.
-        sections.append(options if fit else {f"{name.split()[0]} (as trained)": options[name] for name in options})
-    if fit:
+        sections.append(options if trains else {f"{name.split()[0]} (as trained)": options[name] for name in options})
+    if trains:
         scheduler = "As in --lr_scheduler StepLR --lr_scheduler.step_size 2; by default none."
         optimizer = "In place of Adam, as in --optimizer SGD --optimizer.lr 0.1."
         sections.append({"--optimizer CLASS": optimizer, "--lr_scheduler CLASS": scheduler})
-    texts = {name: text for name, text in TRAINER.items() if f"trainer.{name}" not in WITHOUT_EFFECT[command]}
+    texts = {name: text for name, text in TRAINER.items() if f"trainer.{name}" not in without}
     return _list_options(command, *sections, _section("trainer.", _defaults(L.Trainer) | TRAINER_DEFAULTS, texts))
 
 
 def _section(prefix: str, defaults: dict[str, Any], texts: dict[str, str]) -> dict[str, str]:
-    return {f"--{prefix}{name} {_in_yaml(defaults[name])}": text for name, text in texts.items()}
+    return {f"--{prefix}{name} {_in_yaml(defaults[name])}": text.replace("`", "") for name, text in texts.items()}
 
 
 def _defaults(kind: Callable[..., Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""LightningCLI for `fit`, `validate` and `test`: options, and the objects that they describe."""
+"""LightningCLI for `fit`, `validate`, `test` and `crossvalidate`: options, and the objects that they describe."""
 
 import inspect
 import os
@@ -17,11 +17,13 @@ from lightning.pytorch.plugins import DoublePrecision
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.cli.options import (
+    FOLDS,
     FROM_THE_TABLE,
     GROUPS,
     TRAINING,
     WITHOUT_EFFECT,
     check_unchanged,
+    refuse_in_folds,
     refuse_without_effect,
     resolve_optimizer,
     take_from_source,
@@ -67,6 +69,9 @@ class IrisCLI(LightningCLI):
         parser.add_argument("--seed_everything", type=SEED, default=20)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.add_argument("--weights", type=str | None, default=None)
+        for name, default in FOLDS.items():
+            kind = int | None if default is None else type(default)
+            parser.add_argument(f"--{name}", type=kind, default=default)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer; the network's inputs and outputs follow from the table."""
@@ -99,7 +104,9 @@ class IrisCLI(LightningCLI):
             with simplified(f"{self.source.path}: "):
                 parser.validate(self.config)
         resolve_limits(self.config, self.given, resumed=self.run is not None)
-        if self.command == "fit":
+        if self.command == "crossvalidate":
+            refuse_in_folds(self.given, parser.get_defaults())
+        if self.command in ("fit", "crossvalidate"):
             resolve_optimizer(self.config, self.given, names)
         for arg in printed:
             flags = [flag for flag in arg.partition("=")[2].split(",") if flag]
@@ -115,7 +122,7 @@ class IrisCLI(LightningCLI):
             weights = None  # in the config of a run, they are what it started from
         if weights and self.command != "fit":
             refuse_without_effect(self.command, names, TRAINING)
-        if self.command == "fit" and checkpoint is None and weights is None:
+        if self.command == "crossvalidate" or (self.command == "fit" and checkpoint is None and weights is None):
             return None
         for name in ("callbacks", "logger"):  # in the config of a run, they are those of its training
             if self.command != "fit" and not any(item.startswith(f"trainer.{name}") for item in names):
@@ -203,10 +210,10 @@ class IrisCLI(LightningCLI):
         self.folder = None
         kwargs |= trainer_parts(self.config_init.trainer)
         if self.command == "fit":
-            self.folder = fit_parts(kwargs, self.config_init.trainer, self.run, self.epochs_done, self._plain_options())
+            self.folder = fit_parts(kwargs, self.config_init.trainer, self.run, self.epochs_done, self.plain_options())
         return super().instantiate_trainer(**kwargs)
 
-    def _plain_options(self) -> dict[str, Any]:
+    def plain_options(self) -> dict[str, Any]:
         """Returns the options of the run as its `config.yaml` holds them, with the columns that were found."""
         config = self.config.clone()
         config.data = Namespace(self.datamodule.hparams)
@@ -217,7 +224,11 @@ class IrisCLI(LightningCLI):
         return options
 
     def _dump(self, config: Namespace, **flags: bool) -> str:
-        """Returns options as YAML, without the defaults of classes that it has no word for."""
+        """Returns options as YAML, without those of other commands, and defaults of classes that it has no word for."""
+        if self.command != "crossvalidate":
+            config = config.clone()
+            for name in FOLDS:
+                config.pop(name, None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of such a default
             text = self.parser.dump(config, **{"skip_unset": False, **flags})

@@ -18,12 +18,14 @@ from iris_lightning.files import shown
 from iris_lightning.hyperparameters import to_yaml
 
 __all__ = [
+    "FOLDS",
     "FROM_THE_TABLE",
     "GROUPS",
     "OVERRIDABLE",
     "TRAINING",
     "WITHOUT_EFFECT",
     "check_unchanged",
+    "refuse_in_folds",
     "refuse_without_effect",
     "resolve_optimizer",
     "take_from_source",
@@ -38,11 +40,25 @@ FIT_ONLY = {  # options without a part in an evaluation
     *("trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.accumulate_grad_batches"),
     *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.enable_autolog_hparams"),
 }
+FOLDS = {"folds": 10, "repeats": 10, "fold_seed": 0, "max_parallel": None, "baselines": False}
+# What has no part in a cross-validation: one process trains all folds, from the start to the end, and keeps figures.
+NOT_IN_FOLDS = {
+    *("ckpt_path", "weights", "trainer.callbacks", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs"),
+    *("trainer.min_steps", "trainer.limit_train_batches", "trainer.overfit_batches", "trainer.fast_dev_run"),
+    *("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins", "trainer.logger"),
+    "trainer.limit_val_batches",
+}
 TRAINING = {"model.class_weight", "model.lr", "model.weight_decay"}  # which weights know nothing of
 WITHOUT_EFFECT = {
-    "fit": {"trainer.limit_test_batches"},
-    "validate": {*FIT_ONLY, "trainer.limit_test_batches"},
-    "test": {*FIT_ONLY, "trainer.limit_val_batches"},
+    "fit": {*FOLDS, "trainer.limit_test_batches"},
+    "validate": {*FOLDS, *FIT_ONLY, "trainer.limit_test_batches"},
+    "test": {*FOLDS, *FIT_ONLY, "trainer.limit_val_batches"},
+    "crossvalidate": {
+        *(NOT_IN_FOLDS | {"data.split", "data.split_seed", "data.stratify", "data.num_workers"}),
+        *("trainer.limit_test_batches", "trainer.check_val_every_n_epoch"),
+        *("trainer.val_check_interval", "trainer.num_sanity_val_steps", "trainer.log_every_n_steps"),
+        *("trainer.enable_checkpointing", "trainer.enable_autolog_hparams", "trainer.enable_model_summary"),
+    },
 }
 # What may differ from the checkpoint that a command uses: what no result depends on, and which table is evaluated.
 EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma", "separator", "na_values"}
@@ -55,6 +71,13 @@ def refuse_without_effect(command: str, names: Sequence[str], without: set[str])
     for name in names:
         if name in without or name.split(".")[0] in without:
             raise UserError(f"--{name}: has no effect in {command}; leave it out")
+
+
+def refuse_in_folds(given: Namespace, defaults: Namespace) -> None:
+    """Refuses what a config asks for and a cross-validation cannot do."""
+    for name in sorted(NOT_IN_FOLDS):
+        if name in given and given[name] not in (None, defaults[name]):
+            raise UserError(f"--{name}: has no effect in crossvalidate; leave it out")
 
 
 def resolve_optimizer(options: Namespace, given: Namespace, names: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 __all__ = ["run"]
 
 
-def run(command: str, args: list[str]) -> IrisCLI:
+def run(command: str, args: list[str]) -> object:
     """Runs a command with the options that a user gives."""
     silence_noise()
     if {"-h", "--help"} & {*args}:
@@ -33,14 +33,19 @@ def run(command: str, args: list[str]) -> IrisCLI:
         raise SystemExit(0)
     cli, before = None, set_handlers(dict.fromkeys(SIGNALS, stop))
     try:
+        if command == "crossvalidate":
+            from iris_lightning.cli.crossvalidation import crossvalidate  # here: the others do without polars
+
+            return crossvalidate(args)
         cli = IrisCLI(command, args)
         (_fit if command == "fit" else _evaluate)(cli)
         return cli
     except Stopped as stopped:
         if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # launched by the first process of this machine, which says it
             raise SystemExit(0) from None
-        number, path = stopped.args
-        print(f"stopped by {signal.Signals(number).name}{_how_to_go_on(cli, command, path)}", file=sys.stderr)
+        number, path, *said = stopped.args
+        further = f"; {said[0]}" if said else _how_to_go_on(cli, command, path)
+        print(f"stopped by {signal.Signals(number).name}{further}", file=sys.stderr)
         raise SystemExit(128 + number) from None
     finally:
         set_handlers(before)
@@ -50,7 +55,7 @@ def _how_to_go_on(cli: IrisCLI | None, command: str, path: Path | None) -> str:
     if path := path or (cli.ckpt_path if cli and cli.run else None):
         return f"; to go on: python -m iris_lightning fit --ckpt_path {shown(path)}"
     if command != "fit":
-        return ""
+        return "; no run was begun" if command == "crossvalidate" else ""
     begun = cli and cli.folder and cli.folder.run and cli.folder.run.is_dir()
     return "; the run keeps no checkpoints" if begun else "; no run was begun"
 

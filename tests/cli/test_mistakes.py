@@ -11,7 +11,7 @@ from tests.conftest import fails, fit, load
 
 # What is typed, and what the message must hold: the option, what was given, what is allowed.
 COMMANDS = {
-    "": ["no command", "fit, validate, test, predict, export"],
+    "": ["no command", "fit, validate, test, crossvalidate, predict, export"],
     "train": ["'train'", "did you mean fit?"],
     "eval": ["'eval'", "did you mean test?"],
     "fit --lr 3": ["--lr", "did you mean --model.lr?"],
