@@ -64,9 +64,8 @@ def _forked(processes: int) -> list[str]:
 
 CASES = [
     [],
-    ["--model.class_weight", "balanced", "--model.standardize", "true"],
+    ["--model.class_weight", "balanced", "--model.standardize", "true", "--data.noise", "0.5"],
     ["--trainer.overfit_batches", "4", "--data.noise", "0.5"],
-    ["--data.noise", "0.5"],
 ]
 
 

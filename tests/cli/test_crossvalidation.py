@@ -152,7 +152,7 @@ def test_a_config_serves_fit_as_well(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_same_command_goes_on_from_the_folds_that_are_done(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ["--trainer.max_epochs", "3", "--max_parallel", "4", "--baselines", "true"]
+    args = ["--trainer.max_epochs", "3", "--max_parallel", "4"]
     whole = crossvalidate(*args)
     expected = {name: (RUN / name).read_bytes() for name in FILES}
     shutil.rmtree("lightning_logs")

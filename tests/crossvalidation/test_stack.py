@@ -117,7 +117,7 @@ def test_a_fold_ends_as_it_does_alone(case: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("options", [{}, {"hidden": [5], "activation": "relu", "lr": 0.02, "class_weight": "balanced"}])
 def test_no_result_depends_on_how_many_are_stacked(options: dict[str, object]) -> None:
     def run(max_parallel: int) -> dict[str, np.ndarray]:
-        result = cross_validate(options, folds=5, repeats=4, max_parallel=max_parallel, max_epochs=4)
+        result = cross_validate(options, folds=5, repeats=4, max_parallel=max_parallel, max_epochs=2)
         return {"probabilities": result.probabilities, "curves": result.curves}
 
     together = run(20)
