@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.datasets import load_iris
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import log_loss
@@ -351,6 +352,14 @@ def test_a_baseline_that_cannot_be_trained_is_left_out(capsys: pytest.CaptureFix
     Path("tiny.csv").write_text("x,y,kind\n1,2,a\n2,1,a\n5,5,b\n6,7,b\n")
     main(["crossvalidate", "--folds", "2", "--repeats", "1", "--data.path", "tiny.csv", "--baselines", "true"])
     assert re.search(r"^k_nearest_neighbors +- +- +-$", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_does_as_the_cpu() -> None:
+    options = ["--data.noise", "0.5", "--model.standardize", "true", "--model.class_weight", "balanced"]
+    one, other = (crossvalidate(*options, "--trainer.accelerator", where) for where in ("cpu", "gpu"))
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4)
 
 
 REFUSED = {
