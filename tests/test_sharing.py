@@ -64,8 +64,10 @@ def _forked(processes: int) -> list[str]:
 
 CASES = [
     [],
-    ["--model.class_weight", "balanced", "--model.standardize", "true", "--data.noise", "0.5"],
+    ["--model.class_weight", "balanced", "--model.standardize", "true"],
+    ["--trainer.overfit_batches", "4"],
     ["--trainer.overfit_batches", "4", "--data.noise", "0.5"],
+    ["--data.noise", "0.5"],
 ]
 
 

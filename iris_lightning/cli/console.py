@@ -26,7 +26,7 @@ WARNINGS = (
     r".*does not have many workers",  # none are needed
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
-    r"`\w+.configure_optimizers` will be overridden",  # what --optimizer is for
+    r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
     r"The number of training batches .* is smaller than the logging interval",  # metrics are logged once an epoch
     r"The dirpath has changed from",  # of a user's own ModelCheckpoint, in a run's folder that is found again
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one
@@ -59,14 +59,14 @@ def say(*lines: str) -> None:
 
 
 class EpochLines(EpochRecord):
-    """Prints one line per epoch, of those that are validated if not all are."""
+    """Prints a line for each epoch, of those at which a validation is due (`check_val_every_n_epoch`)."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the line of the epoch before: at its end, callbacks are called before its train metrics are known."""
         epoch = trainer.current_epoch - 1
         metrics = self.metrics_of(trainer, epoch)
         # Before the first epoch, there may be metrics of a resumed run, or of a callback that tries learning rates.
-        due = "loss/val" in metrics or trainer.check_val_every_n_epoch in (None, 1)
+        due = (epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         if trainer.is_global_zero and metrics and due and epoch > self.resumed.get("epoch", -1):
             names = [name for name in ("loss/train", "loss/val", "accuracy/val") if name in metrics]
             say(f"epoch {epoch}  {'  '.join(f'{name} {metrics[name]:.4f}' for name in names)}")

@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.cli import instantiate_class
 
 from iris_lightning.cli.console import FoldProgress, say
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
-from iris_lightning.cli.trainer import trainer_parts
 from iris_lightning.crossvalidation.figures import FIGURES
 from iris_lightning.crossvalidation.result import CrossValidation, Part
 from iris_lightning.crossvalidation.saving import open_run, read_parts, save_part, write_results
@@ -33,11 +31,9 @@ class FoldsCLI(IrisCLI):
 
     progress: FoldProgress | None = None
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Builds a Trainer that keeps and logs nothing: the results are those of all stacks."""
-        kwargs |= {**trainer_parts(self.config_init.trainer), **TRAINER}
-        kwargs["callbacks"] = [StopOnSignal(), *([self.progress] if self.progress else [])]
-        return super(IrisCLI, self).instantiate_trainer(**kwargs)
+    def trainer_parts(self) -> dict[str, Any]:
+        """Returns what makes a Trainer keep and log nothing: the results are those of all stacks."""
+        return {**TRAINER, "callbacks": [StopOnSignal(), *([self.progress] if self.progress else [])]}
 
     def train(self, result: CrossValidation) -> Iterator[Part]:
         """Trains the folds that a cross-validation lacks, and yields what each stack of them came to."""

@@ -207,11 +207,14 @@ class IrisCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Builds the Trainer with this project's logger and callbacks beside the user's own."""
-        self.folder = None
-        kwargs |= trainer_parts(self.config_init.trainer)
+        return super().instantiate_trainer(**kwargs, **self.trainer_parts())
+
+    def trainer_parts(self) -> dict[str, Any]:
+        """Returns what goes into the Trainer in place of a user's options of these names."""
+        self.folder, parts = None, trainer_parts(self.config_init.trainer)
         if self.command == "fit":
-            self.folder = fit_parts(kwargs, self.config_init.trainer, self.run, self.epochs_done, self.plain_options())
-        return super().instantiate_trainer(**kwargs)
+            self.folder = fit_parts(parts, self.config_init.trainer, self.run, self.epochs_done, self.plain_options())
+        return parts
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options of the run as its `config.yaml` holds them, with the columns that were found."""

@@ -46,15 +46,14 @@ class CrossValidation:
 
     def __init__(self, table: Table, folds: int = 10, repeats: int = 10, fold_seed: int = 0, seed: int = 20) -> None:
         self.table = table
-        self.shape = (repeats, folds)
         self.fold_seed = fold_seed
         self.seed = seed
         self.assigned = assign_folds(table, folds, repeats, fold_seed)
-        self.done = np.zeros(self.shape, bool)
+        self.done = np.zeros((repeats, folds), bool)
         self.probabilities = np.full((*self.assigned.shape, len(table.class_names)), np.nan)
         self.max_epochs = 0
         self.epochs = np.empty(0, np.int64)
-        self.curves = np.empty((0, 4, *self.shape), np.float32)
+        self.curves = np.empty((0, 4, *self.done.shape), np.float32)
         self.baselines: dict[str, dict[str, NDArray[np.float64]]] = {}
 
     def remaining(self) -> Iterator[Fold]:
@@ -65,7 +64,7 @@ class CrossValidation:
         """Adds what a stack of folds came to."""
         if not len(self.epochs):
             self.max_epochs, self.epochs = int(part.max_epochs), part.epochs
-            self.curves = np.empty((*part.curves.shape[:2], *self.shape), np.float32)
+            self.curves = np.empty((*part.curves.shape[:2], *self.done.shape), np.float32)
         for i, (repeat, number) in enumerate(part.places):
             self.done[repeat, number] = True
             held_out = self.assigned[repeat].numpy() == number
@@ -96,7 +95,7 @@ class CrossValidation:
     def summary(self) -> dict[str, Any]:
         """Returns the figures over all folds."""
         ours = self.figures
-        repeats, folds = self.shape
+        repeats, folds = self.done.shape
         found: dict[str, Any] = {"rows": len(self.table.targets), "folds": folds, "repeats": repeats}
         found |= {"fold_seed": self.fold_seed, "epochs": self.max_epochs}
         found |= {name: summary_of(values) for name, values in ours.items()}

@@ -97,7 +97,8 @@ class StackedClassifier(L.LightningModule):
             for fold in folds:
                 torch.manual_seed(fold.seed)
                 networks.append(IrisNetwork(inputs, outputs, **shape))
-                networks[-1].fit_scaler(table.features[fold.train])
+                if shape["standardize"] or shape["impute"]:
+                    networks[-1].fit_scaler(table.features[fold.train])
         self.network = StackedNetwork(networks)
         balanced = options["class_weight"] == "balanced"
         weights = [class_weights(table.targets[fold.train], outputs) for fold in folds if balanced]

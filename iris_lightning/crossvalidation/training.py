@@ -140,9 +140,8 @@ def largest_stack(max_parallel: int | None, model: IrisClassifier, data: IrisDat
     noise = int(data.hparams["noise"] > 0)
     of_a_row = 16 + features * noise
     of_a_batch = min(rows, max(data.batch_size, HELD_OUT_BATCH)) * widths * 6
-    return max(
-        1, min(MOST, int(MEMORY / (4 * (8 * parameters + 2 * features**2 * noise + rows * of_a_row + of_a_batch))))
-    )
+    of_a_fold = 8 * parameters + 2 * features**2 * noise + rows * of_a_row + of_a_batch
+    return max(1, min(MOST, int(MEMORY / (4 * of_a_fold))))
 
 
 def train_stack(trainer: L.Trainer, model: StackedClassifier, data: IrisDataModule, stack: Sequence[Fold]) -> Part:

@@ -12,7 +12,7 @@ from polars.datatypes.classes import NumericType
 from iris_lightning.errors import UserError
 from iris_lightning.features import find_features
 from iris_lightning.tables.formats import Dialect, TableFile
-from iris_lightning.tables.table import Table, load_iris_table
+from iris_lightning.tables.table import Table, load_iris_table, result_columns
 
 __all__ = ["HeldOutRows"]
 
@@ -29,7 +29,7 @@ class HeldOutRows:
 
     def __init__(self, table: Table, options: Mapping[str, Any]) -> None:
         self.class_names = table.class_names
-        self.names = ["prediction", *(f"probability_{name}" for name in table.class_names)]
+        self.names = result_columns(table.class_names)
         self.places: pl.Series | None = None  # in `table`, of each row; none where rows were left out
         self.how: dict[str, Any] = {}
         if options["path"] is None:

@@ -20,7 +20,7 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.tables.formats import FORMATS, SUFFIXES, Dialect, TableFile
 from iris_lightning.tables.mistakes import check_rows, first_invalid_row
-from iris_lightning.tables.table import check_columns
+from iris_lightning.tables.table import check_columns, result_columns
 
 __all__ = ["predict_table"]
 
@@ -50,7 +50,7 @@ def predict_table(
     with _source(path) as (source, name):
         file = TableFile(source, dialect, name)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        new = ["prediction", *(f"probability_{label}" for label in predictor.classes_)]
+        new = result_columns(predictor.classes_)
         if taken := [column for column in new if column in file.header]:
             raise UserError(f"{name}: has a column {taken[0]!r} already; rename it")
         check_rows(file)

@@ -10,7 +10,7 @@ from iris_lightning.errors import UserError, few
 from iris_lightning.features import Feature, find_features
 from iris_lightning.tables.formats import Dialect, TableFile, as_label, columns
 from iris_lightning.tables.mistakes import check_rows, first_invalid_row
-from iris_lightning.tables.table import SEPARATORS, Table, check_columns
+from iris_lightning.tables.table import SEPARATORS, Table, check_columns, result_columns
 
 __all__ = ["read_table"]
 
@@ -72,7 +72,7 @@ def read_table(
     found = labels.unique().to_list()
     place = f"{path}: column {target!r}"
     classes = _sort_classes(found, place, frame.height) if class_names is None else list(class_names)
-    if taken := [name for name in names if name in ("prediction", *(f"probability_{label}" for label in classes))]:
+    if taken := [name for name in names if name in result_columns(classes)]:
         raise UserError(f"{path}: column {taken[0]!r} is called like one that predict adds; rename it")
     if unknown := sorted(set(found) - set(classes)):
         raise UserError(f"{place} has the unknown class {unknown[0]!r}; known: {few(classes)}")

@@ -1,7 +1,7 @@
 """A table as tensors."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iris_lightning.errors import UserError, closest, few
 
-__all__ = ["SEPARATORS", "Table", "check_columns", "check_options", "load_iris_table"]
+__all__ = ["SEPARATORS", "Table", "check_columns", "check_options", "load_iris_table", "result_columns"]
 
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # of the columns in a CSV file
 
@@ -53,6 +53,11 @@ class Table:
         content = hashlib.sha256(self.features.numpy().data)
         content.update(self.targets.numpy().data)
         return content.hexdigest()
+
+
+def result_columns(class_names: Iterable[str]) -> list[str]:
+    """Returns the columns that predictions add to a table."""
+    return ["prediction", *(f"probability_{name}" for name in class_names)]
 
 
 def check_columns(parameter: str, names: Sequence[str], columns: Sequence[str], source: str) -> list[str]:

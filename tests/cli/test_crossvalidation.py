@@ -147,7 +147,7 @@ def test_a_config_serves_fit_as_well(capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     assert "folds: 5" in printed
     Path("printed.yaml").write_text(printed[printed.index("seed_everything") :])
-    assert crossvalidate("--config", "printed.yaml").shape == (2, 5)
+    assert crossvalidate("--config", "printed.yaml").done.shape == (2, 5)
 
 
 def test_the_same_command_goes_on_from_the_folds_that_are_done(

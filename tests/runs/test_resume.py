@@ -46,14 +46,8 @@ CASES = {
     "early stopping": [*SGD, *STOPPING, "--trainer.callbacks.patience=1"],
     "stratified": ["--data.stratify", "true", "--model.standardize", "true", "--model.class_weight", "balanced"],
     "noise": ["--data.noise", "0.5", "--data.num_workers", "1"],
-    "double precision": [
-        "--trainer.precision",
-        "64-true",
-        "--model.standardize",
-        "true",
-        "--model.class_weight",
-        "balanced",
-    ],
+    "double precision": ["--trainer.precision", "64-true", "--model.standardize", "true"],
+    "double precision, weights of classes": ["--trainer.precision", "64-true", "--model.class_weight", "balanced"],
     "own table": ["--data.path", "rows.csv", "--data.batch_size", "7"],
 }
 
