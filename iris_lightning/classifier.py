@@ -21,7 +21,7 @@ class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
 
     Every epoch of a split (train, val, test) logs `loss/<split>`, the mean cross-entropy in nats over the split's rows,
-    `accuracy/<split>`, correct predictions over all rows, and `f1/<split>`, the mean of the classes' F1 scores.
+    `accuracy/<split>`, correct predictions over all rows, and `macro_f1/<split>`, the mean of the classes' F1 scores.
     `loss/<split>` counts rows alike also with `class_weight`, so that runs with and without it can be compared.
 
     Args:
@@ -132,7 +132,7 @@ class IrisClassifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Gives TensorBoard's curves their x axis."""
-        plot_against_epoch(self.loggers)
+        plot_against_epoch(self.trainer)
 
     def on_fit_start(self) -> None:
         """Takes the scale of the features and the weights of the classes from the train split."""

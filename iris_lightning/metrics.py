@@ -1,6 +1,6 @@
 """The metrics of an epoch, and their curves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ __all__ = ["EpochMetrics", "plot_against_epoch"]
 
 
 class EpochMetrics(Metric):
-    """Loss, accuracy and F1 of an epoch, from sums over its batches and over all processes.
+    """Loss, accuracy and macro F1 of an epoch, from sums over its batches and over all processes.
 
-    `loss` is the mean over the rows, `accuracy` the correct predictions over all rows, and `f1` the mean over the
+    `loss` is the mean over the rows, `accuracy` the correct predictions over all rows, and `macro_f1` the mean over the
     classes that occur of `2 correct / (true + predicted)`, which a frequent class cannot dominate. The last two are
     torchmetrics' `MulticlassAccuracy(average="micro")` and `MulticlassF1Score(average="macro")`, from one confusion
     matrix for both.
@@ -48,28 +48,41 @@ class EpochMetrics(Metric):
         self.confusion = self.confusion + matrix
 
     def compute(self) -> dict[str, Tensor]:
-        """Returns `loss`, `accuracy` and `f1` of all batches since the last `reset`."""
+        """Returns `loss`, `accuracy` and `macro_f1` of all batches since the last `reset`."""
         correct = self.confusion.diagonal()
         occurrences = self.confusion.sum(dim=0) + self.confusion.sum(dim=1)
         f1 = 2 * correct / occurrences.clamp(min=1)
         rows = self.confusion.sum()
-        return {"loss": self.total_loss / rows, "accuracy": correct.sum() / rows, "f1": f1[occurrences > 0].mean()}
+        return {
+            "loss": self.total_loss / rows,
+            "accuracy": correct.sum() / rows,
+            "macro_f1": f1[occurrences > 0].mean(),
+        }
 
 
-def plot_against_epoch(loggers: Iterable[Any]) -> None:
+def plot_against_epoch(trainer: Any) -> None:
     """Makes the epoch the x axis of TensorBoard's curves, where Lightning has the step; other loggers keep both.
 
-    Metrics of a user's own, whose names do not end in a split, keep the step.
+    Learning rates have it where they are logged once an epoch. Metrics of a user's own, whose names do not end in a
+    split, keep the step.
     """
     # To log a metric called `step`, as Lightning proposes, would change these as well, and the names of checkpoints.
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger) and not isinstance(logger.log_metrics, partial):
-            vars(logger)["log_metrics"] = partial(_log_metrics, logger.log_metrics)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            before: Any = logger.log_metrics
+            own = before.args[0] if isinstance(before, partial) else before  # of an earlier Trainer
+            vars(logger)["log_metrics"] = partial(_log_metrics, own, trainer)
 
 
-def _log_metrics(log_metrics: Any, metrics: Mapping[str, float], step: int | None = None) -> None:
-    epoch = metrics.get("epoch")
-    own = {name: value for name, value in metrics.items() if name.endswith(("/train", "/val", "/test"))}
+def _log_metrics(log_metrics: Any, trainer: Any, metrics: Mapping[str, float], step: int | None = None) -> None:
+    progress = trainer.fit_loop.epoch_progress.current
+    # `LearningRateMonitor` does not say the epoch, which begins then if it follows a scheduler.
+    begins = progress.ready > progress.started and trainer.lr_scheduler_configs
+    epoch = metrics.get("epoch", progress.ready - 1 if begins else None)
+    rates = {name for name in metrics if name == "lr" or name.startswith("lr-")}
+    own = {
+        name: value for name, value in metrics.items() if name.endswith(("/train", "/val", "/test")) or name in rates
+    }
     others = {name: value for name, value in metrics.items() if name != "epoch" and name not in own}
     for values, x in ((own, step if epoch is None else int(epoch)), (others, step)):
         if values:

@@ -24,7 +24,7 @@ def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
         assert float(metrics[f"loss/{split}"]) == pytest.approx(log_loss(targets.numpy(), probabilities), rel=1e-5)
         assert float(metrics[f"accuracy/{split}"]) == pytest.approx(accuracy_score(targets.numpy(), predictions))
         f1 = f1_score(targets.numpy(), predictions, average="macro")
-        assert float(metrics[f"f1/{split}"]) == pytest.approx(f1)
+        assert float(metrics[f"macro_f1/{split}"]) == pytest.approx(f1)
 
 
 def test_the_scale_is_that_of_the_train_split_alone() -> None:
@@ -46,7 +46,7 @@ def test_the_sanity_check_leaves_no_trace() -> None:
 def test_a_checkpoint_holds_the_metrics_of_its_own_epoch_alone() -> None:
     fit("--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2")
     last = load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))
-    assert set(last["metrics"]) == {"loss/train", "accuracy/train", "f1/train"}
+    assert set(last["metrics"]) == {"loss/train", "accuracy/train", "macro_f1/train"}
 
 
 def test_a_diverged_run_shows_it() -> None:

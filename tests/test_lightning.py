@@ -91,7 +91,7 @@ def figures(model: IrisClassifier, split: str, features: torch.Tensor, targets: 
     return {
         f"loss/{split}": log_loss(targets.numpy(), probabilities),
         f"accuracy/{split}": accuracy_score(targets.numpy(), predictions),
-        f"f1/{split}": f1_score(targets.numpy(), predictions, average="macro"),
+        f"macro_f1/{split}": f1_score(targets.numpy(), predictions, average="macro"),
     }
 
 
@@ -110,7 +110,7 @@ def test_the_readme_s_example(capsys: pytest.CaptureFixture[str]) -> None:
     (tested,) = trainer.test(model, data)
     printed = capsys.readouterr().out
     predicted: Any = trainer.predict(model, data)
-    assert set(tested) == {"loss/test", "accuracy/test", "f1/test"}
+    assert set(tested) == {"loss/test", "accuracy/test", "macro_f1/test"}
     assert [name for name in tested if name not in printed] == []
     assert torch.cat(predicted).shape == (15, 3)
 
@@ -128,7 +128,7 @@ def test_the_progress_bar_shows_loss_and_accuracy(trained: Trained) -> None:
 
 
 def test_the_epoch_is_tensorboard_s_x_axis(trained: Trained) -> None:
-    for name in ("loss", "accuracy", "f1"):
+    for name in ("loss", "accuracy", "macro_f1"):
         for split in ("train", "val"):
             assert [step for step, _ in trained.points[f"{name}/{split}"]] == [0, 1, 2, 3, 4]
         assert [step for step, _ in trained.points[f"{name}/test"]] == [5]
@@ -166,7 +166,7 @@ def test_another_table_needs_its_own_names() -> None:
             run(IrisClassifier(), data)
     model = IrisClassifier(data.feature_names, data.class_names)
     trainer.fit(model, data)
-    assert trainer.test(model, data, verbose=False)[0].keys() == {"loss/test", "accuracy/test", "f1/test"}
+    assert trainer.test(model, data, verbose=False)[0].keys() == {"loss/test", "accuracy/test", "macro_f1/test"}
 
 
 class Counting(IrisClassifier):
