@@ -39,11 +39,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(new, path)
 
 
-def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Removes what killed processes left of the file with this name, or of all files."""
+def remove_leftovers(folder: Path, name: str | None = None, alone: bool = False) -> None:
+    """Removes what killed processes left of the file with this name, or of all files; `alone`, none can be at work."""
     for part in folder.glob(f".{'*' if name is None else glob.escape(name)}.????????.part"):
         with contextlib.suppress(Timeout, OSError):  # a living process holds the lock, or has ended there
-            if (part / LOCK).exists() or time.time() - part.stat().st_mtime > 60:  # else it may be just made
+            if alone or (part / LOCK).exists() or time.time() - part.stat().st_mtime > 60:  # else it may be just made
                 with FileLock(part / LOCK, timeout=0):
                     pass
                 shutil.rmtree(part, ignore_errors=True)

@@ -69,6 +69,8 @@ def help_text(command: str) -> str:
         general |= {
             "--ckpt_path CHECKPOINT": "Run to go on with: last, of the newest run, or a file.",
             "--weights FILE": "Weights to start from: .pth or .safetensors.",
+            "--name NAME": "Name for a list of runs: the folder is lightning_logs/NAME/version_N/.",
+            "--figures true": "Whether pictures are drawn at the end, for TensorBoard.",
             "--seed_everything 20": "Seed of the initial weights and of the order of the train rows.",
         }
     without = WITHOUT_EFFECT[command]

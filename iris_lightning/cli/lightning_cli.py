@@ -36,6 +36,7 @@ from iris_lightning.errors import UserError, few
 from iris_lightning.files import same_file, shown
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoints import epochs_done, run_of
+from iris_lightning.runs.folders import check_name, logs_of
 
 __all__ = ["IrisCLI"]
 
@@ -67,9 +68,9 @@ class IrisCLI(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options that belong to no class; `help_text` says what they are for."""
         parser.add_argument("--seed_everything", type=SEED, default=20)
-        parser.add_argument("--ckpt_path", type=str | None, default=None)
-        parser.add_argument("--weights", type=str | None, default=None)
-        for name, default in FOLDS.items():
+        for name in ("ckpt_path", "weights", "name"):
+            parser.add_argument(f"--{name}", type=str | None, default=None)
+        for name, default in {"figures": True, **FOLDS}.items():
             kind = int | None if default is None else type(default)
             parser.add_argument(f"--{name}", type=kind, default=default)
 
@@ -89,6 +90,7 @@ class IrisCLI(LightningCLI):
         self.given = parse(parser, args, defaults=False)  # what the user gave, in files or on the command line
         if self.config.seed_everything is None:  # which would draw a seed
             raise UserError("--seed_everything: expected a whole number, got null")
+        check_name(self.config.name)
         if root := self.config.trainer.default_root_dir:
             if "://" in str(root):
                 raise UserError(f"--trainer.default_root_dir {root}: expected a folder of this machine")
@@ -109,9 +111,9 @@ class IrisCLI(LightningCLI):
         if self.command in ("fit", "crossvalidate"):
             resolve_optimizer(self.config, self.given, names)
         for arg in printed:
-            flags = [flag for flag in arg.partition("=")[2].split(",") if flag]
-            if unknown := [flag for flag in flags if flag not in FLAGS]:
-                raise UserError(f"--print_config: expected {' or '.join(FLAGS)}, got {unknown[0]}")
+            flags = {*arg.partition("=")[2].split(",")} - {""}
+            if unknown := flags - {*FLAGS}:
+                raise UserError(f"--print_config: expected {' or '.join(FLAGS)}, got {min(unknown)}")
             print(self._dump(self.config, **{FLAGS[flag]: True for flag in flags}), end="")
             raise SystemExit(0)
 
@@ -141,15 +143,15 @@ class IrisCLI(LightningCLI):
         self.config = parse(parser, [*config, *args])
         check_unchanged(run / "config.yaml", yaml.safe_load(self._dump(before)), self.checkpoint.get("options"))
         root = (self.given.get("trainer") or Namespace()).get("default_root_dir")
-        if root and not same_file(os.path.expanduser(root), str(run.parent.parent)):
+        if root and not same_file(os.path.expanduser(root), str(logs_of(run).parent)):
             raise UserError(f"--trainer.default_root_dir {root}: {shown(run)} lies elsewhere; leave it out")
-        for name in ("seed_everything", "optimizer", "lr_scheduler"):
+        for name in ("seed_everything", "name", "optimizer", "lr_scheduler"):
             if name in self.given and self.config.get(name) != before.get(name):
                 found = f"{shown(run)} has another one, and a resumed run keeps it"
                 raise UserError(f"--{name}: {found}; leave it out")
         self.config.weights = None  # with which the run started
         if self.config.trainer.default_root_dir is not None:  # the run may have moved
-            self.config.trainer.default_root_dir = str(run.parent.parent)
+            self.config.trainer.default_root_dir = str(logs_of(run).parent)
         return run
 
     def instantiate_classes(self) -> None:
@@ -177,7 +179,6 @@ class IrisCLI(LightningCLI):
                 raise UserError(f"{self.source.path}: {error}", "weights") from error
         with as_user_error(self.typed):
             self._add_configure_optimizers_method_to_model(None)  # LightningCLI has no public name for it
-        with as_user_error(self.typed):
             self.trainer = self.instantiate_trainer()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before weights are loaded, which Lightning would cut to float32

@@ -34,6 +34,7 @@ __all__ = [
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule}
 FROM_THE_TABLE = {"feature_names", "class_names", "impute"}  # parameters of the classifier that are no options
 FIT_ONLY = {  # options without a part in an evaluation
+    *("name", "figures"),
     *("seed_everything", "optimizer", "lr_scheduler", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
     *("trainer.min_epochs", "trainer.min_steps", "trainer.limit_train_batches", "trainer.overfit_batches"),
     *("trainer.check_val_every_n_epoch", "trainer.val_check_interval", "trainer.num_sanity_val_steps"),

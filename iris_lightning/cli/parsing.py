@@ -175,7 +175,7 @@ def _simplify_value(text: str) -> str:
     if given and kinds:
         words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
         hint = f"; a list is typed as '[{given[1]}]'" if "a list" in words else ""
-        hint = "; put it in quotes within the list" if "text" in words else hint
+        hint = "; put it in quotes" if "text" in words else hint
         return f"expected {' or '.join(words)}, got {given[1].strip() or repr(given[1])}{hint}"
     return " ".join(text.split())
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from iris_lightning.errors import UserError
 from iris_lightning.runs.checkpoints import find_checkpoint, read_checkpoint, read_trained, weights_in
+from iris_lightning.runs.folders import logs_of
 from iris_lightning.weights.reading import Weights, read_weights
 
 __all__ = ["Source", "find_source"]
@@ -55,6 +56,6 @@ def find_source(ckpt_path: str | None, weights: str | None, root: str | None = N
     for group in (checkpoint["datamodule_hyper_parameters"], checkpoint["trained_on"]):
         table = group.get("path")  # as it was typed where `lightning_logs/` is
         if isinstance(table, str) and not Path(table).exists():
-            found = os.path.normpath(path.absolute().parent / "../../.." / table)
+            found = str(logs_of(path.absolute().parent.parent).parent / table)
             group["path"] = found if os.path.isfile(found) else table
     return Source(path, weights_in(checkpoint, path), checkpoint)

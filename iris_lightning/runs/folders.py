@@ -1,7 +1,11 @@
-"""The folders of runs, `lightning_logs/version_N`: how one is claimed, and which is the newest. Needs no Lightning."""
+"""The folders of runs, `lightning_logs/version_N` or `lightning_logs/NAME/version_N`. Needs no Lightning.
+
+How one is claimed, and which is the newest. Numbers count on from run to run, whatever their names.
+"""
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,41 +14,74 @@ from filelock import FileLock, Timeout
 from iris_lightning.errors import UserError
 from iris_lightning.files import shown
 
-__all__ = ["PARTS", "RUNS", "SUMMARY", "claim_run", "cross_validations", "newest_run", "training_alone"]
+__all__ = [
+    *("PARTS", "RUNS", "SUMMARY", "check_name", "claim_run", "cross_validations"),
+    *("logs_of", "newest_run", "remove_run", "training_alone"),
+]
 
 RUNS = "lightning_logs"
+VERSION = r"version_(\d+)"
+NAME = rf"(?!({VERSION}|{RUNS}|con|prn|aux|nul|com\d|lpt\d)(\.|$))\w([\w.=+-]{{0,98}}[\w=+-])?"  # Windows has devices
 PARTS, SUMMARY = "parts", "summary.json"  # of a cross-validation, while it runs and at the end
 
 
-def _numbered(root: Path) -> dict[int, Path]:
-    # By number: as text, version_10 would come before version_2.
-    entries = [path for path in (root / RUNS).glob("version_*") if re.fullmatch(r"version_\d+", path.name)]
-    return {int(path.name.removeprefix("version_")): path for path in entries}
+def check_name(name: str | None) -> None:
+    """Refuses a name for runs that is not that of a folder on every system, or would be taken for another."""
+    if name is not None and not (re.fullmatch(NAME, name, re.IGNORECASE) and len(name.encode()) <= 100):
+        taken = "and none that has a meaning, as version_N or con"
+        raise UserError(f"expected letters, digits and _ . = + - in it, {taken}, got {name[:110]!r}", "name")
 
 
-def claim_run(root: Path) -> Path:
-    """Makes the folder of a new run under `root`, which no other run has or gets, however many start at once."""
+def _runs(root: Path) -> list[tuple[int, Path]]:
+    """Returns the folders of runs with their numbers, the newest last."""
+    # By number: as text, version_10 would come before version_2. Those without a name first, as `claim_run` needs it.
+    found = [path for pattern in ("version_*", "*/version_*") for path in (root / RUNS).glob(pattern)]
+    return sorted((int(match[1]), path) for path in found if (match := re.fullmatch(VERSION, path.name)))
+
+
+def logs_of(run: Path) -> Path:
+    """Returns the folder that holds a run beside others: `lightning_logs/`, unless it was moved."""
+    return run.parent.parent if RUNS == run.parent.parent.name != run.parent.name else run.parent
+
+
+def claim_run(root: Path, name: str | None = None) -> Path:
+    """Makes the folder of a new run under `root`, whose number no other run has or gets, however many start at once."""
     while True:
-        folder = root / RUNS / f"version_{max(_numbered(root), default=-1) + 1}"
+        number = max((number for number, _ in _runs(root)), default=-1) + 1
+        folder = root / RUNS / f"version_{number}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
         except (FileExistsError, FileNotFoundError):  # another run was faster, or took away the last folder of all
             continue
+        if [taken for taken, _ in _runs(root)].count(number) > 1:  # another one was faster, and has its name by now
+            folder.rmdir()
+            continue
+        while name is not None:
+            with contextlib.suppress(FileNotFoundError):  # another run took away the last folder with this name
+                (folder.parent / name).mkdir(exist_ok=True)
+                return folder.rename(folder.parent / name / folder.name)
         return folder
+
+
+def remove_run(run: Path) -> None:
+    """Removes the folder of a run, and those above it that then hold no others."""
+    shutil.rmtree(run, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it holds other runs
+        run.parent.rmdir()
+        logs_of(run).rmdir()
 
 
 def newest_run(root: Path) -> Path | None:
     """Returns the folder of the newest run of `fit` under `root`, which has a `config.yaml`, or `None`."""
     others = cross_validations(root)
-    runs = [path for _, path in sorted(_numbered(root).items()) if (path / "config.yaml").is_file()]
-    return next((path for path in reversed(runs) if path not in others), None)
+    runs = [path for _, path in reversed(_runs(root)) if (path / "config.yaml").is_file()]
+    return next((path for path in runs if path not in others), None)
 
 
 def cross_validations(root: Path) -> list[Path]:
     """Returns the folders of cross-validations under `root`, the newest first."""
-    runs = [path for _, path in sorted(_numbered(root).items(), reverse=True)]
-    return [path for path in runs if (path / PARTS).exists() or (path / SUMMARY).exists()]
+    return [path for _, path in reversed(_runs(root)) if (path / PARTS).exists() or (path / SUMMARY).exists()]
 
 
 @contextlib.contextmanager
