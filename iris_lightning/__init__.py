@@ -10,13 +10,31 @@ if TYPE_CHECKING:
     from iris_lightning.errors import UserError
     from iris_lightning.network import IrisNetwork
     from iris_lightning.predictor import IrisPredictor, load
+    from iris_lightning.runs.report import TensorBoardReport
 
-__all__ = ["IrisClassifier", "IrisDataModule", "IrisNetwork", "IrisPredictor", "UserError", "cross_validate", "load"]
+__all__ = [
+    "IrisClassifier",
+    "IrisDataModule",
+    "IrisNetwork",
+    "IrisPredictor",
+    "TensorBoardReport",
+    "UserError",
+    "cross_validate",
+    "load",
+]
 
 __version__ = "0.1.0"
 
-_ROOMS = ("classifier", "data", "network", "predictor", "errors", "crossvalidation.training", "predictor")
-_MODULES = dict(zip(__all__, _ROOMS, strict=True))
+_MODULES = {
+    "IrisClassifier": "classifier",
+    "IrisDataModule": "data",
+    "IrisNetwork": "network",
+    "IrisPredictor": "predictor",
+    "TensorBoardReport": "runs.report",
+    "UserError": "errors",
+    "cross_validate": "crossvalidation.training",
+    "load": "predictor",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
 """`python -m iris_lightning`, and the console script `iris-lightning`."""
 
+import os
 import sys
 
 from iris_lightning.cli import main
@@ -7,6 +8,7 @@ from iris_lightning.cli import main
 
 def run() -> None:
     """Runs the command line given in `sys.argv`; what `main` returns is not an exit status."""
+    os.environ.pop("MPLBACKEND", None)  # no window is opened, and one that is not installed would end in a traceback
     main()
 
 

@@ -23,12 +23,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares each run the half second that its pictures take, but where they are tested."""
+    if not request.node.get_closest_marker("pictures"):
+        for room in ("runs.report", "cli.crossvalidation"):
+            monkeypatch.setattr(f"iris_lightning.{room}.can_draw", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of one `fit` without options."""
     root = tmp_path_factory.mktemp("default")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setattr("iris_lightning.runs.report.can_draw", lambda: False)
         main(["fit"])
     return root / "lightning_logs" / "version_0"
 

@@ -40,7 +40,7 @@ def test_the_config_of_two_processes(default_run: Path, folder: Path) -> None:
     command = [sys.executable, "-m", "iris_lightning", "fit", "--config", DDP]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(result.stdout.splitlines()) == 9
+    assert len(result.stdout.splitlines()) == 10
     assert os.listdir("lightning_logs") == ["version_0"]
     assert_close(folder / "lightning_logs" / "version_0", default_run)
 
@@ -105,7 +105,18 @@ def test_two_nodes_through_torchrun(default_run: Path, folder: Path) -> None:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
     command += ["--master_addr", "localhost", "--master_port", str(port), "--node_rank"]
-    fits = ["-m", "iris_lightning", "fit", "--config", DDP, "--trainer.devices", "1", "--trainer.num_nodes", "2"]
+    fits = [
+        "-m",
+        "iris_lightning",
+        "fit",
+        "--config",
+        DDP,
+        "--trainer.devices",
+        "1",
+        "--trainer.num_nodes",
+        "2",
+        "--figures=false",
+    ]
     nodes = [
         subprocess.Popen([*command, rank, *fits], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for rank in ("0", "1")

@@ -4,14 +4,16 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 from tqdm import tqdm
 
+from iris_lightning.files import shown
 from iris_lightning.runs.callbacks import EpochRecord
 
-__all__ = ["EpochLines", "FoldProgress", "say", "silence_noise"]
+__all__ = ["EpochLines", "FoldProgress", "how_to_look", "say", "silence_noise"]
 
 # Lightning's remarks that a user of these commands can do nothing with. All else it logs is shown.
 REMARKS = (
@@ -31,6 +33,8 @@ WARNINGS = (
     r"The dirpath has changed from",  # of a user's own ModelCheckpoint, in a run's folder that is found again
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one
     r"\.fit\(ckpt_path=\"last\"\) is set",  # it is not
+    r"Glyph .* missing from font",  # of a name in a picture
+    r"Tight layout not applied",  # of long ones
 )
 
 
@@ -45,6 +49,13 @@ def silence_noise() -> None:
             handler.addFilter(_is_worth_showing)
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+
+
+def how_to_look(logs: Path) -> tuple[str, str]:
+    """Returns the command that serves the curves of all runs in a folder, and the page to open then."""
+    # Smoothing would hide a run of few epochs.
+    page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
+    return f"tensorboard --logdir {shown(logs)}", page
 
 
 def say(*lines: str) -> None:

@@ -12,6 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from iris_lightning.cli.console import EpochLines
 from iris_lightning.errors import UserError
 from iris_lightning.runs.callbacks import MaxSteps, SeedEpochs, StopOnSignal
+from iris_lightning.runs.folders import logs_of
+from iris_lightning.runs.report import TensorBoardReport
 from iris_lightning.runs.saving import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
 
 __all__ = ["TRAINER_DEFAULTS", "add_trainer", "fit_parts", "resolve_limits", "trainer_parts"]
@@ -82,10 +84,10 @@ def fit_parts(
     parts: dict[str, Any], options: Namespace, run: Path | None, epochs_done: int, plain_options: dict[str, Any]
 ) -> RunFolder | None:
     """Adds to these parts what a `fit` has beside them, for a new run or one to be resumed, and returns its folder."""
-    root = run.parent.parent if run else Path(options.default_root_dir or ".")
+    root = logs_of(run).parent if run else Path(options.default_root_dir or ".")
     own = [item for item in parts["callbacks"] if not (run and isinstance(item, BatchSizeFinder | LearningRateFinder))]
     _check_names(own)  # without those of which a resumed run has the result
-    callbacks = [*own, EpochLines(), SeedEpochs(), StopOnSignal()]
+    callbacks = [*own, EpochLines(), SeedEpochs(), StopOnSignal(), TensorBoardReport(plain_options["figures"])]
     if run and options.max_steps != -1:
         callbacks.append(MaxSteps(options.max_steps))
         parts["max_steps"] = -1
@@ -97,7 +99,7 @@ def fit_parts(
     parts["callbacks"] = [*([folder] if folder else []), *callbacks]  # the folder before what is logged
     if options.logger is not False:
         # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
-        parts["logger"].insert(0, RunLogger(root, max(0, epochs_done - 1) if run else None))
+        parts["logger"].insert(0, RunLogger(root, max(0, epochs_done - 1)))
     parts["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO()]
     return folder
 

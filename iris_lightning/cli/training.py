@@ -2,23 +2,25 @@
 
 import math
 import os
-import shutil
 import signal
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
-from iris_lightning.cli.console import say, silence_noise
+from iris_lightning.cli.console import how_to_look, say, silence_noise
 from iris_lightning.cli.help import help_text
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
 from iris_lightning.files import shown
-from iris_lightning.runs.checkpoints import epochs_done, read_checkpoint
-from iris_lightning.runs.folders import training_alone
+from iris_lightning.plots import can_draw
+from iris_lightning.runs.checkpoints import epochs_done, folder_of, read_checkpoint
+from iris_lightning.runs.folders import logs_of, remove_run, training_alone
+from iris_lightning.runs.report import add_evaluation
 from iris_lightning.runs.saving import BestCheckpoint, RunLogger
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 
@@ -56,8 +58,10 @@ def _how_to_go_on(cli: IrisCLI | None, command: str, path: Path | None) -> str:
         return f"; to go on: python -m iris_lightning fit --ckpt_path {shown(path)}"
     if command != "fit":
         return "; no run was begun" if command == "crossvalidate" else ""
-    begun = cli and cli.folder and cli.folder.run and cli.folder.run.is_dir()
-    return "; the run keeps no checkpoints" if begun else "; no run was begun"
+    run = cli.folder.run if cli and cli.folder else None
+    if run and (run / "checkpoints" / "last.ckpt").is_file():
+        return f"; its checkpoints are in {shown(run)}"
+    return "; the run keeps no checkpoints" if run and run.is_dir() else "; no run was begun"
 
 
 def _fit(cli: IrisCLI) -> None:
@@ -116,9 +120,7 @@ def _remove_if_nothing_was_learned(run: Path, trainer: L.Trainer) -> bool:
     if trainer.strategy.launcher is not None and last.is_file():  # launched processes count their own epochs
         epochs = epochs_done(read_checkpoint(last))
     if epochs == 0:
-        shutil.rmtree(run, ignore_errors=True)
-        with suppress(OSError):  # it holds other runs
-            run.parent.rmdir()
+        remove_run(run)
     return epochs == 0
 
 
@@ -139,6 +141,27 @@ def _evaluate(cli: IrisCLI) -> None:
     if not found or not found[0]:
         raise UserError(f"{cli.typed}not a single row was evaluated")
     _say(cli, "  ".join(f"{name} {value:.4f}" for name, value in found[0].items()))
+    _add_to_run(cli, found[0])
+
+
+def _add_to_run(cli: IrisCLI, found: Mapping[str, float]) -> None:
+    """Adds the metrics of a checkpoint to the curves of its run, if they are of a whole split of its table."""
+    path, split = cli.ckpt_path, "val" if cli.command == "validate" else "test"
+    run = folder_of(path) if path and "train" in cli.datamodule.rows else None
+    limit = cli.config.trainer[f"limit_{split}_batches"]
+    whole = limit is None or (limit == 1 and isinstance(limit, float))
+    if not (path and run and whole and cli.trainer.is_global_zero) or cli.config.trainer.fast_dev_run:
+        return
+    # What the curve has already at this epoch; and TensorBoard may drop points that come after one of an earlier epoch.
+    new = {name: value for name, value in found.items() if name not in cli.checkpoint["metrics"]}
+    if new and (split == "test" or path.name == "last.ckpt"):
+        try:
+            with training_alone(run):  # TensorBoard would not go back to the curves of a run that is being trained
+                best = path.with_name("best.ckpt")
+                is_best = best.is_file() and read_checkpoint(best)["epoch"] == cli.checkpoint["epoch"]
+                add_evaluation(run, new, cli.checkpoint["epoch"], is_best)
+        except (UserError, OSError):
+            _say(cli, f"{shown(run)} is in use, or cannot be written to: its curves do not get these figures")
 
 
 def _say(cli: IrisCLI, *lines: str) -> None:
@@ -186,4 +209,7 @@ def _say_result(cli: IrisCLI) -> None:
             if not all(map(math.isfinite, best["metrics"].values())):
                 _say(cli, "the loss is not a finite number: the training has diverged; try a smaller learning rate")
     if isinstance(trainer.logger, RunLogger):
-        _say(cli, f"curves: tensorboard --logdir {shown(run.parent)}")
+        command, page = how_to_look(logs_of(run))
+        _say(cli, f"curves: {command}", f"open:   {page}")
+        if cli.config.figures and not can_draw():
+            _say(cli, "no pictures: matplotlib is not installed")

@@ -8,7 +8,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.runs.folders import RUNS, newest_run
 from iris_lightning.weights.reading import Weights, read_torch, weights_of
 
-__all__ = ["epochs_done", "find_checkpoint", "read_checkpoint", "read_trained", "run_of", "weights_in"]
+__all__ = ["epochs_done", "find_checkpoint", "folder_of", "read_checkpoint", "read_trained", "run_of", "weights_in"]
 
 ENTRIES = ("state_dict", "hyper_parameters", "loops")
 # Which a checkpoint of a user's own Trainer may lack, if it had other data, or saved weights only.
@@ -39,13 +39,19 @@ def find_checkpoint(name: str, root: Path) -> Path:
     raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
 
 
+def folder_of(path: Path) -> Path | None:
+    """Returns the folder of the run that a checkpoint lies in, if it does."""
+    run = path.absolute().parent.parent
+    return run if path.absolute().parent.name == "checkpoints" and (run / "config.yaml").is_file() else None
+
+
 def run_of(path: Path, checkpoint: dict[str, Any]) -> tuple[Path, Path]:
     """Returns the folder of the run that a checkpoint, read from this path, resumes, and the checkpoint to go on from.
 
     Only the latest one resumes a run. Where that was saved within an epoch, the run goes on from the epoch before.
     """
     run = path.absolute().parent.parent
-    if path.parent.absolute().name != "checkpoints" or not (run / "config.yaml").is_file():
+    if not folder_of(path):
         raise UserError(f"{path}: lies in no run folder, so there is no run to resume ({run}/config.yaml)", "ckpt_path")
     if not isinstance(checkpoint.get("optimizer_states"), list):
         raise UserError(f"{path}: holds no state of an optimizer, so there is no run to resume", "ckpt_path")

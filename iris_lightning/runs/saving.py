@@ -100,7 +100,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Makes the run one that can be resumed, however early it is killed."""
         if trainer.is_global_zero:
-            remove_leftovers(Path(str(self.dirpath)))
+            remove_leftovers(Path(str(self.dirpath)), alone=True)
         if trainer.current_epoch == 0:
             trainer.save_checkpoint(Path(str(self.dirpath), "last.ckpt"), weights_only=False)
 
@@ -119,9 +119,14 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard's curves alone: `hparams.yaml` would repeat `config.yaml`, and a kill could leave half of it."""
+    """TensorBoard's curves alone: `hparams.yaml` would repeat `config.yaml`, and a kill could leave half of it.
 
-    def __init__(self, root: Path, purge_step: int | None) -> None:
+    Args:
+        root: Where `lightning_logs/` is.
+        purge_step: The epoch from which on the run writes, 0 for a new one: what it has of later ones is passed over.
+    """
+
+    def __init__(self, root: Path, purge_step: int) -> None:
         super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
         self.run: Path | None = None  # `RunFolder` says which, once training starts
 
@@ -158,7 +163,7 @@ class RunFolder(Callback):
     def claim(self, trainer: L.Trainer) -> None:
         """Claims the folder in the first process of all; the others learn from it where the checkpoints are."""
         if self.run is None and trainer.is_global_zero:
-            self.run = claim_run(self.root)
+            self.run = claim_run(self.root, self.options["name"])
         if self.run is None:
             return
         for callback in trainer.checkpoint_callbacks:
@@ -167,7 +172,7 @@ class RunFolder(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds `options`, of what a resumed run keeps, so that a `config.yaml` edited since is noticed."""
-        checkpoint["options"] = {name: value for name, value in self.options.items() if name != "trainer"}
+        checkpoint["options"] = {key: value for key, value in self.options.items() if key not in ("trainer", "figures")}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes `config.yaml` and `environment.yaml`: now, since a run that is refused leaves a folder as it was."""
@@ -176,6 +181,7 @@ class RunFolder(Callback):
         data: Any = getattr(trainer, "datamodule", None)
         seed, table = self.options["seed_everything"], data.table
         environment = environment_of(trainer.strategy.root_device, trainer.world_size, seed, table.source, table.sha256)
+        remove_leftovers(self.run, alone=True)
         describe_run(self.run, self.options, environment)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):

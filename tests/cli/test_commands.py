@@ -29,7 +29,8 @@ def test_what_a_default_run_says_and_writes(capfd: pytest.CaptureFixture[str]) -
     assert lines[6] == "run:    lightning_logs/version_0"
     assert re.fullmatch(rf"best:   epoch \d, {METRICS} \(lightning_logs/version_0/checkpoints/best\.ckpt\)", lines[7])
     assert lines[8] == "curves: tensorboard --logdir lightning_logs"
-    assert len(lines) == 9
+    assert lines[9] == "open:   http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
+    assert len(lines) == 10
     assert "test " not in "".join(lines[1:])
     run = set(os.listdir("lightning_logs/version_0"))
     assert {"config.yaml", "checkpoints"} < run
@@ -37,8 +38,9 @@ def test_what_a_default_run_says_and_writes(capfd: pytest.CaptureFixture[str]) -
 
 def test_tensorboard_shows_the_curves_against_the_epoch(default_run: Path) -> None:
     found = curves(default_run)
-    assert set(found) == {f"{name}/{part}" for name in ("loss", "accuracy", "f1") for part in ("train", "val")}
-    assert all([step for step, _ in points] == [0, 1, 2, 3, 4] for points in found.values())
+    curve = {f"{name}/{part}" for name in ("loss", "accuracy", "macro_f1") for part in ("train", "val")}
+    assert set(found) == curve | {f"result/{name}" for name in ("loss_val", "accuracy_val", "epoch", "epochs")}
+    assert all([step for step, _ in found[name]] == [0, 1, 2, 3, 4] for name in curve)
 
 
 def test_options_from_yaml_and_command_line_the_later_winning(folder: Path) -> None:
@@ -335,7 +337,7 @@ def test_options_that_are_kept_and_make_no_noise(options: str, capfd: pytest.Cap
     fit("--config", "lightning_logs/version_0/config.yaml")
     out, err = capfd.readouterr()
     assert err == ""
-    assert {line.split()[0] for line in out.splitlines()} == {"Iris:", "epoch", "run:", "best:", "curves:"}
+    assert {line.split()[0] for line in out.splitlines()} == {"Iris:", "epoch", "run:", "best:", "curves:", "open:"}
 
 
 def test_columns_whose_names_look_like_numbers(folder: Path) -> None:

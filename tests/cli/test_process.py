@@ -22,7 +22,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Comple
 def test_fit_is_quiet_on_stderr_and_exits_with_0(process: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     result, _ = process
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(result.stdout.splitlines()) == 9
+    assert len(result.stdout.splitlines()) == 10
 
 
 def test_two_processes_with_one_seed_have_the_same_weights(
@@ -42,7 +42,7 @@ def test_the_console_script_is_the_module(process: tuple[subprocess.CompletedPro
 def test_a_reader_that_leaves_does_not_end_the_run(
     process: tuple[subprocess.CompletedProcess[str], Path], folder: Path
 ) -> None:
-    run = [sys.executable, "-m", "iris_lightning", "fit", "--trainer.max_epochs", "20"]
+    run = [sys.executable, "-m", "iris_lightning", "fit", "--trainer.max_epochs", "20", "--figures", "false"]
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
         assert training.stdout is not None
         assert training.stderr is not None

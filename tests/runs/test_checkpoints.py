@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
+from sklearn.datasets import load_iris
 
 from iris_lightning.cli import main
 from iris_lightning.runs.checkpoints import find_checkpoint
@@ -35,7 +37,7 @@ def test_a_reloaded_checkpoint_has_the_same_metrics() -> None:
         cli = main(["validate", "--ckpt_path", name])
         found = {metric: float(value) for metric, value in cli.trainer.callback_metrics.items()}
         assert found == pytest.approx({metric: saved["metrics"][metric] for metric in found})
-        assert found.keys() == {"loss/val", "accuracy/val", "f1/val"}
+        assert found.keys() == {"loss/val", "accuracy/val", "macro_f1/val"}
         assert_same_weights(cli.model.state_dict(), saved["state_dict"])
 
 
@@ -46,18 +48,28 @@ def test_evaluation_uses_the_split_of_the_checkpoint() -> None:
     assert len(cli.datamodule.rows["test"]) == 37
 
 
-def test_evaluation_opens_no_run_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_opens_no_run_and_adds_to_the_curves_what_they_lack(capsys: pytest.CaptureFixture[str]) -> None:
     fit()
-    before = sorted(Path().rglob("*"))
+    before = sorted(Path("lightning_logs").rglob("*"))
+    iris = load_iris()
+    flowers = pl.DataFrame(iris.data, iris.feature_names).with_columns(species=iris.target_names[iris.target])
+    flowers.reverse().write_csv("other.csv")
     capsys.readouterr()
     main(["validate"])
+    main(["test", "--data.batch_size", "4", "--data.path", "other.csv"])
+    main(["test", "--trainer.limit_test_batches", "1"])
+    assert sorted(Path("lightning_logs").rglob("*")) == before
     main(["test", "--data.batch_size", "4"])
-    assert sorted(Path().rglob("*")) == before
+    (new,) = {*Path("lightning_logs").rglob("*")} - {*before}
+    assert new.name.startswith("events.out.tfevents.")
+    found = curves(Path("lightning_logs/version_0"))
+    assert [step for step, _ in found["loss/test"]] == [4]
+    assert {len(found[name]) for name in ("loss/train", "loss/val")} == {5}
     out, err = capsys.readouterr()
     assert err == ""
     assert out.splitlines()[0] == "checkpoint: lightning_logs/version_0/checkpoints/best.ckpt (epoch 4)"
     assert out.splitlines()[1].startswith("loss/val ")
-    assert out.splitlines()[3].startswith("loss/test ")
+    assert out.splitlines()[-1].startswith("loss/test ")
 
 
 def test_the_newest_run_is_the_one_with_the_highest_number(folder: Path) -> None:

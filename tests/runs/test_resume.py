@@ -451,7 +451,7 @@ def _trains() -> bool:
 def test_a_storm_of_kills(kills: int, folder: Path) -> None:
     options = ["--model.lr", "0.01", "--trainer.max_epochs", str(10 * kills)]
     moments = random.Random(kills)
-    command = ["fit", *options]
+    command = ["fit", *options, "--figures", "false"]
     for _ in range(kills):
         process = _start(*command)
         # From the start of the process on, or, mostly, from its first epoch on.
