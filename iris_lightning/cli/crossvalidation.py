@@ -9,16 +9,19 @@ from typing import Any
 
 from lightning.pytorch.cli import instantiate_class
 
-from iris_lightning.cli.console import FoldProgress, say
+from iris_lightning.cli.console import FoldProgress, how_to_look, say
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.crossvalidation.figures import FIGURES
+from iris_lightning.crossvalidation.pictures import draw_folds
 from iris_lightning.crossvalidation.result import CrossValidation, Part
 from iris_lightning.crossvalidation.saving import open_run, read_parts, save_part, write_results
 from iris_lightning.crossvalidation.training import TRAINER, largest_stack, train_folds
 from iris_lightning.errors import UserError
 from iris_lightning.files import shown
+from iris_lightning.plots import can_draw, own_style
 from iris_lightning.runs.callbacks import StopOnSignal
+from iris_lightning.runs.folders import logs_of
 from iris_lightning.runs.saving import environment_of
 from iris_lightning.runs.signals import Stopped
 from iris_lightning.tables.held_out import HeldOutRows
@@ -69,13 +72,25 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             if config.baselines:
                 say("training scikit-learn's classifiers on the same folds ...")
                 result.add_baselines()
-            write_results(run, result, rows)
+            with own_style() if config.figures and can_draw() else contextlib.nullcontext():
+                write_results(run, result, rows, _draw(result) if config.figures else {})
     except Stopped as stopped:
         done = int(result.done.sum())
         kept = f"goes on: {done} of {folds} folds are done" if done else "starts anew: no stack of folds was done"
         raise Stopped(stopped.args[0], None, f"the same command {kept}") from None
     _say_result(result, run)
     return result
+
+
+def _draw(result: CrossValidation) -> dict[str, Any]:
+    """Draws for TensorBoard; the results do not depend on it."""
+    try:
+        if not can_draw():
+            raise ImportError("matplotlib is not installed")
+        return dict(draw_folds(result.summary(), result.fold_figures()))
+    except Exception as error:
+        say(f"no pictures: {error}")
+        return {}
 
 
 def _train(cli: FoldsCLI, run: Path, result: CrossValidation) -> None:
@@ -107,7 +122,8 @@ def _say_result(result: CrossValidation, run: Path) -> None:
     say("", _most_confused(summary["classes"], summary["confusion"]))
     say(f"run:         {shown(run)}")
     say(f"predictions: {shown(run / 'predictions.csv')}")
-    say(f"curves:      tensorboard --logdir {shown(run.parent)}")
+    command, page = how_to_look(logs_of(run))
+    say(f"curves:      {command}", f"open:        {page}")
 
 
 def _with_error(figure: dict[str, float], sign: str = "") -> str:

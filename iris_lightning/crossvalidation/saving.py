@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from iris_lightning.crossvalidation.result import CrossValidation, Part
 from iris_lightning.crossvalidation.stack import CURVES
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, remove_leftovers, shown
-from iris_lightning.runs.folders import PARTS, SUMMARY, claim_run, cross_validations, training_alone
+from iris_lightning.runs.folders import PARTS, SUMMARY, claim_run, cross_validations, remove_run, training_alone
 from iris_lightning.runs.saving import describe_run
 from iris_lightning.tables.held_out import HeldOutRows
 
@@ -43,7 +43,7 @@ def open_run(root: Path, options: dict[str, Any], environment: dict[str, Any]) -
                     break
                 alone.close()
     else:
-        run = claim_run(root)
+        run = claim_run(root, options["name"])
         alone.enter_context(training_alone(run))
     try:
         if not (run / PARTS).is_dir():
@@ -56,9 +56,7 @@ def open_run(root: Path, options: dict[str, Any], environment: dict[str, Any]) -
             (run / "config.yaml").unlink(missing_ok=True)  # so that nobody else goes on here
         alone.close()
         if not kept:
-            shutil.rmtree(run, ignore_errors=True)
-            with contextlib.suppress(OSError):  # it holds other runs
-                run.parent.rmdir()
+            remove_run(run)
         elif isinstance(error, UserError):
             message = f"{error.message}\nthe folds that were done before are kept in {shown(run)}"
             raise UserError(message, error.parameter, error.remedy) from error
@@ -75,7 +73,8 @@ def _is_of(run: Path, options: dict[str, Any], environment: dict[str, Any]) -> b
         found, beside = (
             yaml.safe_load((run / f"{name}.yaml").read_text("utf-8")) for name in ("config", "environment")
         )
-        return bool(found == options and {**beside, "threads": environment["threads"]} == environment)
+        same = {**found, "figures": options["figures"]} == options  # which have no part in the result
+        return same and bool({**beside, "threads": environment["threads"]} == environment)
     except (OSError, TypeError, yaml.YAMLError):  # it is damaged, or just removed
         return False
 
@@ -97,19 +96,20 @@ def read_parts(run: Path) -> Iterator[Part]:
             yield Part(**{name: arrays[name] for name in Part._fields})
 
 
-def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None:
+def write_results(run: Path, result: CrossValidation, rows: HeldOutRows, pictures: Mapping[str, Any]) -> None:
     """Writes `predictions.csv`, `folds.csv`, the curves, and last `summary.json`, which says that the run is whole.
 
     Args:
         run: Its folder.
         result: The cross-validation.
         rows: The rows of its table.
+        pictures: Figures for TensorBoard, by their names.
     """
     with atomic_write(run / "predictions.csv") as new:
         rows.write(new, result.probabilities.mean(axis=0))
     with atomic_write(run / "folds.csv") as new:
         pl.DataFrame(result.fold_figures()).write_csv(new)
-    _write_curves(run, result)
+    _write_curves(run, result, pictures)
     with atomic_write(run / SUMMARY) as new:
         new.write_text(
             json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
@@ -117,8 +117,8 @@ def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None
     shutil.rmtree(run / PARTS)
 
 
-def _write_curves(run: Path, result: CrossValidation) -> None:
-    """Writes for TensorBoard the mean over the folds and the quartiles, which its Custom Scalars show as a band."""
+def _write_curves(run: Path, result: CrossValidation, pictures: Mapping[str, Any]) -> None:
+    """Writes for TensorBoard pictures, and mean and quartiles of the folds, which its Custom Scalars show as a band."""
     from torch.utils.tensorboard import SummaryWriter
 
     for path in run.glob("events.out.tfevents.*"):  # of a run that was killed here
@@ -127,6 +127,8 @@ def _write_curves(run: Path, result: CrossValidation) -> None:
         names = {name: (name, f"{name}_lower_quartile", f"{name}_upper_quartile") for name in CURVES}
         charts = {name: ["Margin", [*tags]] for name, tags in names.items()}
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
+        for name, picture in pictures.items():
+            writer.add_figure(f"pictures/{name}", picture)
         for epoch, curves in zip(result.epochs.tolist(), result.curves, strict=True):
             for tags, folds in zip(names.values(), curves, strict=True):
                 lower, upper = np.quantile(folds, (0.25, 0.75))
