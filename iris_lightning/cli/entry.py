@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ COMMANDS = {
     "crossvalidate": "repeated cross-validation, all folds at once: accuracy, log-loss and F1 with standard errors",
     "predict": "predicts the class of every row of a table",
     "export": "writes a trained network as .pth, .safetensors or .onnx",
+    "plot": "writes the pictures of a checkpoint or a run, which TensorBoard shows, as .png and .svg",
 }
 SYNONYMS = {
     "train": "fit",
@@ -28,9 +30,15 @@ SYNONYMS = {
     "val": "validate",
     "save": "export",
     "cv": "crossvalidate",
+    "draw": "plot",
+}
+FUNCTIONS = {  # commands that do without LightningCLI, and their modules
+    "predict": "iris_lightning.cli.commands",
+    "export": "iris_lightning.cli.commands",
+    "plot": "iris_lightning.cli.plot",
 }
 PLAIN = {"ckpt_path", "weights", "optimizer", "lr_scheduler"}  # options that belong to no group
-PLAIN |= {"folds", "repeats", "fold_seed", "max_parallel"}
+PLAIN |= {"name", "figures", "folds", "repeats", "fold_seed", "max_parallel"}
 USAGE = f"""usage: python -m iris_lightning COMMAND [options]
 
 {chr(10).join(f"  {command:15}{purpose}" for command, purpose in COMMANDS.items())}
@@ -51,6 +59,7 @@ def main(args: list[str] | None = None) -> Any:
     """
     command, *options = (sys.argv[1:] if args is None else args) or [""]
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # either may be closed (`>&-`)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of missing fonts and caches
     try:
         if command in ("-h", "--help"):
             return print(USAGE)
@@ -65,10 +74,10 @@ def main(args: list[str] | None = None) -> Any:
             raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{hint}")
         if sys.stdout.isatty():
             print("starting …", end="\r", flush=True)  # for the seconds that the imports take; the next line covers it
-        if command in ("predict", "export"):
+        if command in FUNCTIONS:
             before = set_handlers({signal.SIGTERM: stop})  # so that nothing half-written is left
             try:
-                function = getattr(importlib.import_module("iris_lightning.cli.commands"), command)
+                function = getattr(importlib.import_module(FUNCTIONS[command]), command)
                 return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
             finally:
                 set_handlers(before)
@@ -92,7 +101,7 @@ def _message(error: UserError | OSError, command: str) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
     def option(parameter: str) -> str:
-        plain = command in ("predict", "export") or parameter in PLAIN
+        plain = command in FUNCTIONS or parameter in PLAIN
         return f"--{parameter}" if plain else f"--data.{parameter}"
 
     first, *second = error.message.splitlines()[:2]
