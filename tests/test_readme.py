@@ -10,7 +10,15 @@ from iris_lightning.cli import main
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
-COMMANDS = re.findall(r"^python (-m iris_lightning|-c) (.*)$", README, re.MULTILINE)
+LOOPS = re.sub(
+    r"^for (\w+) in (.*); do (.*); done$",
+    lambda found: "\n".join(
+        command.replace(f"${found[1]}", value) for value in found[2].split() for command in found[3].split(" && ")
+    ),
+    README,
+    flags=re.MULTILINE,
+)
+COMMANDS = re.findall(r"^python (-m iris_lightning|-c) (.*)$", LOOPS, re.MULTILINE)
 BEST = re.compile(r"^best: .* loss/val (\S+), accuracy/val (\S+) ", re.MULTILINE)
 
 RECIPE = "--config configs/iris_record.yaml"  # whose training takes half a minute
@@ -40,8 +48,9 @@ def configs() -> dict[str, list[float]]:
 
 
 def test_commands_run_in_their_order_and_print_the_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(COMMANDS) >= 22
+    assert len(COMMANDS) >= 30
     printed = run([command for command in COMMANDS if RECIPE not in command[1]], folder, capsys)
+    assert "2 pictures" in printed["plot --output figures/folds/ --run lightning_logs/version_4"]
     quoted = {"fit": figures(BEST, README), **configs()}
     assert len(quoted) == 5
     for command, values in quoted.items():
@@ -70,7 +79,7 @@ def test_the_snippets_do_what_they_say(capsys: pytest.CaptureFixture[str]) -> No
     assert "standard_error" in capsys.readouterr().out
     exec(trainer, {})
     printed = capsys.readouterr().out
-    assert all(re.search(rf"{name}/test +0\.\d+", printed) for name in ("loss", "accuracy", "f1"))
+    assert all(re.search(rf"{name}/test +0\.\d+", printed) for name in ("loss", "accuracy", "macro_f1"))
 
 
 def test_the_places_named_in_the_table_exist() -> None:

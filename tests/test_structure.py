@@ -15,7 +15,7 @@ FILES = {
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-HEAVY = ("torch", "lightning", "torchmetrics", "sklearn", "tensorboard", "polars", "jsonargparse")
+HEAVY = ("torch", "lightning", "torchmetrics", "sklearn", "tensorboard", "polars", "jsonargparse", "matplotlib")
 LIGHT = (
     "errors",
     "__main__",
@@ -28,7 +28,7 @@ LIGHT = (
     "weights",
 )  # none of the heavy packages
 WITH_LIGHTNING = (
-    *("data", "classifier", "metrics", "runs.saving", "runs.callbacks"),
+    *("data", "classifier", "metrics", "runs.saving", "runs.callbacks", "runs.report"),
     *("cli.console", "cli.crossvalidation", "cli.lightning_cli", "cli.options", "cli.trainer", "cli.training"),
     *(f"crossvalidation.{name}" for name in ("baselines", "folds", "result", "saving", "stack", "training")),
 )
@@ -62,7 +62,8 @@ def test_imports_between_modules_and_between_rooms_run_one_way() -> None:
     for graph in (modules, rooms):
         TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
     assert {room for room, below in rooms.items() if "cli" in below} == {"__main__"}
-    assert rooms["runs"] <= {"weights", "files", "hyperparameters", "errors"}
+    assert rooms["plots"] == {"calibration"}
+    assert rooms["runs"] <= {"plots", "weights", "files", "hyperparameters", "errors"}
     assert rooms["tables"] <= {"predictor", "features", "files", "errors"}
     assert rooms["weights"] <= {"network", "files", "errors"}
     assert {room for room, below in rooms.items() if "crossvalidation" in below} == {"cli", "the package"}
@@ -123,7 +124,8 @@ def test_what_needs_no_lightning_imports_none() -> None:
 
 
 def test_each_module_can_be_imported_first() -> None:
-    assert len(_heavy_packages(WITH_LIGHTNING, "torch", "lightning")) == len(WITH_LIGHTNING)
+    once = ("torch", "lightning", "lightning.pytorch.cli", "torch.utils.tensorboard", "sklearn.metrics", "polars")
+    assert len(_heavy_packages(WITH_LIGHTNING, *once)) == len(WITH_LIGHTNING)
 
 
 def test_predict_and_export_run_without_lightning(default_run: Path, folder: Path) -> None:
@@ -148,8 +150,8 @@ def test_sizes() -> None:
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
         room = _room(module) if path.parent != PACKAGE else "the modules beside the rooms"
         rooms[room] = rooms.get(room, 0) + lines
-    bounds = {"cli": 1520, "crossvalidation": 920, "runs": 560, "tables": 840, "weights": 250}
-    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1200)} == set(), rooms
+    bounds = {"cli": 1700, "crossvalidation": 950, "runs": 875, "tables": 840, "weights": 250}
+    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1501)} == set(), rooms
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:
