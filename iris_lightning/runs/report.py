@@ -110,16 +110,15 @@ class TensorBoardReport(Callback):
         if not progress.processed or not list(_loggers(trainer)):
             return
         last = progress.processed - 1
-        best, network = self._best(trainer, pl_module, last)
+        best, network, shown = self._best(trainer, pl_module, last)
         results = {f"result/{name.replace('/', '_')}": best[name] for name in METRICS if name in best}
         results |= {"result/epoch": best["epoch"], "result/epochs": progress.processed}
         table = {**{RESULTS[tag]: value for tag, value in results.items()}, **_hyperparameters(trainer, pl_module)}
         rows = ["| | |", "|:-|:-|", *(f"| {name} | {_text(value)} |" for name, value in table.items())]
         for logger in _loggers(trainer):
-            if best["epoch"] >= self.first > 0 and [*Path(str(logger.log_dir)).glob(f"*{TESTED}")]:
-                # The test metrics were of another epoch.
-                results |= dict.fromkeys(("result/loss_test", "result/accuracy_test"), math.nan)
-            for tag, value in results.items():
+            of_another_epoch = best["epoch"] >= self.first > 0 and [*Path(str(logger.log_dir)).glob(f"*{TESTED}")]
+            tested = dict.fromkeys(("result/loss_test", "result/accuracy_test"), math.nan) if of_another_epoch else {}
+            for tag, value in {**results, **tested}.items():
                 logger.experiment.add_scalar(tag, value, last)
             logger.experiment.add_text("run", "\n".join(rows), last)
         data: Any = getattr(trainer, "datamodule", None)
@@ -129,23 +128,27 @@ class TensorBoardReport(Callback):
             of = data.tensors("train"), data.tensors("val"), data.feature_names, data.class_names
             try:
                 with own_style():
-                    for name, figure in draw_classifier(predict, *of, f"epoch {best['epoch']}"):
+                    for name, figure in draw_classifier(predict, *of, f"epoch {shown}"):
                         for logger in _loggers(trainer):
                             logger.experiment.add_figure(f"pictures/{name}", figure, last)
             except Exception as error:  # whatever it is, the run is whole
                 rank_zero_warn(f"no pictures: {type(error).__name__}: {error}")
 
-    def _best(self, trainer: L.Trainer, pl_module: Any, last: int) -> tuple[dict[str, Any], nn.Module]:
-        """Returns metrics, epoch and network of the lowest `loss/val`; without any validation, those of the last."""
+    def _best(self, trainer: L.Trainer, pl_module: Any, last: int) -> tuple[dict[str, Any], nn.Module, int]:
+        """Returns metrics and epoch of the lowest `loss/val`, and the network to be shown, with its epoch.
+
+        Without any validation, and where a resumed run has the weights of its best epoch no more, these are the last.
+        """
         network: nn.Module = copy.deepcopy(pl_module.network)
         checkpoint = _best_checkpoint(trainer)
         if checkpoint and os.path.isfile(checkpoint.best_model_path):
             found = read_torch(Path(checkpoint.best_model_path), "a checkpoint")
-            state = {name.removeprefix("network."): tensor for name, tensor in found["state_dict"].items()}
-            network.load_state_dict(state)
-            return {**found["metrics"], "epoch": found["epoch"]}, network
-        network.load_state_dict(self.weights or network.state_dict())
-        return self.best or {"epoch": last}, network
+            network.load_state_dict({key.removeprefix("network."): value for key, value in found["state_dict"].items()})
+            return {**found["metrics"], "epoch": found["epoch"]}, network, found["epoch"]
+        if self.weights:
+            network.load_state_dict(self.weights)
+        best = self.best or {"epoch": last}
+        return best, network, int(best["epoch"]) if self.weights else last
 
 
 def _best_checkpoint(trainer: L.Trainer) -> BestCheckpoint | None:
@@ -160,20 +163,18 @@ def _loggers(trainer: L.Trainer) -> Iterator[TensorBoardLogger]:
 
 def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, str | float]:
     """Returns the hyperparameters that matter, the same ones for each run: TensorBoard has columns for those of one."""
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups] or [{}]
-    lr, weight_decay = groups[0].get("initial_lr", groups[0].get("lr")), groups[0].get("weight_decay", 0.0)
-    kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers[:1]]
-    schedulers = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs[:1]]
+    group: dict[str, Any] = trainer.optimizers[0].param_groups[0] if trainer.optimizers else {}
+    lr, weight_decay = group.get("initial_lr", group.get("lr")), group.get("weight_decay", 0.0)
+    kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
+    schedulers = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
     values = {name: pl_module.hparams.get(name) for name in ("hidden", "activation", "standardize", "class_weight")}
-    values |= {"optimizer": "".join(kinds) or None, "lr_scheduler": "".join(schedulers) or None}
+    values |= {"optimizer": ", ".join(kinds) or None, "lr_scheduler": ", ".join(schedulers) or None}
     values |= {"lr": None if lr is None else float(lr), "weight_decay": float(weight_decay)}
     data: Any = getattr(trainer, "datamodule", None)
     if hasattr(data, "tensors"):
         values |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
         values |= {name: data.hparams[name] for name in ("split_seed", "stratify", "noise")}
-    return {
-        name: value if isinstance(value, str | float | int) else json.dumps(value) for name, value in values.items()
-    }
+    return {key: value if isinstance(value, str | float | int) else json.dumps(value) for key, value in values.items()}
 
 
 def _text(value: str | float) -> str:

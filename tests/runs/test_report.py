@@ -296,6 +296,24 @@ def test_the_best_epoch_does_not_depend_on_the_checkpoints(checkpoint: dict[str,
     assert float(loss.detach()) == pytest.approx(min(losses), rel=1e-5)
 
 
+def test_a_resumed_trainer_names_the_epoch_that_its_pictures_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+
+    def draw(*of: Any) -> list[Any]:
+        titles.append(of[-1])
+        return []
+
+    monkeypatch.setattr("iris_lightning.runs.report.draw_classifier", draw)
+    for epochs, checkpoint in ((6, None), (7, "last.ckpt")):
+        logger = TensorBoardLogger(".")
+        trainer = L.Trainer(max_epochs=epochs, logger=logger, callbacks=[TensorBoardReport()], **QUIET)
+        L.seed_everything(20)
+        trainer.fit(IrisClassifier(lr=0.1), IrisDataModule(), ckpt_path=checkpoint)
+        trainer.save_checkpoint("last.ckpt")
+    assert run_of(logger)["result/epoch"] == [(6, 4)], "the best epoch is that of before"
+    assert titles == ["epoch 4", "epoch 6"]
+
+
 def test_lightning_s_own_ways_go_on_beside_it() -> None:
     class Logs(IrisClassifier):
         def on_train_start(self) -> None:
