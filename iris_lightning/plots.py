@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # imported where a picture is drawn: it takes a third of a se
 
 __all__ = [
     *("Points", "Region", "can_draw", "decision_regions", "draw_classifier", "own_style"),
-    *("draw_confusion", "draw_region", "draw_reliability", "draw_spread"),
+    *("draw_confusion", "draw_regions", "draw_reliability", "draw_spread"),
 ]
 
 MOST_FEATURES = 6  # of which each pair has a picture
@@ -37,7 +37,7 @@ def own_style() -> AbstractContextManager[None]:
     """Returns a context in which pictures, drawn and written there, do not depend on a user's `matplotlibrc`."""
     from matplotlib import style
 
-    return style.context("default")
+    return style.context(["default", {"text.hinting": "no_hinting"}])  # which takes longer, and looks the same
 
 
 class Region(NamedTuple):
@@ -90,6 +90,8 @@ def draw_classifier(
 ) -> "Iterator[tuple[str, Figure]]":
     """Yields pictures of a classifier, with their names: what it is worth on validation rows, and its regions.
 
+    Each is to be written before the next is asked for.
+
     Args:
         predict: From features, shape `(rows, features)`, to probabilities, shape `(rows, classes)`.
         train: Features and targets of the train split, int64, shape `(rows,)`.
@@ -105,13 +107,14 @@ def draw_classifier(
     yield "reliability", draw_reliability(reliability_of(probabilities, targets), f"validation rows, {title}")
     if 2 <= len(feature_names) <= MOST_FEATURES:
         shown = [(features[:MOST_POINTS], targets[:MOST_POINTS]) for features, targets in (train, val)]
-        small, large = (Points(*rows, predict(rows[0]).argmax(dim=1)) for rows in shown)
+        points = [Points(*rows, predict(rows[0]).argmax(dim=1)) for rows in shown]
         most = f"{MOST_POINTS} " if len(train[1]) > MOST_POINTS else ""
         what = f"{title}: {most}train (small) and validation rows"
         what += "\nother features at their train mean" if len(feature_names) > 2 else ""
-        for region in decision_regions(predict, train[0], val[0]):
-            names = [feature_names[k] for k in region.pair]
-            yield f"regions {names[0]}, {names[1]}", draw_region(region, small, large, names, class_names, what)
+        regions = decision_regions(predict, train[0], val[0])
+        figures = draw_regions(regions, points, feature_names, class_names, what)
+        for (i, j), figure in zip((region.pair for region in regions), figures, strict=True):
+            yield f"regions {feature_names[i]}, {feature_names[j]}", figure
 
 
 def draw_confusion(confusion: Tensor, class_names: Sequence[str], title: str) -> "Figure":
@@ -161,36 +164,42 @@ def draw_reliability(reliability: Reliability, title: str) -> "Figure":
     return figure
 
 
-def draw_region(
-    region: Region, train: Points, val: Points, feature_names: Sequence[str], class_names: Sequence[str], title: str
-) -> "Figure":
-    """Draws the predicted classes over a pair of features, whose names are given, with train and validation rows."""
+def draw_regions(
+    regions: list[Region], rows: list[Points], feature_names: Sequence[str], class_names: Sequence[str], title: str
+) -> "Iterator[Figure]":
+    """Draws the predicted classes over pairs of features, with rows of the train and of the validation split.
+
+    It is one figure again and again: a new one for each pair would take half as long again.
+    """
     from matplotlib.colors import ListedColormap
 
     figure, axes = _figure(title)
+    figure.subplots_adjust(top=0.78)
+    axes.locator_params(nbins=4)
     colors = [COLORS[i % len(COLORS)] for i in range(len(class_names))]
     look = {"cmap": ListedColormap(colors), "alpha": 0.35, "vmin": 0, "vmax": len(colors) - 1}
-    axes.imshow(
-        region.classes.numpy(), extent=region.extent, origin="lower", aspect="auto", interpolation="nearest", **look
-    )
-    for size, points in ((3, train), (6, val)):
-        x, y = (points.features[:, k].numpy() for k in region.pair)
+    image = axes.imshow([[0]], origin="lower", aspect="auto", interpolation="nearest", **look)
+    marks = []  # of rows: their features, and the line, without a line between them, that marks them
+    for size, points in zip((3, 6), rows, strict=True):
         for i in points.targets.unique().tolist():
-            own = (points.targets == i).numpy()
-            style = {"color": colors[i], "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
-            axes.plot(x[own], y[own], markersize=size, markeredgecolor="black", markeredgewidth=0.5, **style)
-        wrong = (points.predictions != points.targets).numpy()
-        axes.plot(x[wrong], y[wrong], "x", color="black", markersize=size + 3)
-    figure.subplots_adjust(top=0.78)
+            style = {"color": colors[i], "marker": MARKERS[i % len(MARKERS)], "markersize": size}
+            (line,) = axes.plot([], [], linestyle="none", markeredgecolor="black", markeredgewidth=0.5, **style)
+            marks.append((points.features[points.targets == i], line))
+        (line,) = axes.plot([], [], "x", color="black", markersize=size + 3)
+        marks.append((points.features[points.predictions != points.targets], line))
     # Texts, not a legend, which takes as long as all else.
     key = [(f"{GLYPHS[i % len(GLYPHS)]} {name}", colors[i]) for i, name in enumerate(class_names[:4])]
     key += [("…", "black")] * (len(class_names) > 4) + [("x mistake", "black")]
     for i, (text, color) in enumerate(key):
         text = _short(text, 48 // len(key))
         figure.text((i + 0.5) / len(key), 0.8, text, color=color, ha="center", weight="bold")
-    axes.set(xlabel=_short(feature_names[0]), ylabel=_short(feature_names[1]))
-    axes.locator_params(nbins=5)
-    return figure
+    for region in regions:
+        first, second = region.pair
+        image.set(data=region.classes.numpy(), extent=region.extent)
+        for features, line in marks:
+            line.set_data(features[:, first].numpy(), features[:, second].numpy())
+        axes.set(xlabel=_short(feature_names[first]), ylabel=_short(feature_names[second]))
+        yield figure
 
 
 def draw_spread(figures: Mapping[str, Mapping[str, Tensor]], title: str) -> "Figure":

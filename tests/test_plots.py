@@ -19,7 +19,7 @@ from iris_lightning.plots import (
     decision_regions,
     draw_classifier,
     draw_confusion,
-    draw_region,
+    draw_regions,
     draw_reliability,
     draw_spread,
     own_style,
@@ -140,9 +140,8 @@ def test_a_region_shows_rows_mistakes_and_what_is_held_fixed() -> None:
     assert {"x0", "x1", "● class 0", "x mistake"} <= {*titles["regions x0, x1"]}
     features, targets = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), torch.tensor([0, 1, 2])
     (region,) = decision_regions(linear, features, features)
-    figure = draw_region(
-        region, Points(features, targets, targets), Points(features, targets, targets.flip(0)), "ab", CLASSES, ""
-    )
+    points = [Points(features, targets, targets), Points(features, targets, targets.flip(0))]
+    (figure,) = draw_regions([region], points, "ab", CLASSES, "")
     lines = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert [line.get_xdata().tolist() for line in lines] == [[], [0.0, 2.0]]  # type: ignore[union-attr]
 
@@ -166,7 +165,8 @@ def test_regions_of_features_of_any_size_can_be_drawn(value: float) -> None:
     for rows in (features, features[:2]):
         (region,) = decision_regions(linear, rows, rows)
         points = Points(rows, targets[: len(rows)], targets[: len(rows)])
-        draw_region(region, points, points, ["a", "b"], CLASSES, "").savefig(io.BytesIO())
+        (figure,) = draw_regions([region], [points, points], ["a", "b"], CLASSES, "")
+        figure.savefig(io.BytesIO())
 
 
 def test_a_picture_of_many_classes_is_not_larger_than_a_screen() -> None:
