@@ -20,13 +20,16 @@ from torch import Tensor, nn
 from iris_lightning.plots import can_draw, draw_classifier, own_style
 from iris_lightning.runs.saving import BestCheckpoint
 from iris_lightning.runs.signals import Stopped
-from iris_lightning.runs.tabs import RESULTS, graph_of, hparams_columns, layout
+from iris_lightning.runs.tabs import RESULTS, graph_of, hparams_columns, layout, picture
 from iris_lightning.weights.reading import read_torch
 
 __all__ = ["TensorBoardReport", "add_evaluation"]
 
 TESTED = ".test"  # how the files end that `add_evaluation` writes
 METRICS = ("loss/val", "accuracy/val")
+COLUMNS = ("batch_size", "hidden", "lr")  # of HParams: with one for all other settings, the best loss is in view
+USUAL: dict[str, list[str | float]] = {"optimizer": ["Adam"], "table": ["Iris"], "seed": [20], "split_seed": [20]}
+UNSET: list[str | float] = ["null", 0]  # usual for all others
 MOST_ROWS = 65536  # that a network is given at once
 
 
@@ -61,7 +64,7 @@ class TensorBoardReport(Callback):
 
         self.first = trainer.current_epoch
         for logger in _loggers(trainer):
-            values, writer = _hyperparameters(trainer, pl_module), logger.experiment._get_file_writer()
+            values, writer = _columns(_hyperparameters(trainer, pl_module)), logger.experiment._get_file_writer()
             for summary in (hparams_columns(values), hparams_pb(values, trial_id=""), layout()):
                 writer.add_summary(summary)
             if not trainer.ckpt_path:  # TensorBoard warns where a resumed run has a second graph
@@ -130,7 +133,8 @@ class TensorBoardReport(Callback):
                 with own_style():
                     for name, figure in draw_classifier(predict, *of, f"epoch {shown}"):
                         for logger in _loggers(trainer):
-                            logger.experiment.add_figure(f"pictures/{name}", figure, last)
+                            writer = logger.experiment._get_file_writer()
+                            writer.add_summary(picture(f"pictures/{name}", figure), last)
             except Exception as error:  # whatever it is, the run is whole
                 rank_zero_warn(f"no pictures: {type(error).__name__}: {error}")
 
@@ -162,7 +166,7 @@ def _loggers(trainer: L.Trainer) -> Iterator[TensorBoardLogger]:
 
 
 def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, str | float]:
-    """Returns the hyperparameters that matter, the same ones for each run: TensorBoard has columns for those of one."""
+    """Returns the hyperparameters that matter."""
     group: dict[str, Any] = trainer.optimizers[0].param_groups[0] if trainer.optimizers else {}
     lr, weight_decay = group.get("initial_lr", group.get("lr")), group.get("weight_decay", 0.0)
     kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
@@ -175,6 +179,14 @@ def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[s
         values |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
         values |= {name: data.hparams[name] for name in ("split_seed", "stratify", "noise")}
     return {key: value if isinstance(value, str | float | int) else json.dumps(value) for key, value in values.items()}
+
+
+def _columns(hyperparameters: dict[str, str | float]) -> dict[str, str | float]:
+    """Returns what HParams has columns for, the same ones for each run: TensorBoard has those of one."""
+    own = {name: value for name, value in hyperparameters.items() if name in COLUMNS}
+    others = {name: value for name, value in hyperparameters.items() if name not in COLUMNS}
+    unusual = [f"{name} {_text(value)}" for name, value in others.items() if value not in USUAL.get(name, UNSET)]
+    return {**own, "settings": ", ".join(unusual) or "usual"}
 
 
 def _text(value: str | float) -> str:

@@ -160,9 +160,9 @@ def check_hparams_have_a_row_for_each_run_with_its_best_epoch_and_test(ask: Ask,
     assert rows.keys() == {DEFAULT, NAMED, PLAIN}
     options, _ = rows[NAMED]
     assert {info["name"] for info in columns["hparamInfos"]} == options.keys()
-    expected = {"lr": 0.1, "hidden": "[12]", "activation": "relu", "standardize": True, "batch_size": 10, "seed": 20}
-    assert {name: options[name] for name in expected} == expected
-    assert (options["optimizer"], options["lr_scheduler"], options["table"]) == ("Adam", "ExponentialLR", "Iris")
+    settings = "activation relu, standardize True, lr_scheduler ExponentialLR"
+    assert options == {"batch_size": 10, "hidden": "[12]", "lr": 0.1, "settings": settings}
+    assert rows[DEFAULT][0] == {"batch_size": 10, "hidden": "[16, 8]", "lr": 0.001, "settings": "usual"}
     for run, (_, metrics) in rows.items():
         losses, accuracies = (dict(points(ask, run, f"{name}/val")) for name in ("loss", "accuracy"))
         best = min(losses, key=lambda epoch: losses[epoch])
@@ -206,7 +206,9 @@ def check_the_text_is_a_table_of_options_and_result(ask: Ask) -> None:
     text = ask("plugin/text/text", run=NAMED, tag="run/text_summary")[-1]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", text["text"])
     table = dict(zip(cells[::2], cells[1::2], strict=True))
-    assert (table["lr"], table["hidden"], table["epochs"]) == ("0.1", "[12]", "8")
+    expected = {"lr": "0.1", "hidden": "[12]", "activation": "relu", "standardize": "True", "seed": "20", "epochs": "8"}
+    assert {name: table[name] for name in expected} == expected
+    assert (table["optimizer"], table["lr_scheduler"], table["table"]) == ("Adam", "ExponentialLR", "Iris")
     best = min(loss for _, loss in points(ask, NAMED, "loss/val"))
     assert float(table["best loss/val"]) == pytest.approx(best, rel=1e-5)
 
