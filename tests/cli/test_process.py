@@ -34,9 +34,10 @@ def test_two_processes_with_one_seed_have_the_same_weights(
 
 def test_the_console_script_is_the_module(process: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     script = Path(sys.executable).with_name("iris-lightning")
-    result = subprocess.run([script, "test"], cwd=process[1], capture_output=True, text=True, timeout=120, check=False)
+    command = [str(script), "export", "model.pth"]
+    result = subprocess.run(command, cwd=process[1], capture_output=True, text=True, timeout=120, check=False)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("checkpoint: lightning_logs/version_0/checkpoints/best.ckpt (epoch 4)\nloss/test ")
+    assert result.stdout.startswith("checkpoint: lightning_logs/version_0/checkpoints/best.ckpt (epoch 4)\nmodel.pth: ")
 
 
 def test_a_reader_that_leaves_does_not_end_the_run(
@@ -58,7 +59,7 @@ def test_a_terminal_sees_at_once_that_something_happens() -> None:
     import pty
 
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "iris_lightning", "test"]
+    command = [sys.executable, "-m", "iris_lightning", "export", "model.pth"]
     with subprocess.Popen(command, stdout=theirs, stderr=theirs) as testing:
         os.close(theirs)
         printed = b""
