@@ -124,7 +124,8 @@ def _write_curves(run: Path, result: CrossValidation, pictures: Mapping[str, Any
     for path in run.glob("events.out.tfevents.*"):  # of a run that was killed here
         path.unlink()
     with SummaryWriter(str(run)) as writer:
-        names = {name: (name, f"{name}_lower_quartile", f"{name}_upper_quartile") for name in CURVES}
+        quartiles = {name: f"quartiles/{name.replace('/', '_')}" for name in CURVES}  # after all other curves
+        names = {name: (name, f"{tag}_lower", f"{tag}_upper") for name, tag in quartiles.items()}
         charts = {name: ["Margin", [*tags]] for name, tags in names.items()}
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
         for name, picture in pictures.items():

@@ -184,9 +184,9 @@ def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[s
 def _columns(hyperparameters: dict[str, str | float]) -> dict[str, str | float]:
     """Returns what HParams has columns for, the same ones for each run: TensorBoard has those of one."""
     own = {name: value for name, value in hyperparameters.items() if name in COLUMNS}
-    others = {name: value for name, value in hyperparameters.items() if name not in COLUMNS}
-    unusual = [f"{name} {_text(value)}" for name, value in others.items() if value not in USUAL.get(name, UNSET)]
-    return {**own, "settings": ", ".join(unusual) or "usual"}
+    unusual = {name: value for name, value in hyperparameters.items() if value not in USUAL.get(name, UNSET)}
+    others = [name if value is True else f"{name} {_text(value)}" for name, value in unusual.items() if name not in own]
+    return {**own, "settings": ", ".join(others) or "as in the lesson"}
 
 
 def _text(value: str | float) -> str:

@@ -39,7 +39,7 @@ def layout() -> Any:
     for name in ("loss", "accuracy"):
         tags = (f"{name}/train", f"{name}/val")
         series = [MarginChartContent.Series(value=tag, lower=tag, upper=tag) for tag in tags]
-        charts.append(Chart(title=name, margin=MarginChartContent(series=series)))
+        charts.append(Chart(title=f"{name}: ■ train, ◆ validation", margin=MarginChartContent(series=series)))
     summary = custom_scalars({})
     layout = Layout(category=[Category(title="train and validation", chart=charts)])
     summary.value[0].tensor.string_val[0] = layout.SerializeToString()

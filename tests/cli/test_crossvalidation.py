@@ -96,7 +96,8 @@ def test_the_curves_are_means_and_quartiles_of_the_folds() -> None:
     assert found["accuracy/train"][-1][1] > 0.3
     folds = result.curves[:, 2].reshape(3, -1)
     lower, upper = np.quantile(folds, (0.25, 0.75), axis=1)
-    expected = {"loss/val": folds.mean(axis=1), "loss/val_lower_quartile": lower, "loss/val_upper_quartile": upper}
+    quartiles = {"quartiles/loss_val_lower": lower, "quartiles/loss_val_upper": upper}
+    expected = {"loss/val": folds.mean(axis=1), **quartiles}
     for tag, values in expected.items():
         assert [value for _, value in found[tag]] == pytest.approx(list(values), rel=1e-6)
     assert "custom_scalars__config__" in EventAccumulator(str(RUN)).Reload().Tags()["tensors"]

@@ -135,8 +135,8 @@ def check_learning_rates_are_against_the_epoch(ask: Ask) -> None:
 def check_train_and_val_are_on_one_chart(ask: Ask) -> None:
     layout = {category["title"]: category["chart"] for category in ask("plugin/custom_scalars/layout")["category"]}
     charts = {chart["title"]: chart["margin"]["series"] for chart in layout["train and validation"]}
-    assert list(charts) == ["loss", "accuracy"]
-    for name, series in charts.items():
+    assert list(charts) == ["loss: ■ train, ◆ validation", "accuracy: ■ train, ◆ validation"]
+    for name, series in zip(("loss", "accuracy"), charts.values(), strict=True):
         tags = [f"{name}/train", f"{name}/val"]
         assert [{*one.values()} for one in series] == [{tag} for tag in tags]
         for run in (DEFAULT, NAMED, FOLDS, PLAIN):
@@ -160,9 +160,9 @@ def check_hparams_have_a_row_for_each_run_with_its_best_epoch_and_test(ask: Ask,
     assert rows.keys() == {DEFAULT, NAMED, PLAIN}
     options, _ = rows[NAMED]
     assert {info["name"] for info in columns["hparamInfos"]} == options.keys()
-    settings = "activation relu, standardize True, lr_scheduler ExponentialLR"
+    settings = "activation relu, standardize, lr_scheduler ExponentialLR"
     assert options == {"batch_size": 10, "hidden": "[12]", "lr": 0.1, "settings": settings}
-    assert rows[DEFAULT][0] == {"batch_size": 10, "hidden": "[16, 8]", "lr": 0.001, "settings": "usual"}
+    assert rows[DEFAULT][0] == {"batch_size": 10, "hidden": "[16, 8]", "lr": 0.001, "settings": "as in the lesson"}
     for run, (_, metrics) in rows.items():
         losses, accuracies = (dict(points(ask, run, f"{name}/val")) for name in ("loss", "accuracy"))
         best = min(losses, key=lambda epoch: losses[epoch])
