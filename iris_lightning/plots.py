@@ -129,7 +129,9 @@ def draw_confusion(confusion: Tensor, class_names: Sequence[str], title: str) ->
 
     counts, names = confusion.numpy(), [_short(name, 16) for name in class_names]
     shares, size = counts / counts.sum(axis=1, keepdims=True).clip(1), len(names)
-    figure, axes = _figure(title, size=min(3.0, max(1.0, 0.1 * size)))
+    upright = size <= MOST_NAMES and sum(map(len, names)) > 36  # names below would overlap otherwise
+    dots = 30 * min(size, 12) + 7 * max(map(len, names)) + 70 if upright else 0  # of cells, names and the rest
+    figure, axes = _figure(title, size=min(3.0, max(1.0, 0.1 * size, dots / 240)))
     look: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 1}
     if size <= MOST_NAMES:
         display, few = ConfusionMatrixDisplay(shares, display_labels=names), size <= 12
@@ -141,7 +143,7 @@ def draw_confusion(confusion: Tensor, class_names: Sequence[str], title: str) ->
     axes.set_aspect("auto")
     axes.set(xlabel="predicted class", ylabel="true class")
     figure.subplots_adjust(left=0.3)
-    if size <= MOST_NAMES and sum(map(len, names)) > 36:
+    if upright:
         axes.tick_params("x", rotation=90)
         figure.tight_layout()  # takes as long as all else
     return figure

@@ -129,6 +129,18 @@ def test_the_confusion_matrix_has_counts_and_shares_of_scikit_learn() -> None:
     assert {*CLASSES, "validation rows, epoch 3", "true class", "predicted class"} <= {*texts(figure)}
 
 
+@pytest.mark.parametrize("size", [5, 8, 12])
+def test_numbers_stay_within_their_cells(size: int) -> None:
+    names = [f"class {i} of the beans"[: 4 + i] for i in range(size)]
+    figure = draw_confusion(torch.full((size, size), 1234), names, "title")
+    figure.savefig(io.BytesIO())
+    axes = figure.axes[0]
+    cell = axes.get_window_extent()
+    for text in axes.texts:
+        assert text.get_window_extent().height < cell.height / size
+        assert text.get_window_extent().width < cell.width / size
+
+
 def test_a_class_without_rows_can_be_drawn() -> None:
     figure = draw_confusion(torch.tensor([[3, 1], [0, 0]]), ["a", "b"], "")
     assert [text for text in texts(figure) if "%" in text] == ["3\n75%", "1\n25%", "0\n0%", "0\n0%"]

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     folder = Path(run) if run is not None else None
     if folder and ckpt_path is not None:
         raise UserError(f"{run}: has no effect beside a checkpoint; leave one of them out", "run")
-    if Path(output).suffix in SUFFIXES or output == "-":
+    if Path(output).suffix.lower() in SUFFIXES or output == "-":
         raise UserError(f"{output}: expected a folder", "output")
     if folder and (folder / SUMMARY).is_file():
         what, pictures = f"cross-validation: {folder}", _of_folds(folder)
@@ -95,7 +96,7 @@ def _of_folds(run: Path) -> "Iterator[tuple[str, Figure]]":
     try:
         summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
         yield from draw_folds(summary, pl.read_csv(run / "folds.csv").to_dict(as_series=False))
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{run}: not the results of a cross-validation, or damaged ones ({error})", "run") from error
 
 
@@ -110,21 +111,23 @@ def _write(folder: Path, pictures: "Iterator[tuple[str, Figure]]") -> int:
             for name, figure in pictures:
                 stem = re.sub(r"\W+", "_", name)[:100].strip("_")
                 same = sum(other.lower().startswith(f"{stem.lower()}.") for other in files)
+                stem = f"{stem}.{len(files)}" if same else stem
                 for suffix, metadata in zip(SUFFIXES, ({}, {"Date": None}), strict=True):
                     file = io.BytesIO()
                     figure.savefig(file, format=suffix[1:], dpi=200, metadata=metadata)
-                    files[f"{stem}.{len(files)}{suffix}" if same else f"{stem}{suffix}"] = file.getvalue()
+                    files[f"{stem}{suffix}"] = file.getvalue()
     except UserError:
         raise
     except Exception as error:  # of matplotlib, which has no errors of its own
         raise UserError(f"cannot be drawn: {type(error).__name__}: {error}") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in files:
-        check_output(folder / name)
-    for name, content in files.items():
-        try:
-            with atomic_write(folder / name) as new:
-                new.write_bytes(content)
-        except OSError as error:
-            raise UserError(f"{folder / name}: cannot be written: {error.strerror}", "output") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            check_output(folder / name)
+        with ExitStack() as all_or_none:
+            for name, content in files.items():
+                all_or_none.enter_context(atomic_write(folder / name)).write_bytes(content)
+    except OSError as error:
+        where = folder / Path(str(error.filename)).name if folder.is_dir() else folder
+        raise UserError(f"{where}: {error.strerror}; expected a folder to write to", "output") from error
     return len(files) // len(SUFFIXES)

@@ -29,7 +29,8 @@ def check_name(name: str | None) -> None:
     """Refuses a name for runs that is not that of a folder on every system, or would be taken for another."""
     if name is not None and not (re.fullmatch(NAME, name, re.IGNORECASE) and len(name.encode()) <= 100):
         taken = "and none that has a meaning, as version_N or con"
-        raise UserError(f"expected letters, digits and _ . = + - in it, {taken}, got {name[:110]!r}", "name")
+        where = "no sign but _ at the start, no dot at the end, at most 100 bytes"
+        raise UserError(f"expected letters, digits and _ . = + - in it, {taken}; {where}; got {name[:110]!r}", "name")
 
 
 def _runs(root: Path) -> list[tuple[int, Path]]:
@@ -58,9 +59,16 @@ def claim_run(root: Path, name: str | None = None) -> Path:
             folder.rmdir()
             continue
         while name is not None:
-            with contextlib.suppress(FileNotFoundError):  # another run took away the last folder with this name
-                (folder.parent / name).mkdir(exist_ok=True)
-                return folder.rename(folder.parent / name / folder.name)
+            named = folder.parent / name
+            try:
+                named.mkdir(exist_ok=True)
+                return folder.rename(named / folder.name)
+            except FileNotFoundError:  # another run took away the last folder with this name
+                continue
+            except OSError as error:
+                remove_run(folder)
+                reason = f"{shown(named)}: {error.strerror}; expected a folder for runs"
+                raise UserError(reason, "name") from error
         return folder
 
 

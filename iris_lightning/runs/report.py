@@ -4,6 +4,8 @@ import copy
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from iris_lightning.files import atomic_write
 from iris_lightning.plots import can_draw, draw_classifier, own_style
 from iris_lightning.runs.saving import BestCheckpoint
 from iris_lightning.runs.signals import Stopped
@@ -40,7 +43,7 @@ class TensorBoardReport(Callback):
     (HParams), and `lr` against the epoch if there is a scheduler. At the end: the epoch with the lowest `loss/val`
     beside the hyperparameters, a table of both (Text), and pictures of that epoch's network on the validation split:
     confusion matrix, reliability diagram and, for 2 to 6 features, decision regions over each pair. Without a
-    `TensorBoardLogger`, it does nothing.
+    `TensorBoardLogger`, or with a module of another kind, it does nothing.
 
     Args:
         figures: Whether there are pictures; they need matplotlib.
@@ -53,7 +56,9 @@ class TensorBoardReport(Callback):
         self.first = 0  # epoch of this session
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Keeps Lightning from writing columns of its own to HParams, which would come before these."""
+        """Begins anew, and keeps Lightning from writing columns of its own to HParams, before these."""
+        if stage == "fit" and trainer.current_epoch == 0:  # what a resumed run has is restored later
+            self.best, self.weights = {}, {}
         for logger in _loggers(trainer):
             logger._default_hp_metric = False
 
@@ -161,13 +166,15 @@ def _best_checkpoint(trainer: L.Trainer) -> BestCheckpoint | None:
 
 
 def _loggers(trainer: L.Trainer) -> Iterator[TensorBoardLogger]:
-    """Yields the loggers to which the first process of all writes."""
-    return (item for item in trainer.loggers if isinstance(item, TensorBoardLogger) and trainer.is_global_zero)
+    """Yields the loggers to which the first process of all writes, of the training of an `IrisClassifier`."""
+    ours = trainer.is_global_zero and hasattr(getattr(trainer.lightning_module, "network", None), "standardize")
+    return (item for item in trainer.loggers if isinstance(item, TensorBoardLogger) and ours)
 
 
 def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, str | float]:
     """Returns the hyperparameters that matter."""
-    group: dict[str, Any] = trainer.optimizers[0].param_groups[0] if trainer.optimizers else {}
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    group: dict[str, Any] = groups[0] if groups else {}
     lr, weight_decay = group.get("initial_lr", group.get("lr")), group.get("weight_decay", 0.0)
     kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
     schedulers = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
@@ -214,11 +221,15 @@ def add_evaluation(run: Path, metrics: Mapping[str, float], epoch: int, best: bo
     from torch.utils.tensorboard import SummaryWriter  # here: a third of a second, that validate seldom needs
 
     if any(run.glob("events.out.tfevents.*")):
-        with SummaryWriter(str(run), filename_suffix=TESTED) as writer:
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, epoch)
-            if best:
-                _write_test(writer, metrics, epoch)
+        with tempfile.TemporaryDirectory() as folder:  # a folder that cannot be written to would raise in its thread
+            with SummaryWriter(folder, filename_suffix=TESTED) as writer:
+                for name, value in metrics.items():
+                    writer.add_scalar(name, value, epoch)
+                if best:
+                    _write_test(writer, metrics, epoch)
+            (written,) = Path(folder).iterdir()
+            with atomic_write(run / written.name) as new:
+                shutil.copyfile(written, new)
 
 
 def _write_test(writer: Any, metrics: Mapping[str, Any], epoch: int) -> None:

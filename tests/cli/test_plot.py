@@ -77,6 +77,7 @@ def test_names_that_only_differ_in_signs_have_files_of_their_own(folder: Path) -
     two_features(folder, "a b", "a_b", "A-B")
     main(["plot", "--output", "out"])
     assert len(files("out")) == len({name.lower() for name in files("out")}) == 10
+    assert len({Path(name).stem for name in files("out")}) == 5
 
 
 def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +87,7 @@ def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--run: nothing: has no checkpoints/best.ckpt" in fails(capsys, "plot", "--run", "nothing")
     assert "--run" in fails(capsys, "plot", "--run", run, "--ckpt_path", best)
     (folder / "file").touch()
-    assert "file" in fails(capsys, "plot", "--output", "file")
+    assert "--output: file: File exists; expected a folder" in fails(capsys, "plot", "--output", "file")
     assert "unknown option --format" in fails(capsys, "plot", "--format", "svg")
     (folder / "full" / "reliability.svg").mkdir(parents=True)
     assert "full/reliability.svg: is a folder" in fails(capsys, "plot", "--output", "full")

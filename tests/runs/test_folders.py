@@ -88,6 +88,14 @@ def test_names_that_are_no_folder_on_every_system(name: str, capsys: pytest.Capt
         assert "--name: expected letters, digits and _ . = + - in it, and none that has a meaning" in message
 
 
+def test_a_name_that_cannot_be_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "lightning_logs").mkdir()
+    (folder / "lightning_logs" / "file").touch()
+    (folder / "lightning_logs" / "link").symlink_to("nothing")
+    for name in ("file", "link"):
+        assert f"--name: lightning_logs/{name}: File exists; expected a folder" in fails(capsys, "fit", "--name", name)
+
+
 def test_a_named_run_that_fails_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, "fit", "--name", "x", "--trainer.max_steps", "0")
     assert "has no effect in test" in fails(capsys, "test", "--name", "x")

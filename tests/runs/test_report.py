@@ -1,9 +1,11 @@
 """What TensorBoard shows of runs, asked from a server of its own."""
 
 import contextlib
+import errno
 import io
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -314,6 +316,54 @@ def test_a_resumed_trainer_names_the_epoch_that_its_pictures_are_of(monkeypatch:
         trainer.save_checkpoint("last.ckpt")
     assert run_of(logger)["result/epoch"] == [(6, 4)], "the best epoch is that of before"
     assert titles == ["epoch 4", "epoch 6"]
+
+
+def test_a_report_begins_anew_with_each_training() -> None:
+    report = TensorBoardReport(figures=False)
+    for epochs, hidden in ((6, [16, 8]), (2, [4])):
+        logger = TensorBoardLogger(".")
+        L.Trainer(max_epochs=epochs, logger=logger, callbacks=[report], **QUIET).fit(
+            IrisClassifier(hidden=hidden), IrisDataModule()
+        )
+    assert run_of(logger)["result/loss_val"][-1][1] == min(loss for _, loss in run_of(logger)["loss/val"])
+
+
+def test_a_module_of_another_kind_and_one_without_optimizer() -> None:
+    class Other(L.LightningModule):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            return None
+
+        def configure_optimizers(self) -> None:
+            return None
+
+    class Untrained(IrisClassifier):
+        def configure_optimizers(self) -> Any:
+            return None
+
+    for model in (Other(), Untrained()):
+        callback = TensorBoardReport(figures=False)
+        L.Trainer(max_epochs=1, logger=TensorBoardLogger("."), callbacks=[callback], **QUIET).fit(
+            model, IrisDataModule()
+        )
+
+
+def test_a_run_that_cannot_be_written_to_is_evaluated_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fit("--trainer.max_epochs", "1")
+    run = Path("lightning_logs/version_0")
+    before = sorted(run.iterdir())
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("iris_lightning.runs.report.atomic_write", refuse)
+    main(["test"])
+    printed = capfd.readouterr()
+    assert "cannot be written to: its curves do not get these figures" in printed.out
+    assert "loss/test" in printed.out
+    assert printed.err == ""
+    assert sorted(run.iterdir()) == before
 
 
 def test_lightning_s_own_ways_go_on_beside_it() -> None:
