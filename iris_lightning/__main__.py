@@ -1,6 +1,5 @@
 """`python -m iris_lightning`, and the console script `iris-lightning`."""
 
-import atexit
 import gc
 import os
 import sys
@@ -11,9 +10,7 @@ from iris_lightning.cli import main
 def run() -> None:
     """Runs the command line given in `sys.argv`; what `main` returns is not an exit status."""
     os.environ.pop("MPLBACKEND", None)  # no window is opened, and one that is not installed would end in a traceback
-    # Nothing that the imports leave is garbage; looking for some, meanwhile and at the end, took a quarter of a `fit`.
-    gc.set_threshold(100_000, 50)
-    atexit.register(gc.freeze)
+    gc.disable()  # until `main` has imported the command: no module is garbage, and looking took a quarter of a `fit`
     main()
 
 

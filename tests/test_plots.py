@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -38,6 +39,12 @@ def linear(features: Tensor) -> Tensor:
     """A classifier of three classes by the sum of the features."""
     total = features.nan_to_num().sum(dim=1)
     return torch.stack([-total, torch.zeros_like(total), total], dim=1).softmax(dim=1)
+
+
+def png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file)
+    return file.getvalue()
 
 
 def texts(figure: object) -> list[str]:
@@ -156,6 +163,23 @@ def test_a_region_shows_rows_mistakes_and_what_is_held_fixed() -> None:
     (figure,) = draw_regions([region], points, "ab", CLASSES, "")
     lines = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert [line.get_xdata().tolist() for line in lines] == [[], [0.0, 2.0]]  # type: ignore[union-attr]
+
+
+def test_a_region_shows_its_own_features_whatever_was_drawn_before() -> None:
+    features = torch.rand(30, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e-6, 1e6])
+    targets = linear(features).argmax(dim=1)
+    points = [Points(features, targets, targets.roll(5)), Points(features[:9], targets[:9], targets[:9])]
+    regions = decision_regions(linear, features, features)
+    for region, figure in zip(regions, draw_regions(regions, points, "abc", CLASSES, ""), strict=True):
+        axes = figure.axes[0]
+        assert torch.equal(torch.as_tensor(np.asarray(axes.images[0].get_array())), region.classes)
+        assert tuple(axes.images[0].get_extent()) == region.extent
+        assert (axes.get_xlabel(), axes.get_ylabel()) == tuple("abc"[k] for k in region.pair)
+        shown = torch.cat([torch.as_tensor(line.get_xydata()) for line in axes.lines if line.get_marker() != "x"])
+        expected = torch.cat([rows.features[:, list(region.pair)] for rows in points])
+        assert sorted(shown.tolist()) == sorted(expected.tolist())
+        (alone,) = draw_regions([region], points, "abc", CLASSES, "")
+        assert png(figure) == png(alone)
 
 
 def test_pictures_are_not_blank_and_of_a_size_that_is_shown_as_it_is() -> None:

@@ -151,8 +151,8 @@ def test_sizes() -> None:
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
         room = _room(module) if path.parent != PACKAGE else "the modules beside the rooms"
         rooms[room] = rooms.get(room, 0) + lines
-    bounds = {"cli": 1703, "crossvalidation": 950, "runs": 921, "tables": 840, "weights": 250}
-    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1517)} == set(), rooms
+    bounds = {"cli": 1715, "crossvalidation": 947, "runs": 932, "tables": 840, "weights": 250}
+    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1514)} == set(), rooms
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

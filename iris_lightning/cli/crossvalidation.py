@@ -24,6 +24,7 @@ from iris_lightning.runs.callbacks import StopOnSignal
 from iris_lightning.runs.folders import logs_of
 from iris_lightning.runs.saving import environment_of
 from iris_lightning.runs.signals import Stopped
+from iris_lightning.runs.tabs import picture
 from iris_lightning.tables.held_out import HeldOutRows
 
 __all__ = ["FoldsCLI", "crossvalidate"]
@@ -72,8 +73,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             if config.baselines:
                 say("training scikit-learn's classifiers on the same folds ...")
                 result.add_baselines()
-            with own_style() if config.figures and can_draw() else contextlib.nullcontext():
-                write_results(run, result, rows, _draw(result) if config.figures else {})
+            write_results(run, result, rows, _draw(result) if config.figures else [])
     except Stopped as stopped:
         done = int(result.done.sum())
         kept = f"goes on: {done} of {folds} folds are done" if done else "starts anew: no stack of folds was done"
@@ -82,15 +82,17 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     return result
 
 
-def _draw(result: CrossValidation) -> dict[str, Any]:
+def _draw(result: CrossValidation) -> list[Any]:
     """Draws for TensorBoard; the results do not depend on it."""
     try:
         if not can_draw():
             raise ImportError("matplotlib is not installed")
-        return dict(draw_folds(result.summary(), result.fold_figures()))
+        with own_style():
+            drawn = draw_folds(result.summary(), result.fold_figures())
+            return [picture(f"pictures/{name}", figure) for name, figure in drawn]
     except Exception as error:
         say(f"no pictures: {error}")
-        return {}
+        return []
 
 
 def _train(cli: FoldsCLI, run: Path, result: CrossValidation) -> None:

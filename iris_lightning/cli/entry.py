@@ -1,5 +1,6 @@
 """Where the command line starts. Nothing heavy is imported before the command is known."""
 
+import gc
 import importlib
 import io
 import logging
@@ -77,11 +78,11 @@ def main(args: list[str] | None = None) -> Any:
         if command in FUNCTIONS:
             before = set_handlers({signal.SIGTERM: stop})  # so that nothing half-written is left
             try:
-                function = getattr(importlib.import_module(FUNCTIONS[command]), command)
+                function = getattr(_imported(FUNCTIONS[command]), command)
                 return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
             finally:
                 set_handlers(before)
-        return importlib.import_module("iris_lightning.cli.training").run(command, options)
+        return _imported("iris_lightning.cli.training").run(command, options)
     except BrokenPipeError:  # who reads standard output, as `head` does, has read enough
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())
@@ -93,6 +94,15 @@ def main(args: list[str] | None = None) -> Any:
         begun = "; no run was begun" if command in ("fit", "crossvalidate") else ""
         print(f"stopped by {signal.Signals(number).name}{begun}", file=sys.stderr)
         raise SystemExit(128 + number) from None
+
+
+def _imported(name: str) -> Any:
+    """Imports a module, and from then on looks for garbage, but among what the imports leave."""
+    module = importlib.import_module(name)
+    if not gc.isenabled():  # by `__main__`
+        gc.freeze()
+        gc.enable()
+    return module
 
 
 def _message(error: UserError | OSError, command: str) -> str:

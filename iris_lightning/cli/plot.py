@@ -109,9 +109,9 @@ def _write(folder: Path, pictures: "Iterator[tuple[str, Figure]]") -> int:
     try:
         with own_style(), mpl.rc_context({"svg.hashsalt": "iris_lightning"}):  # the same picture is the same file
             for name, figure in pictures:
-                stem = re.sub(r"\W+", "_", name)[:100].strip("_")
-                same = sum(other.lower().startswith(f"{stem.lower()}.") for other in files)
-                stem = f"{stem}.{len(files)}" if same else stem
+                stem = re.sub(r"\W+", "_", name)[:50].strip("_")  # of at most 200 bytes
+                if f"{stem}.png".lower() in map(str.lower, files):
+                    stem += f".{len(files)}"
                 for suffix, metadata in zip(SUFFIXES, ({}, {"Date": None}), strict=True):
                     file = io.BytesIO()
                     figure.savefig(file, format=suffix[1:], dpi=200, metadata=metadata)

@@ -30,7 +30,4 @@ def draw_folds(summary: Mapping[str, Any], folds: Mapping[str, Sequence[float]])
         classifier: {name: torch.tensor(folds[prefix + name]) for name in FIGURES if prefix + name in folds}
         for classifier, prefix in classifiers.items()
     }
-    yield (
-        "folds",
-        draw_spread(figures, f"{summary['repeats'] * summary['folds']} folds, and their quartiles"),
-    )
+    yield "folds", draw_spread(figures, f"{summary['repeats'] * summary['folds']} folds, and their quartiles")

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,14 @@ def read_parts(run: Path) -> Iterator[Part]:
             yield Part(**{name: arrays[name] for name in Part._fields})
 
 
-def write_results(run: Path, result: CrossValidation, rows: HeldOutRows, pictures: Mapping[str, Any]) -> None:
+def write_results(run: Path, result: CrossValidation, rows: HeldOutRows, pictures: Sequence[Any]) -> None:
     """Writes `predictions.csv`, `folds.csv`, the curves, and last `summary.json`, which says that the run is whole.
 
     Args:
         run: Its folder.
         result: The cross-validation.
         rows: The rows of its table.
-        pictures: Figures for TensorBoard, by their names.
+        pictures: Pictures for TensorBoard.
     """
     with atomic_write(run / "predictions.csv") as new:
         rows.write(new, result.probabilities.mean(axis=0))
@@ -117,7 +117,7 @@ def write_results(run: Path, result: CrossValidation, rows: HeldOutRows, picture
     shutil.rmtree(run / PARTS)
 
 
-def _write_curves(run: Path, result: CrossValidation, pictures: Mapping[str, Any]) -> None:
+def _write_curves(run: Path, result: CrossValidation, pictures: Sequence[Any]) -> None:
     """Writes for TensorBoard pictures, and mean and quartiles of the folds, which its Custom Scalars show as a band."""
     from torch.utils.tensorboard import SummaryWriter
 
@@ -128,8 +128,8 @@ def _write_curves(run: Path, result: CrossValidation, pictures: Mapping[str, Any
         names = {name: (name, f"{tag}_lower", f"{tag}_upper") for name, tag in quartiles.items()}
         charts = {name: ["Margin", [*tags]] for name, tags in names.items()}
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
-        for name, picture in pictures.items():
-            writer.add_figure(f"pictures/{name}", picture)
+        for picture in pictures:
+            writer._get_file_writer().add_summary(picture)
         for epoch, curves in zip(result.epochs.tolist(), result.curves, strict=True):
             for tags, folds in zip(names.values(), curves, strict=True):
                 lower, upper = np.quantile(folds, (0.25, 0.75))

@@ -28,11 +28,19 @@ from iris_lightning.weights.reading import read_torch
 
 __all__ = ["TensorBoardReport", "add_evaluation"]
 
-TESTED = ".test"  # how the files end that `add_evaluation` writes
+TESTED = ".test"  # how the files end with the test metrics of a best epoch
 METRICS = ("loss/val", "accuracy/val")
 COLUMNS = ("batch_size", "hidden", "lr")  # of HParams: with one for all other settings, the best loss is in view
-USUAL: dict[str, list[str | float]] = {"optimizer": ["Adam"], "table": ["Iris"], "seed": [20], "split_seed": [20]}
-UNSET: list[str | float] = ["null", 0]  # usual for all others
+LESSON: dict[str, str | float] = {
+    **dict.fromkeys(("activation", "class_weight", "lr_scheduler"), "null"),
+    **dict.fromkeys(("standardize", "stratify"), False),
+    "optimizer": "Adam",
+    "weight_decay": 0.0,
+    "table": "Iris",
+    "seed": 20,
+    "split_seed": 20,
+    "noise": 0.0,
+}
 MOST_ROWS = 65536  # that a network is given at once
 
 
@@ -109,8 +117,10 @@ class TensorBoardReport(Callback):
             self._write_result(trainer, pl_module, draw=False)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Adds the test metrics to the row of HParams."""
-        for logger in _loggers(trainer):
+        """Adds the test metrics to the row of HParams, if they are of the network of the best epoch."""
+        state = cast("Any", pl_module).network.state_dict() if self.weights else {}
+        best = all(torch.equal(tensor, state[name].to(tensor.device)) for name, tensor in self.weights.items())
+        for logger in _loggers(trainer) if state and best else ():
             _write_test(logger.experiment, trainer.callback_metrics, trainer.current_epoch)
 
     def _write_result(self, trainer: L.Trainer, pl_module: L.LightningModule, draw: bool) -> None:
@@ -122,7 +132,8 @@ class TensorBoardReport(Callback):
         results = {f"result/{name.replace('/', '_')}": best[name] for name in METRICS if name in best}
         results |= {"result/epoch": best["epoch"], "result/epochs": progress.processed}
         table = {**{RESULTS[tag]: value for tag, value in results.items()}, **_hyperparameters(trainer, pl_module)}
-        rows = ["| | |", "|:-|:-|", *(f"| {name} | {_text(value)} |" for name, value in table.items())]
+        cells = [(name, _text(value).replace("|", r"\|")) for name, value in table.items()]  # of a table in Markdown
+        rows = ["| | |", "|:-|:-|", *(f"| {name} | {text} |" for name, text in cells)]
         for logger in _loggers(trainer):
             of_another_epoch = best["epoch"] >= self.first > 0 and [*Path(str(logger.log_dir)).glob(f"*{TESTED}")]
             tested = dict.fromkeys(("result/loss_test", "result/accuracy_test"), math.nan) if of_another_epoch else {}
@@ -190,15 +201,14 @@ def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[s
 
 def _columns(hyperparameters: dict[str, str | float]) -> dict[str, str | float]:
     """Returns what HParams has columns for, the same ones for each run: TensorBoard has those of one."""
-    own = {name: value for name, value in hyperparameters.items() if name in COLUMNS}
-    unusual = {name: value for name, value in hyperparameters.items() if value not in USUAL.get(name, UNSET)}
-    others = [name if value is True else f"{name} {_text(value)}" for name, value in unusual.items() if name not in own]
+    own = {name: hyperparameters.get(name, "null") for name in COLUMNS}
+    unlike = {name: value for name, value in hyperparameters.items() if value != LESSON.get(name, own.get(name))}
+    others = [name if value is True else f"{name} {_text(value)}" for name, value in unlike.items()]
     return {**own, "settings": ", ".join(others) or "as in the lesson"}
 
 
 def _text(value: str | float) -> str:
-    """Returns a value as a cell of a table in Markdown."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value).replace("|", r"\|")
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _probabilities(precision: Precision, network: nn.Module, features: Tensor) -> Tensor:
@@ -222,7 +232,8 @@ def add_evaluation(run: Path, metrics: Mapping[str, float], epoch: int, best: bo
 
     if any(run.glob("events.out.tfevents.*")):
         with tempfile.TemporaryDirectory() as folder:  # a folder that cannot be written to would raise in its thread
-            with SummaryWriter(folder, filename_suffix=TESTED) as writer:
+            suffix = TESTED if best and "loss/test" in metrics else ".evaluated"
+            with SummaryWriter(folder, filename_suffix=suffix) as writer:
                 for name, value in metrics.items():
                     writer.add_scalar(name, value, epoch)
                 if best:

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, nll_loss
 
 from iris_lightning import IrisClassifier, IrisDataModule, IrisNetwork, TensorBoardReport
 from iris_lightning.cli import main
@@ -318,6 +318,35 @@ def test_a_resumed_trainer_names_the_epoch_that_its_pictures_are_of(monkeypatch:
     assert titles == ["epoch 4", "epoch 6"]
 
 
+def test_pictures_are_of_the_best_epoch_and_of_the_right_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+
+    def draw(*of: Any) -> list[Any]:
+        drawn.append(of)
+        return []
+
+    monkeypatch.setattr("iris_lightning.runs.report.draw_classifier", draw)
+    fit("--optimizer", "SGD", "--optimizer.lr", "0.1", "--trainer.max_epochs", "8")
+    ((predict, train, val, features, classes, title),) = drawn
+    losses = [loss for _, loss in curves(Path("lightning_logs/version_0"))["loss/val"]]
+    assert min(losses) != losses[-1]
+    assert (len(train[1]), len(val[1]), len(features), len(classes)) == (105, 30, 4, 3)
+    assert title == f"epoch {losses.index(min(losses))}"
+    assert float(nll_loss(predict(val[0]).log(), val[1])) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_the_row_has_no_test_metrics_of_another_epoch() -> None:
+    logger = TensorBoardLogger(".")
+    trainer = L.Trainer(max_epochs=6, logger=logger, callbacks=[TensorBoardReport(figures=False)], **QUIET)
+    L.seed_everything(20)
+    model, data = IrisClassifier(lr=0.1), IrisDataModule()
+    trainer.fit(model, data)
+    assert run_of(logger)["result/epoch"][-1][1] < 5
+    trainer.test(model, data, verbose=False)
+    assert "loss/test" in run_of(logger)
+    assert "result/loss_test" not in run_of(logger)
+
+
 def test_a_report_begins_anew_with_each_training() -> None:
     report = TensorBoardReport(figures=False)
     for epochs, hidden in ((6, [16, 8]), (2, [4])):
@@ -401,6 +430,7 @@ def test_validate_adds_the_last_epoch_alone_to_the_curve() -> None:
     fit("--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2", "--figures", "false")
     run = Path("lightning_logs/version_0")
     assert [step for step, _ in curves(run)["loss/val"]] == [1]
+    next_second()
     main(["validate"])
     main(["validate", "--ckpt_path", "last", "--trainer.limit_val_batches", "1"])
     assert [step for step, _ in curves(run)["loss/val"]] == [1]
@@ -424,3 +454,15 @@ def test_a_picture_that_cannot_be_drawn_does_not_take_the_run_along(
     assert "no pictures: latex could not be found" in capsys.readouterr().out
     assert Path("lightning_logs/version_1/summary.json").is_file()
     assert "cannot be drawn: RuntimeError: latex" in fails(capsys, "plot")
+
+
+def test_a_picture_that_cannot_be_written_does_not_take_the_folds_along(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no font could be found")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    main(["crossvalidate", "--folds", "2", "--repeats", "1", "--trainer.max_epochs", "1"])
+    assert "no pictures: no font could be found" in capsys.readouterr().out
+    assert Path("lightning_logs/version_0/summary.json").is_file()
