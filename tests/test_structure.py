@@ -28,7 +28,8 @@ LIGHT = (
     "weights",
 )  # none of the heavy packages
 WITH_LIGHTNING = (
-    *("data", "classifier", "metrics", "runs.saving", "runs.callbacks", "runs.report"),
+    *("data", "classifier", "metrics"),
+    *(f"runs.{name}" for name in ("callbacks", "checkpoint_io", "fast", "report", "saving")),
     *("cli.console", "cli.crossvalidation", "cli.lightning_cli", "cli.options", "cli.trainer", "cli.training"),
     *(f"crossvalidation.{name}" for name in ("baselines", "folds", "result", "saving", "stack", "training")),
 )
@@ -151,8 +152,8 @@ def test_sizes() -> None:
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
         room = _room(module) if path.parent != PACKAGE else "the modules beside the rooms"
         rooms[room] = rooms.get(room, 0) + lines
-    bounds = {"cli": 1715, "crossvalidation": 947, "runs": 932, "tables": 840, "weights": 250}
-    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1514)} == set(), rooms
+    bounds = {"cli": 1730, "crossvalidation": 947, "runs": 1054, "tables": 840, "weights": 250}
+    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1540)} == set(), rooms
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

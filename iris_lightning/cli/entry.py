@@ -39,7 +39,7 @@ FUNCTIONS = {  # commands that do without LightningCLI, and their modules
     "plot": "iris_lightning.cli.plot",
 }
 PLAIN = {"ckpt_path", "weights", "optimizer", "lr_scheduler"}  # options that belong to no group
-PLAIN |= {"name", "figures", "folds", "repeats", "fold_seed", "max_parallel"}
+PLAIN |= {"name", "figures", "threads", "folds", "repeats", "fold_seed", "max_parallel"}
 USAGE = f"""usage: python -m iris_lightning COMMAND [options]
 
 {chr(10).join(f"  {command:15}{purpose}" for command, purpose in COMMANDS.items())}

@@ -64,6 +64,7 @@ def help_text(command: str) -> str:
         "--print_config": "Prints all options as such a file.",
         "--ckpt_path CHECKPOINT": "Checkpoint to evaluate: best (the default) or last of the newest run, or a file.",
         "--weights FILE": "Weights to evaluate in place of a checkpoint: .pth or .safetensors.",
+        "--threads N": "Threads of torch; by default one for small batches, else OMP_NUM_THREADS, or all cores.",
     }
     if trains:
         general |= {

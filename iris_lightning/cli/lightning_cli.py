@@ -70,7 +70,7 @@ class IrisCLI(LightningCLI):
         parser.add_argument("--seed_everything", type=SEED, default=20)
         for name in ("ckpt_path", "weights", "name"):
             parser.add_argument(f"--{name}", type=str | None, default=None)
-        for name, default in {"figures": True, **FOLDS}.items():
+        for name, default in {"figures": True, "threads": None, **FOLDS}.items():
             kind = int | None if default is None else type(default)
             parser.add_argument(f"--{name}", type=kind, default=default)
 

@@ -12,9 +12,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from iris_lightning.cli.console import EpochLines
 from iris_lightning.errors import UserError
 from iris_lightning.runs.callbacks import MaxSteps, SeedEpochs, StopOnSignal
+from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
+from iris_lightning.runs.fast import NoProfiler
 from iris_lightning.runs.folders import logs_of
 from iris_lightning.runs.report import TensorBoardReport
-from iris_lightning.runs.saving import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
+from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
 
 __all__ = ["TRAINER_DEFAULTS", "add_trainer", "fit_parts", "resolve_limits", "trainer_parts"]
 
@@ -100,6 +102,7 @@ def fit_parts(
     if options.logger is not False:
         # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
         parts["logger"].insert(0, RunLogger(root, max(0, epochs_done - 1)))
+    parts["profiler"] = options.profiler or NoProfiler()
     parts["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO()]
     return folder
 

@@ -19,6 +19,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import shown
 from iris_lightning.plots import can_draw
 from iris_lightning.runs.checkpoints import epochs_done, folder_of, read_checkpoint
+from iris_lightning.runs.fast import threads
 from iris_lightning.runs.folders import logs_of, remove_run, training_alone
 from iris_lightning.runs.report import add_evaluation
 from iris_lightning.runs.saving import BestCheckpoint, RunLogger
@@ -40,7 +41,9 @@ def run(command: str, args: list[str]) -> object:
 
             return crossvalidate(args)
         cli = IrisCLI(command, args)
-        (_fit if command == "fit" else _evaluate)(cli)
+        parameters = sum(parameter.numel() for parameter in cli.model.parameters())
+        with threads(cli.config.threads, parameters * cli.datamodule.batch_size):
+            (_fit if command == "fit" else _evaluate)(cli)
         return cli
     except Stopped as stopped:
         if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # launched by the first process of this machine, which says it

@@ -69,7 +69,10 @@ class SeedEpochs(Callback):
         """Seeds the epoch; 1 sets these draws apart from the order of the rows, which is drawn from the first two."""
         data: Any = getattr(trainer, "datamodule", None)
         mixed = np.random.SeedSequence([data.seed, trainer.current_epoch, 1]).generate_state(1, np.uint64)[0]
-        torch.manual_seed(int(mixed))
+        if pl_module.device.type == "cpu":
+            torch.default_generator.manual_seed(int(mixed))
+        else:  # looks for devices of every kind, which takes half a millisecond
+            torch.manual_seed(int(mixed))
 
 
 class MaxSteps(Callback):

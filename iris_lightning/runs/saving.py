@@ -9,19 +9,17 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import DummyExperiment  # type: ignore[attr-defined]  # of lightning.fabric
 from lightning.pytorch.utilities import rank_zero_only
 
-from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, remove_leftovers
 from iris_lightning.hyperparameters import to_yaml
+from iris_lightning.runs.checkpoint_io import write_held
 from iris_lightning.runs.folders import RUNS, claim_run
 
 __all__ = [
-    "AtomicCheckpointIO",
     "BestCheckpoint",
     "LastCheckpoint",
     "RunFolder",
@@ -32,22 +30,8 @@ __all__ = [
 
 # At the end of the train epoch, when its train metrics are known as well.
 EACH_EPOCH: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+WITHOUT_EFFECT = ("trainer", "figures", "threads")  # on what a resumed run keeps
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then moves it there, so that a killed run leaves the one before."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes a checkpoint; a UserError says why it cannot be written, and the one before is as it was."""
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as new:
-                torch.save(checkpoint, new)
-        except (OSError, RuntimeError) as error:  # RuntimeError: torch's, of its zip writer
-            kept = "; the one before is kept" if path.is_file() else ""
-            raise UserError(f"{path}: cannot be written: {str(error).splitlines()[0]}{kept}") from error
 
 
 def _is_whole(trainer: L.Trainer) -> bool:
@@ -108,6 +92,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Saves the epoch, and keeps the one before it if this one is not whole."""
         last, whole = (Path(str(self.dirpath), name) for name in ("last.ckpt", "whole_epoch.ckpt"))
         if trainer.is_global_zero and not _is_whole(trainer) and not whole.exists():
+            write_held(trainer)
             with atomic_write(whole) as new:
                 shutil.copyfile(last, new)
         super().on_train_epoch_end(trainer, pl_module)
@@ -172,7 +157,7 @@ class RunFolder(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds `options`, of what a resumed run keeps, so that a `config.yaml` edited since is noticed."""
-        checkpoint["options"] = {key: value for key, value in self.options.items() if key not in ("trainer", "figures")}
+        checkpoint["options"] = {key: value for key, value in self.options.items() if key not in WITHOUT_EFFECT}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes `config.yaml` and `environment.yaml`: now, since a run that is refused leaves a folder as it was."""
@@ -186,6 +171,14 @@ class RunFolder(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.run = self.run
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leaves checkpoints that are whole to all who look at the end of the run."""
+        write_held(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leaves what was trained before."""
+        write_held(trainer)
 
 
 def environment_of(device: Any, processes: int, seed: int, source: str, sha256: str) -> dict[str, Any]:

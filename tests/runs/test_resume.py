@@ -27,6 +27,7 @@ from torch import nn
 
 from iris_lightning import IrisClassifier, network
 from iris_lightning.cli import main
+from iris_lightning.runs import checkpoint_io
 from iris_lightning.runs.checkpoints import epochs_done
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint
@@ -150,6 +151,7 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setattr(checkpoint_io, "SECONDS", 0)  # as if epochs were long
         for name, (epoch, owner, function, before) in MOMENTS.items():
             patch.setattr(owner, function, keep(name, epoch, getattr(owner, function), before))
         fit("--model.lr", "0.01", "--trainer.max_epochs", "4")
@@ -487,7 +489,7 @@ def test_a_folder_that_cannot_be_written_keeps_its_checkpoints(
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         yield path
 
-    monkeypatch.setattr("iris_lightning.runs.saving.atomic_write", refuse)
+    monkeypatch.setattr("iris_lightning.runs.checkpoint_io.atomic_write", refuse)
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", "4"])
     assert stop.value.code == 2
