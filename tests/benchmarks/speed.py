@@ -1,0 +1,293 @@
+"""How long a start and an epoch take, beside what they cannot be faster than, and beside peers.
+
+    pip install -e '.[test,bench]'
+    python tests/benchmarks/speed.py [--quick] [--json FILE]
+    python tests/benchmarks/speed.py --profile
+
+All ways of a table take turns, round by round; a ratio is the median of those of the rounds, with the least and the
+largest. An epoch has the lesson's 105 train rows in batches of 10, and its 30 validation rows. Peak memory: Linux.
+"""
+
+import argparse
+import contextlib
+import cProfile
+import io
+import json
+import logging
+import os
+import pstats
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from iris_lightning import IrisDataModule, IrisNetwork
+from iris_lightning.cli import main
+
+SKIPPED = 3  # first epochs of a training, which are not timed
+QUIET: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+IMPORTS = "import iris_lightning.cli.training, sklearn.datasets, torch.utils.tensorboard"
+PREDICTING = "import torch, polars, numpy, jsonargparse"
+
+DATA = IrisDataModule()
+Times = dict[str, list[float]]
+
+
+class Clock(L.Callback):
+    """Times the epochs but the first."""
+
+    milliseconds = 0.0  # of an epoch of the training that was timed last
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == SKIPPED:
+            self.start = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        sys.modules["__main__"].Clock.milliseconds = (
+            1000 * (time.perf_counter() - self.start) / (trainer.current_epoch - SKIPPED)
+        )
+
+
+class Shuffled:
+    """The batches of an epoch, from tensors."""
+
+    def __init__(self, split: str) -> None:
+        self.features, self.targets = DATA.tensors(split)
+        self.order = torch.randperm if split == "train" else torch.arange
+
+    def __len__(self) -> int:
+        return -(-len(self.targets) // 10)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in self.order(len(self.targets)).split(10):
+            yield self.features[rows], self.targets[rows]
+
+
+class Floor(L.LightningModule):
+    """The lesson's network, and steps that compute the loss alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = IrisNetwork()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return cross_entropy(self.network(batch[0]), batch[1])
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        cross_entropy(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters())
+
+
+def floor(epochs: int) -> float:
+    """Milliseconds of an epoch that Lightning takes for itself."""
+    trainer = L.Trainer(max_epochs=epochs, accelerator="cpu", num_sanity_val_steps=0, callbacks=[Clock()], **QUIET)
+    trainer.fit(Floor(), Shuffled("train"), Shuffled("val"))
+    return Clock.milliseconds
+
+
+def fit(*options: str) -> Callable[[int], float]:
+    """Milliseconds of an epoch of `fit` with options."""
+
+    def run(epochs: int) -> float:
+        how = ["--trainer.max_epochs", str(epochs), "--trainer.callbacks+=__main__.Clock", "--figures=false"]
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            main(["fit", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={folder}", *how, *options])
+        return Clock.milliseconds
+
+    return run
+
+
+def loop(batches: Callable[[str], Any]) -> Callable[[int], float]:
+    """Milliseconds of an epoch of a loop in plain PyTorch over such batches."""
+
+    def run(epochs: int) -> float:
+        network = IrisNetwork()
+        optimizer, train, val = torch.optim.Adam(network.parameters()), batches("train"), batches("val")
+        start = time.perf_counter()
+        for _ in range(epochs):
+            network.train()
+            for features, targets in train:
+                optimizer.zero_grad()
+                cross_entropy(network(features), targets).backward()
+                optimizer.step()
+            network.eval()
+            with torch.inference_mode():
+                for features, targets in val:
+                    logits = network(features)
+                    cross_entropy(logits, targets).item()
+                    logits.argmax(dim=1).eq(targets).sum().item()
+        return 1000 * (time.perf_counter() - start) / epochs
+
+    return run
+
+
+def lesson(split: str) -> DataLoader[tuple[Tensor, ...]]:
+    """The lesson's loader, which collects rows one by one."""
+    return DataLoader(TensorDataset(*DATA.tensors(split)), 10, shuffle=split == "train")
+
+
+def mlp(epochs: int) -> float:
+    """Milliseconds of an epoch of scikit-learn's network, which has no validation."""
+    features, targets = (tensor.numpy() for tensor in DATA.tensors("train"))
+    network = MLPClassifier((16, 8), "identity", batch_size=10, max_iter=epochs, n_iter_no_change=epochs)
+    start = time.perf_counter()
+    network.fit(features, targets)
+    return 1000 * (time.perf_counter() - start) / epochs
+
+
+def skorch(epochs: int) -> float:
+    """Milliseconds of an epoch of skorch's classifier."""
+    from skorch import NeuralNetClassifier
+    from skorch.dataset import Dataset
+    from skorch.helper import predefined_split
+
+    classifier = NeuralNetClassifier(
+        IrisNetwork, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, batch_size=10, max_epochs=epochs,
+        iterator_train__shuffle=True, train_split=predefined_split(Dataset(*DATA.tensors("val"))), verbose=0,
+    )  # fmt: skip
+    start = time.perf_counter()
+    classifier.fit(*DATA.tensors("train"))
+    return 1000 * (time.perf_counter() - start) / epochs
+
+
+EPOCHS: dict[str, Callable[[int], float]] = {
+    "Lightning's floor": floor,
+    "scikit-learn's MLPClassifier": mlp,
+    "bare tensors": loop(Shuffled),
+    "the lesson's loop": loop(lesson),
+    "skorch": skorch,
+    "`fit` without logger and checkpoints": fit("--trainer.logger=false", "--trainer.enable_checkpointing=false"),
+    "`fit`": fit(),
+}
+BUSY = {"`fit --threads 1`": fit("--threads=1"), "`fit`": fit(), "`fit --threads 2`": fit("--threads=2")}
+CODES = {"`import torch`": "import torch", "what predict needs": PREDICTING, "what fit needs": IMPORTS}
+COMMANDS = {
+    "`--version`": ["--version"],
+    "`--help`": ["--help"],
+    "a misspelt command": ["fitt"],
+    "`predict` of a row": ["predict", "row.csv", "--output", "out.csv"],
+    "`export model.pth`": ["export", "model.pth"],
+    "`fit --help`": ["fit", "--help"],
+    "a misspelt option": ["fit", "--model.lrr", "1"],
+    "`fit`": ["fit", "--trainer.default_root_dir=new"],
+}
+
+
+def process(command: list[str], folder: str) -> tuple[float, float]:
+    """Seconds and peak MiB of a process."""
+    start = time.perf_counter()
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    usage = os.wait4(child.pid, 0)[2]
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def starts(rounds: int) -> tuple[Times, Times]:
+    """Seconds and peak MiB of whole processes."""
+    seconds: Times = {}
+    memory: Times = {}
+    python = [sys.executable, "-c"]
+    program = [sys.executable, "-m", "iris_lightning"]
+    runs = {name: [*python, code] for name, code in CODES.items()}
+    runs |= {name: [*program, *options] for name, options in COMMANDS.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*program, "fit"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        Path(folder, "row.csv").write_text(f"{','.join(DATA.feature_names)}\n5.1,3.5,1.4,0.2\n")
+        for _ in range(rounds):
+            for name, command in runs.items():
+                taken = process(command, folder)
+                for values, value in zip((seconds, memory), taken, strict=True):
+                    values.setdefault(name, []).append(value)
+    return seconds, memory
+
+
+def epochs_of(ways: dict[str, Callable[[int], float]], epochs: int, rounds: int) -> Times:
+    """Milliseconds of an epoch of each way."""
+    times: Times = {name: [] for name in ways}
+    for way in ways.values():
+        way(SKIPPED + 2)
+    for _ in range(rounds):
+        for name, way in ways.items():
+            times[name].append(way(epochs))
+    return times
+
+
+def busy(epochs: int, rounds: int) -> Times:
+    """The same while as many other processes as there are cores do something."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(spin) for _ in range(os.cpu_count() or 1)]
+    try:
+        return epochs_of(BUSY, epochs, rounds)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def table(title: str, unit: str, times: Times, *bases: str) -> dict[str, Any]:
+    """Prints medians and ratios to the bases, and returns them."""
+    print(f"\n| {title} | {unit} | {' | '.join(f'to {base} (least, largest)' for base in bases)} |")
+    print(f"| --- | --- | {' | '.join('---' for _ in bases)} |")
+    found: dict[str, Any] = {}
+    for name, own in times.items():
+        ratios = {base: [one / other for one, other in zip(own, times[base], strict=True)] for base in bases}
+        cells = [f"{statistics.median(each):.2f} ({min(each):.2f}, {max(each):.2f})" for each in ratios.values()]
+        print(f"| {name} | {statistics.median(own):.3g} | {' | '.join(cells)} |", flush=True)
+        found[name] = {unit: statistics.median(own), **{base: [*each] for base, each in ratios.items()}}
+    return found
+
+
+def profile() -> None:
+    """Prints where an epoch of `fit`, and where its start, goes."""
+    watch = cProfile.Profile()
+    fit()(SKIPPED + 2)
+    watch.runcall(fit(), 100)
+    print("100 epochs:")
+    pstats.Stats(watch).sort_stats("cumulative").print_stats(50)
+    print("imports, the slowest modules, in µs (of its own | with what it imports):")
+    timed = subprocess.run([sys.executable, "-X", "importtime", "-c", IMPORTS], capture_output=True, text=True)
+    lines = [line for line in timed.stderr.splitlines() if line.split("|")[-2].strip().isdigit()]
+    print("\n".join(sorted(lines, key=lambda line: -int(line.split("|")[-2]))[:50]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="in a minute, and less exact")
+    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--profile", action="store_true", help="where an epoch and a start go")
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    if args.profile:
+        profile()
+        raise SystemExit
+    with contextlib.suppress(ImportError):
+        import skorch as _installed  # noqa: F401
+    if "_installed" not in globals():
+        EPOCHS.pop("skorch")
+    rounds, epochs = (1, 20) if args.quick else (7, 60)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    figures = {"epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor")}
+    torch.set_num_threads(threads)
+    figures["busy"] = table("on a busy machine", "ms", busy(epochs, rounds), "`fit --threads 1`")
+    seconds, memory = starts(rounds)
+    figures["starts"] = table("a whole process", "s", seconds, *CODES)
+    figures["memory"] = table(
+        "peak memory", "MiB", {name: memory[name] for name in ("what fit needs", "`fit`")}, "what fit needs"
+    )
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
