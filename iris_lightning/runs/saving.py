@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,15 @@ def _is_whole(trainer: L.Trainer) -> bool:
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
-class BestCheckpoint(ModelCheckpoint):
+class _Checkpoint(ModelCheckpoint):
+    """Lightning's, which would make its key anew for each of its hooks that Lightning calls, ten times a batch."""
+
+    @cached_property
+    def state_key(self) -> str:
+        return super().state_key
+
+
+class BestCheckpoint(_Checkpoint):
     """Keeps `checkpoints/best.ckpt`, the epoch with the lowest `loss/val`, or the step, if epochs are validated within.
 
     Args:
@@ -71,7 +80,7 @@ class BestCheckpoint(ModelCheckpoint):
             super().load_state_dict({**state_dict, **here, "best_k_models": {best: score}})
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(_Checkpoint):
     """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run.
 
     A run that ends within an epoch cannot go on from there. For that it keeps what was the last before, as

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from iris_lightning import IrisClassifier, IrisDataModule, IrisNetwork
 from iris_lightning.cli import main
 from iris_lightning.cli.console import silence_noise
+from iris_lightning.runs.fast import NoProfiler
 
 FEATURES = 4
 BATCH = 8192
@@ -69,7 +70,8 @@ def fit_lightning(module: IrisDataModule) -> Callable[[], None]:
         import lightning as L
 
         trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0)  # fmt: skip
+                            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
+                            profiler=NoProfiler())  # fmt: skip
         trainer.fit(IrisClassifier(module.feature_names, module.class_names), module)
 
     return run

@@ -28,10 +28,11 @@ from typing import Any
 
 import lightning as L
 import torch
+from large_table import BATCH, fit_bare, fit_lightning, write_table  # type: ignore[import-not-found]
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from iris_lightning import IrisDataModule, IrisNetwork
 from iris_lightning.cli import main
@@ -135,9 +136,22 @@ def loop(batches: Callable[[str], Any]) -> Callable[[int], float]:
     return run
 
 
-def lesson(split: str) -> DataLoader[tuple[Tensor, ...]]:
+class Flowers(Dataset[tuple[Tensor, Tensor]]):
+    """The lesson's dataset, a row at a time."""
+
+    def __init__(self, split: str) -> None:
+        self.data, self.target = (tensor.numpy() for tensor in DATA.tensors(split))
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.data[index]).to(torch.float), torch.tensor(self.target[index])
+
+
+def lesson(split: str) -> DataLoader[tuple[Tensor, Tensor]]:
     """The lesson's loader, which collects rows one by one."""
-    return DataLoader(TensorDataset(*DATA.tensors(split)), 10, shuffle=split == "train")
+    return DataLoader(Flowers(split), 10, shuffle=split == "train")
 
 
 def mlp(epochs: int) -> float:
@@ -237,6 +251,23 @@ def busy(epochs: int, rounds: int) -> Times:
             other.wait()
 
 
+def large(rows: int, rounds: int) -> Times:
+    """Milliseconds of an epoch of a large table at batch size 8192."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "table.parquet")
+        write_table(path, rows)
+        data = IrisDataModule(path=str(path), batch_size=BATCH)
+        data.setup("fit")
+        ways = {"bare tensors": fit_bare(*data.tensors("train")), "a Trainer with ours": fit_lightning(data)}
+        times: Times = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                times[name].append(1000 * (time.perf_counter() - start))
+    return times
+
+
 def table(title: str, unit: str, times: Times, *bases: str) -> dict[str, Any]:
     """Prints medians and ratios to the bases, and returns them."""
     print(f"\n| {title} | {unit} | {' | '.join(f'to {base} (least, largest)' for base in bases)} |")
@@ -284,10 +315,12 @@ if __name__ == "__main__":
     figures = {"epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor")}
     torch.set_num_threads(threads)
     figures["busy"] = table("on a busy machine", "ms", busy(epochs, rounds), "`fit --threads 1`")
-    seconds, memory = starts(rounds)
+    seconds, memory = starts(rounds)  # before large tables, whose memory would count as that of the processes
     figures["starts"] = table("a whole process", "s", seconds, *CODES)
     figures["memory"] = table(
         "peak memory", "MiB", {name: memory[name] for name in ("what fit needs", "`fit`")}, "what fit needs"
     )
+    rows = 10**6 if args.quick else 10**7
+    figures["large"] = table(f"{rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
