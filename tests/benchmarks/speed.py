@@ -23,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -201,19 +202,14 @@ COMMANDS = {
 }
 
 
-def process(command: list[str], folder: str) -> tuple[float, float]:
-    """Seconds and peak MiB of a process."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    usage = os.wait4(child.pid, 0)[2]
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
-
-
 def starts(rounds: int) -> tuple[Times, Times]:
-    """Seconds and peak MiB of whole processes."""
+    """Seconds of whole processes, and peak MiB (Linux) of a `fit` and of its imports."""
     seconds: Times = {}
     memory: Times = {}
     python = [sys.executable, "-c"]
+    peak = "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    fit = "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; program.run()"
+    codes = {"what fit needs": IMPORTS + peak, "`fit`": fit + peak}
     program = [sys.executable, "-m", "iris_lightning"]
     runs = {name: [*python, code] for name, code in CODES.items()}
     runs |= {name: [*program, *options] for name, options in COMMANDS.items()}
@@ -222,9 +218,12 @@ def starts(rounds: int) -> tuple[Times, Times]:
         Path(folder, "row.csv").write_text(f"{','.join(DATA.feature_names)}\n5.1,3.5,1.4,0.2\n")
         for _ in range(rounds):
             for name, command in runs.items():
-                taken = process(command, folder)
-                for values, value in zip((seconds, memory), taken, strict=True):
-                    values.setdefault(name, []).append(value)
+                start = time.perf_counter()
+                subprocess.run(command, cwd=folder, check=False, capture_output=True)
+                seconds.setdefault(name, []).append(time.perf_counter() - start)
+            for name, code in codes.items():
+                done = subprocess.run([*python, code], cwd=folder, check=True, capture_output=True, text=True)
+                memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
     return seconds, memory
 
 
@@ -305,9 +304,7 @@ if __name__ == "__main__":
     if args.profile:
         profile()
         raise SystemExit
-    with contextlib.suppress(ImportError):
-        import skorch as _installed  # noqa: F401
-    if "_installed" not in globals():
+    if find_spec("skorch") is None:
         EPOCHS.pop("skorch")
     rounds, epochs = (1, 20) if args.quick else (7, 60)
     threads = torch.get_num_threads()
@@ -315,11 +312,9 @@ if __name__ == "__main__":
     figures = {"epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor")}
     torch.set_num_threads(threads)
     figures["busy"] = table("on a busy machine", "ms", busy(epochs, rounds), "`fit --threads 1`")
-    seconds, memory = starts(rounds)  # before large tables, whose memory would count as that of the processes
+    seconds, memory = starts(rounds)
     figures["starts"] = table("a whole process", "s", seconds, *CODES)
-    figures["memory"] = table(
-        "peak memory", "MiB", {name: memory[name] for name in ("what fit needs", "`fit`")}, "what fit needs"
-    )
+    figures["memory"] = table("peak memory", "MiB", memory, "what fit needs")
     rows = 10**6 if args.quick else 10**7
     figures["large"] = table(f"{rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
     if args.json:
