@@ -430,6 +430,7 @@ def test_a_signal_before_the_first_step(
 
 def _child(folder: str, args: list[str]) -> None:
     os.chdir(folder)
+    checkpoint_io.SECONDS = 0.05  # some are written and some held, in the time that it has
     with open("out.txt", "w", buffering=1, encoding="utf-8") as sys.stdout, open(os.devnull, "w") as sys.stderr:
         main(args)
 
