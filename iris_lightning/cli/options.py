@@ -44,15 +44,7 @@ FIT_ONLY = {  # options without a part in an evaluation
 FOLDS = {"folds": 10, "repeats": 10, "fold_seed": 0, "max_parallel": None, "baselines": False}
 # What has no part in a cross-validation: one process trains all folds, from the start to the end, and keeps figures.
 NOT_IN_FOLDS = {
-    *(
-        "threads",
-        "ckpt_path",
-        "weights",
-        "trainer.callbacks",
-        "trainer.max_steps",
-        "trainer.max_time",
-        "trainer.min_epochs",
-    ),
+    *("ckpt_path", "weights", "trainer.callbacks", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs"),
     *("trainer.min_steps", "trainer.limit_train_batches", "trainer.overfit_batches", "trainer.fast_dev_run"),
     *("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins", "trainer.logger"),
     *("trainer.limit_val_batches", "threads"),

@@ -29,7 +29,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from large_table import BATCH, fit_bare, fit_lightning, write_table  # type: ignore[import-not-found]
+from large_table import BATCH, fit_bare, fit_lightning, write_table  # type: ignore[import-not-found]  # beside it
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
