@@ -54,12 +54,10 @@ class EpochMetrics(Metric):
         predictions = torch.cat(logits).max(dim=1).indices  # those of `argmax`, found three times as fast
         # Not in place: a state that `reset` made in inference mode could not be changed outside of it. By Kahan's
         # summation, since a float32 sum of millions of rows takes no further ones, and not all devices have float64.
-        total, excess = self.total_loss, self.excess
-        for loss, batch in zip(losses, targets, strict=True):
-            added = loss * len(batch) - excess
-            before, total = total, total + added
-            excess = (total - before) - added
-        self.total_loss, self.excess = total, excess
+        before, rows = self.total_loss, self.total_loss.new_tensor([len(batch) for batch in targets])
+        added = (torch.stack(losses) * rows).sum() - self.excess
+        self.total_loss = before + added
+        self.excess = (self.total_loss - before) - added
         matrix = multiclass_confusion_matrix(predictions, torch.cat(targets), self.num_classes, validate_args=False)
         self.confusion = self.confusion + matrix
 
