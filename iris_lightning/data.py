@@ -8,13 +8,12 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import plain
 from iris_lightning.noise import ClassNoise, add_noise
-from iris_lightning.sharing import Batches, BatchOrder, FixedBatches, Loader
+from iris_lightning.sharing import Batches, BatchLoader, BatchOrder, FixedBatches, Loader
 from iris_lightning.tables.table import Table, check_options, load_iris_table
 
 __all__ = ["IrisDataModule", "split_rows"]
@@ -222,7 +221,7 @@ class IrisDataModule(L.LightningDataModule):
         if trainer:  # which may draw the first order before it announces the epoch, not 0 in a resumed run
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
         workers, generator = self.hparams["num_workers"], torch.Generator()  # of its own: each epoch draws from it
-        return DataLoader(rows, batch_size=None, sampler=order, num_workers=workers, generator=generator)
+        return BatchLoader(rows, batch_size=None, sampler=order, num_workers=workers, generator=generator)
 
     def class_noise(self, features: Tensor, targets: Tensor) -> ClassNoise:
         """Returns the noise that train rows, features and targets as of `tensors`, get within their classes."""

@@ -10,7 +10,16 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = ["BatchOrder", "Batches", "FixedBatches", "Loader", "class_weights", "generator_of", "weigh_loss"]
+__all__ = [
+    "BatchLoader",
+    "BatchOrder",
+    "Batches",
+    "FixedBatches",
+    "Loader",
+    "class_weights",
+    "generator_of",
+    "weigh_loss",
+]
 
 
 def generator_of(*numbers: int) -> torch.Generator:
@@ -71,11 +80,19 @@ class BatchOrder(DistributedSampler[Any]):
         return iter(torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size))
 
 
+class BatchLoader(DataLoader[tuple[Tensor, Tensor]]):
+    """A `DataLoader` that hands over whole batches at once, where no workers load them beside the training."""
+
+    def __iter__(self) -> Any:
+        """Iterates over the batches, in an order that the sampler draws now."""
+        return super().__iter__() if self.num_workers else map(self.dataset.__getitem__, self.sampler)
+
+
 class FixedBatches(list[tuple[Tensor, Tensor]]):
     """The same batches in every epoch. A plain list would be several loaders to Lightning."""
 
 
-Loader = DataLoader[tuple[Tensor, Tensor]] | FixedBatches
+Loader = BatchLoader | FixedBatches
 
 
 def weigh_loss(loss: Tensor, num_rows: int) -> Tensor:
