@@ -15,8 +15,9 @@ from iris_lightning.runs.callbacks import MaxSteps, SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.fast import NoProfiler
 from iris_lightning.runs.folders import logs_of
+from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import TensorBoardReport
-from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint, RunFolder, RunLogger
+from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint, RunFolder
 
 __all__ = ["TRAINER_DEFAULTS", "add_trainer", "fit_parts", "resolve_limits", "trainer_parts"]
 
@@ -96,14 +97,16 @@ def fit_parts(
     if options.enable_checkpointing is not False and not options.fast_dev_run:
         interval = options.val_check_interval  # 1 is a batch, 1.0 an epoch
         within_epochs = interval is not None and not (isinstance(interval, float) and interval == 1)
-        callbacks += [BestCheckpoint(within_epochs), LastCheckpoint()]
+        best = BestCheckpoint(within_epochs)
+        callbacks += [best, LastCheckpoint(best)]
     folder = None if options.fast_dev_run else RunFolder(root, run, plain_options)
     parts["callbacks"] = [*([folder] if folder else []), *callbacks]  # the folder before what is logged
     if options.logger is not False:
         # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
         parts["logger"].insert(0, RunLogger(root, max(0, epochs_done - 1)))
     parts["profiler"] = options.profiler or NoProfiler()
-    parts["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO()]
+    curves = [item.flush for item in parts["logger"][:1] if isinstance(item, RunLogger)]
+    parts["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO(*curves)]
     return folder
 
 

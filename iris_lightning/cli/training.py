@@ -21,8 +21,9 @@ from iris_lightning.plots import can_draw
 from iris_lightning.runs.checkpoints import epochs_done, folder_of, read_checkpoint
 from iris_lightning.runs.fast import threads
 from iris_lightning.runs.folders import logs_of, remove_run, training_alone
+from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import add_evaluation
-from iris_lightning.runs.saving import BestCheckpoint, RunLogger
+from iris_lightning.runs.saving import BestCheckpoint
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 
 __all__ = ["run"]

@@ -1,6 +1,5 @@
 """Callbacks that make a run one that can be stopped at any moment, and resumed to the same end."""
 
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -8,7 +7,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from iris_lightning.runs.saving import LastCheckpoint, RunLogger
+from iris_lightning.runs.logger import RunLogger
+from iris_lightning.runs.saving import LastCheckpoint
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 
 __all__ = ["EpochRecord", "MaxSteps", "SeedEpochs", "StopOnSignal"]
@@ -113,8 +113,8 @@ class StopOnSignal(Callback):
         if trainer.world_size > 1:
             number = int(trainer.strategy.reduce(torch.tensor(number, device=pl_module.device), reduce_op="max"))
         if number:
-            folders = [item.dirpath for item in trainer.checkpoint_callbacks if isinstance(item, LastCheckpoint)]
-            raise Stopped(number, Path(str(folders[0]), "last.ckpt") if folders else None)
+            last = [item.path for item in trainer.checkpoint_callbacks if isinstance(item, LastCheckpoint)]
+            raise Stopped(number, last[0] if last else None)
 
     on_validation_batch_end = on_train_batch_end
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     It writes the run's own, `best.ckpt` and `last.ckpt`, once a second, and holds later ones in memory until then: a
     write takes half as long as an epoch of a small table. A killed run repeats that second, to the same result.
+
+    Args:
+        before: What has to be done before a checkpoint is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
         super().__init__()
+        self.before = before
         self.held: dict[Path, dict[str, Any]] = {}
         self.written: dict[Path, float] = {}  # when, in seconds
+        self.latest: tuple[Any, Any] = None, None  # a checkpoint that was held, and what is held of it
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint, or holds it."""
@@ -36,7 +42,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if path.name not in ("best.ckpt", "last.ckpt"):
             self._write(checkpoint, path)
         elif time.monotonic() - self.written.get(path, -math.inf) < SECONDS:
-            self.held[path] = {**checkpoint, **{key: _snapshot(checkpoint.get(key)) for key in CHANGING}}
+            if checkpoint is not self.latest[0]:  # the last one may be the best
+                changing = {key: _snapshot(checkpoint.get(key)) for key in CHANGING}
+                self.latest = checkpoint, {**checkpoint, **changing}
+            self.held[path] = self.latest[1]
         else:
             self.held[path] = checkpoint
             self.write_held(path)
@@ -55,6 +64,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Writes a checkpoint; a UserError says why it cannot be written, and the one before is as it was."""
         try:
+            self.before()
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as new:
                 torch.save(checkpoint, new)

@@ -10,27 +10,22 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyExperiment  # type: ignore[attr-defined]  # of lightning.fabric
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
 from iris_lightning.files import atomic_write, remove_leftovers
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import write_held
-from iris_lightning.runs.folders import RUNS, claim_run
+from iris_lightning.runs.folders import claim_run
+from iris_lightning.runs.logger import RunLogger
 
 __all__ = [
     "BestCheckpoint",
     "LastCheckpoint",
     "RunFolder",
-    "RunLogger",
     "describe_run",
     "environment_of",
 ]
 
-# At the end of the train epoch, when its train metrics are known as well.
-EACH_EPOCH: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
 WITHOUT_EFFECT = ("trainer", "figures", "threads")  # on what a resumed run keeps
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
@@ -40,15 +35,7 @@ def _is_whole(trainer: L.Trainer) -> bool:
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
-class _Checkpoint(ModelCheckpoint):
-    """Lightning's, which would make its key anew for each of its hooks that Lightning calls, ten times a batch."""
-
-    @cached_property
-    def state_key(self) -> str:
-        return super().state_key
-
-
-class BestCheckpoint(_Checkpoint):
+class BestCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/best.ckpt`, the epoch with the lowest `loss/val`, or the step, if epochs are validated within.
 
     Args:
@@ -56,11 +43,25 @@ class BestCheckpoint(_Checkpoint):
     """
 
     def __init__(self, within_epochs: bool) -> None:
-        how = {**EACH_EPOCH, "save_on_train_epoch_end": not within_epochs}
+        how: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": not within_epochs}
         super().__init__(filename="best", monitor="loss/val", **how)
+        self.saved: dict[str, Any] = {}  # at the end of this epoch
+
+    @cached_property
+    def state_key(self) -> str:
+        """Lightning's, which would make it anew for each of the hooks that it calls, ten times a batch."""
+        return super().state_key
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Saves nothing, as Lightning's, which would look after each batch whether it should."""
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes the checkpoint, which is the last one as well."""
+        self.saved = checkpoint
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Passes over an epoch before the first validation, and one that a run has ended within."""
+        self.saved = {}
         if self.monitor in trainer.callback_metrics and _is_whole(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
@@ -80,64 +81,47 @@ class BestCheckpoint(_Checkpoint):
             super().load_state_dict({**state_dict, **here, "best_k_models": {best: score}})
 
 
-class LastCheckpoint(_Checkpoint):
+class LastCheckpoint(Checkpoint):
     """Keeps `checkpoints/last.ckpt`, the latest epoch; before the first one, the start of the run.
 
-    A run that ends within an epoch cannot go on from there. For that it keeps what was the last before, as
-    `checkpoints/whole_epoch.ckpt`.
+    Lightning's `save_last` would be stale while the monitored metric worsens. A run that ends within an epoch cannot go
+    on from there. For that it keeps what was the last before, as `checkpoints/whole_epoch.ckpt`.
+
+    Args:
+        best: What keeps the best epoch, and comes before: where it has just saved, this is saved here as well.
     """
 
-    def __init__(self) -> None:
-        super().__init__(filename="last", **EACH_EPOCH)  # `save_last` would be stale while the monitored metric worsens
+    def __init__(self, best: BestCheckpoint) -> None:
+        self.best = best
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return Path(str(self.best.dirpath), "last.ckpt")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Makes the run one that can be resumed, however early it is killed."""
         if trainer.is_global_zero:
-            remove_leftovers(Path(str(self.dirpath)), alone=True)
+            remove_leftovers(self.path.parent, alone=True)
         if trainer.current_epoch == 0:
-            trainer.save_checkpoint(Path(str(self.dirpath), "last.ckpt"), weights_only=False)
+            trainer.save_checkpoint(self.path, weights_only=False)
+        self.whole = self.path.with_name("whole_epoch.ckpt")
+        self.resumes_whole = self.whole.exists()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the epoch, and keeps the one before it if this one is not whole."""
-        last, whole = (Path(str(self.dirpath), name) for name in ("last.ckpt", "whole_epoch.ckpt"))
-        if trainer.is_global_zero and not _is_whole(trainer) and not whole.exists():
+        if trainer.is_global_zero and not _is_whole(trainer) and not self.resumes_whole:
             write_held(trainer)
-            with atomic_write(whole) as new:
-                shutil.copyfile(last, new)
-        super().on_train_epoch_end(trainer, pl_module)
-        if trainer.is_global_zero and _is_whole(trainer):
-            whole.unlink(missing_ok=True)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores nothing: there is one last checkpoint, and its name is known."""
-
-
-class RunLogger(TensorBoardLogger):
-    """TensorBoard's curves alone: `hparams.yaml` would repeat `config.yaml`, and a kill could leave half of it.
-
-    Args:
-        root: Where `lightning_logs/` is.
-        purge_step: The epoch from which on the run writes, 0 for a new one: what it has of later ones is passed over.
-    """
-
-    def __init__(self, root: Path, purge_step: int) -> None:
-        super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
-        self.run: Path | None = None  # `RunFolder` says which, once training starts
-
-    @property
-    def log_dir(self) -> str:
-        """The folder of the run."""
-        return str(self.run or self.root_dir)
-
-    @property
-    def experiment(self) -> Any:
-        """TensorBoard's writer; none before training starts, since opening it changes the curves of a resumed run."""
-        return super().experiment if self.run else DummyExperiment()
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Hands the points over to the system."""
-        self.experiment.flush()
+            with atomic_write(self.whole) as new:
+                shutil.copyfile(self.path, new)
+        if self.best.saved:
+            trainer.strategy.save_checkpoint(self.best.saved, self.path)
+        else:
+            trainer.save_checkpoint(self.path, weights_only=False)
+        if trainer.is_global_zero and _is_whole(trainer) and self.resumes_whole:
+            write_held(trainer)
+            self.whole.unlink()
+            self.resumes_whole = False
 
 
 class RunFolder(Callback):

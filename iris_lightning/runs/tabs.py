@@ -1,13 +1,13 @@
 """What TensorBoard's tabs need to be told, as events for which a `SummaryWriter` has no method."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RESULTS", "graph_of", "hparams_columns", "layout", "picture"]
+__all__ = ["RESULTS", "graph_of", "hparams_columns", "layout", "picture", "scalars"]
 
 # The columns of HParams that are no hyperparameters: the tags of scalars, and what they are called there.
 RESULTS = {
@@ -18,6 +18,13 @@ RESULTS = {
     "result/accuracy_test": "accuracy/test",
     "result/epochs": "epochs",
 }
+
+
+def scalars(values: Mapping[str, float]) -> Any:
+    """Returns points of curves with these tags."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
 
 
 def hparams_columns(names: Iterable[str]) -> Any:
