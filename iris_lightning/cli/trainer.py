@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -13,7 +14,7 @@ from iris_lightning.cli.console import EpochLines
 from iris_lightning.errors import UserError
 from iris_lightning.runs.callbacks import MaxSteps, SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
-from iris_lightning.runs.fast import NoProfiler
+from iris_lightning.runs.fast import LeanPrecision, LeanStrategy, NoProfiler
 from iris_lightning.runs.folders import logs_of
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import TensorBoardReport
@@ -33,6 +34,7 @@ HIDDEN = (  # without effect on this model and data, or nothing that works besid
     *("barebones", "limit_predict_batches", "model_registry"),
     *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
 )
+ACCELERATORS = (CUDAAccelerator, MPSAccelerator, XLAAccelerator)  # one of which Lightning prefers to the CPU
 AT_LEAST = {
     -1: ("max_epochs", "max_steps", "num_sanity_val_steps"),
     0: ("min_epochs", "min_steps", "log_every_n_steps", "gradient_clip_val"),
@@ -107,6 +109,12 @@ def fit_parts(
     parts["profiler"] = options.profiler or NoProfiler()
     curves = [item.flush for item in parts["logger"][:1] if isinstance(item, RunLogger)]
     parts["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO(*curves)]
+    one = str(options.devices) == "1" and options.num_nodes == 1 and options.strategy == "auto"
+    if one and options.precision is None and not options.plugins:
+        parts["plugins"].append(LeanPrecision())
+        none_else = options.accelerator == "auto" and not any(kind.is_available() for kind in ACCELERATORS)
+        if none_else or options.accelerator == "cpu":
+            parts.update(accelerator="cpu", strategy=LeanStrategy("cpu"))
     return folder
 
 

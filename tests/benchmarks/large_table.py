@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from iris_lightning import IrisClassifier, IrisDataModule, IrisNetwork
+from iris_lightning import IrisDataModule, IrisNetwork
 from iris_lightning.cli import main
 from iris_lightning.cli.console import silence_noise
-from iris_lightning.runs.fast import NoProfiler
+from iris_lightning.runs.fast import LeanClassifier, LeanPrecision, LeanStrategy, NoProfiler
 
 FEATURES = 4
 BATCH = 8192
@@ -71,8 +71,8 @@ def fit_lightning(module: IrisDataModule) -> Callable[[], None]:
 
         trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
                             enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
-                            profiler=NoProfiler())  # fmt: skip
-        trainer.fit(IrisClassifier(module.feature_names, module.class_names), module)
+                            profiler=NoProfiler(), strategy=LeanStrategy("cpu"), plugins=[LeanPrecision()])  # fmt: skip
+        trainer.fit(LeanClassifier(module.feature_names, module.class_names), module)
 
     return run
 

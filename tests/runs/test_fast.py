@@ -2,13 +2,91 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 
+from iris_lightning import IrisClassifier, IrisDataModule
 from iris_lightning.cli import main
-from tests.conftest import assert_same_weights, fails, fit, load
+from iris_lightning.runs import checkpoint_io, logger
+from tests.conftest import assert_same_weights, curves, fails, fit, load
+
+
+class Hooked(Callback):
+    """Halves the gradients, and notes in which order its hooks are called."""
+
+    called: list[str]
+
+    def __init__(self) -> None:
+        Hooked.called = []
+        vars(self)["on_before_backward"] = lambda *args: self.called.append("before")  # as `LambdaCallback` has its hooks
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.called.append("after")
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        self.called.append("step")
+        for parameter in pl_module.parameters():
+            assert parameter.grad is not None
+            parameter.grad /= 1 + trainer.global_step
+
+
+PLAIN: dict[str, dict[str, Any]] = {
+    "by default": {},
+    "hooks": {"callbacks": Hooked},
+    "clipping": {"gradient_clip_val": 0.1},
+    "accumulation": {"accumulate_grad_batches": 3},
+    "validation within epochs": {"val_check_interval": 4},
+    "not each epoch validated": {"check_val_every_n_epoch": 2},
+    "ended within an epoch": {"max_steps": 15},
+    "double precision": {"precision": "64-true"},
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_fit_does_what_a_plain_trainer_does(name: str) -> None:
+    options = {"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0, "log_every_n_steps": 1, **PLAIN[name]}
+    typed = [f"--trainer.{option}={value}" for option, value in options.items() if option != "callbacks"]
+    typed += ["--trainer.callbacks+=tests.runs.test_fast.Hooked"] if "callbacks" in options else []
+    ours = fit(*typed, "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=ours")
+    called = [*Hooked.called] if "callbacks" in options else []
+    L.seed_everything(20)
+    plain = L.Trainer(
+        **{**options, "callbacks": [options["callbacks"]()] if "callbacks" in options else []},
+        logger=CSVLogger("plain"),
+        enable_progress_bar=False,
+    )
+    plain.fit(IrisClassifier(), IrisDataModule())
+    assert_same_weights(ours.model.state_dict(), plain.lightning_module.state_dict())
+    for kept in ("callback_metrics", "logged_metrics", "progress_bar_metrics"):
+        assert getattr(ours.trainer, kept) == getattr(plain, kept), kept
+        assert len(getattr(plain, kept)) == 6
+    rows = [Path(root, "lightning_logs/version_0/metrics.csv").read_text() for root in ("ours", "plain")]
+    assert rows[0] == rows[1]
+    assert rows[0].count("\n") >= 4
+    if called:
+        assert called == Hooked.called == ["before", "after", "step"] * plain.global_step
+
+
+def test_curves_are_written_before_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger, "SECONDS", float("inf"))  # between two writes of curves for their own sake
+    monkeypatch.setattr(checkpoint_io, "SECONDS", 0)
+    save, seen = torch.save, []
+
+    def look(checkpoint: dict[str, Any], path: Path) -> None:
+        if checkpoint["global_step"]:
+            points = curves(Path("lightning_logs/version_0"))
+            seen.append([checkpoint["epoch"], *(points[f"loss/{split}"][-1][0] for split in ("train", "val"))])
+        save(checkpoint, path)
+
+    monkeypatch.setattr(torch, "save", look)
+    fit("--trainer.max_epochs", "3", "--model.lr", "0.01")
+    assert seen == [[epoch] * 3 for epoch in (0, 0, 1, 1, 2, 2)], "of best and of last"
 
 
 @pytest.fixture
