@@ -189,7 +189,9 @@ EPOCHS: dict[str, Callable[[int], float]] = {
     "`fit`": fit(),
 }
 BUSY = {"`fit --threads 1`": fit("--threads=1"), "`fit`": fit(), "`fit --threads 2`": fit("--threads=2")}
+NO_GARBAGE = f"import gc; gc.disable(); {IMPORTS}"  # is looked for, as in a command
 CODES = {"`import torch`": "import torch", "what predict needs": PREDICTING, "what fit needs": IMPORTS}
+CODES["the same without gc"] = NO_GARBAGE
 COMMANDS = {
     "`--version`": ["--version"],
     "`--help`": ["--help"],
