@@ -24,7 +24,7 @@ class Hooked(Callback):
 
     def __init__(self) -> None:
         Hooked.called = []
-        vars(self)["on_before_backward"] = lambda *args: self.called.append("before")  # as `LambdaCallback` has its hooks
+        vars(self)["on_before_backward"] = lambda *args: self.called.append("before")  # as in a `LambdaCallback`
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.called.append("after")
