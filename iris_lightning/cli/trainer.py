@@ -103,19 +103,26 @@ def fit_parts(
         callbacks += [best, LastCheckpoint(best)]
     folder = None if options.fast_dev_run else RunFolder(root, run, plain_options)
     parts["callbacks"] = [*([folder] if folder else []), *callbacks]  # the folder before what is logged
+    checkpoint_io = AtomicCheckpointIO()
     if options.logger is not False:
         # A killed run may have points of the epoch to be repeated, and lack some of the one before it.
-        parts["logger"].insert(0, RunLogger(root, max(0, epochs_done - 1)))
-    parts["profiler"] = options.profiler or NoProfiler()
-    curves = [item.flush for item in parts["logger"][:1] if isinstance(item, RunLogger)]
-    parts["plugins"] = [*_as_list(options.plugins), AtomicCheckpointIO(*curves)]
-    one = str(options.devices) == "1" and options.num_nodes == 1 and options.strategy == "auto"
-    if one and options.precision is None and not options.plugins:
-        parts["plugins"].append(LeanPrecision())
-        none_else = options.accelerator == "auto" and not any(kind.is_available() for kind in ACCELERATORS)
-        if none_else or options.accelerator == "cpu":
-            parts.update(accelerator="cpu", strategy=LeanStrategy("cpu"))
+        curves = RunLogger(root, max(0, epochs_done - 1))
+        parts["logger"].insert(0, curves)
+        checkpoint_io.before = curves.flush
+    parts["plugins"] = [*_as_list(options.plugins), checkpoint_io]
+    _spare_time(parts, options)
     return folder
+
+
+def _spare_time(parts: dict[str, Any], options: Namespace) -> None:
+    """Adds what spares time in place of Lightning's defaults, but not of what a user has chosen."""
+    parts["profiler"] = options.profiler or NoProfiler()
+    one_device = str(options.devices) == "1" and options.num_nodes == 1 and options.strategy == "auto"
+    if one_device and options.precision is None and not options.plugins:
+        parts["plugins"].append(LeanPrecision())
+        no_other = options.accelerator == "auto" and not any(kind.is_available() for kind in ACCELERATORS)
+        if no_other or options.accelerator == "cpu":
+            parts.update(accelerator="cpu", strategy=LeanStrategy("cpu"))
 
 
 def _check_names(callbacks: list[Any]) -> None:

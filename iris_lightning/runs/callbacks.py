@@ -17,8 +17,8 @@ __all__ = ["EpochRecord", "MaxSteps", "SeedEpochs", "StopOnSignal"]
 class EpochRecord(Callback):
     """Writes the metrics of an epoch into its checkpoints, so that a checkpoint says how good it is.
 
-    Lightning logs an epoch's curves and steps `ReduceLROnPlateau` after the epoch's checkpoints, which therefore lack
-    both: a resumed run does them again.
+    Lightning steps `ReduceLROnPlateau` after the epoch's checkpoints, and may log its curves only then: a resumed run
+    does both again.
     """
 
     def __init__(self) -> None:

@@ -24,14 +24,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     It writes the run's own, `best.ckpt` and `last.ckpt`, once a second, and holds later ones in memory until then: a
     write takes half as long as an epoch of a small table. A killed run repeats that second, to the same result.
-
-    Args:
-        before: What has to be done before a checkpoint is written.
     """
 
-    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.before = before
+        self.before: Callable[[], object] = lambda: None  # what has to be done before a checkpoint is written
         self.held: dict[Path, dict[str, Any]] = {}
         self.written: dict[Path, float] = {}  # when, in seconds
         self.latest: tuple[Any, Any] = None, None  # a checkpoint that was held, and what is held of it
