@@ -190,8 +190,17 @@ EPOCHS: dict[str, Callable[[int], float]] = {
 }
 BUSY = {"`fit --threads 1`": fit("--threads=1"), "`fit`": fit(), "`fit --threads 2`": fit("--threads=2")}
 NO_GARBAGE = f"import gc; gc.disable(); {IMPORTS}"  # is looked for, as in a command
-CODES = {"`import torch`": "import torch", "what predict needs": PREDICTING, "what fit needs": IMPORTS}
-CODES["the same without gc"] = NO_GARBAGE
+PEAK = "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+CODES = {
+    "`import torch`": "import torch",
+    "`import torch, sklearn.datasets`": "import torch, sklearn.datasets",
+    "`import lightning`": "import lightning",
+    "what predict needs": PREDICTING,
+    "what fit needs": IMPORTS + PEAK,
+    "the same without gc": NO_GARBAGE,
+    "`fit`": "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; program.run()" + PEAK,
+}
+BASES = ("`import torch`", "what predict needs", "what fit needs", "the same without gc")
 COMMANDS = {
     "`--version`": ["--version"],
     "`--help`": ["--help"],
@@ -200,7 +209,6 @@ COMMANDS = {
     "`export model.pth`": ["export", "model.pth"],
     "`fit --help`": ["fit", "--help"],
     "a misspelt option": ["fit", "--model.lrr", "1"],
-    "`fit`": ["fit", "--trainer.default_root_dir=new"],
 }
 
 
@@ -208,24 +216,19 @@ def starts(rounds: int) -> tuple[Times, Times]:
     """Seconds of whole processes, and peak MiB (Linux) of a `fit` and of its imports."""
     seconds: Times = {}
     memory: Times = {}
-    python = [sys.executable, "-c"]
-    peak = "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-    fit = "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; program.run()"
-    codes = {"what fit needs": IMPORTS + peak, "`fit`": fit + peak}
     program = [sys.executable, "-m", "iris_lightning"]
-    runs = {name: [*python, code] for name, code in CODES.items()}
-    runs |= {name: [*program, *options] for name, options in COMMANDS.items()}
+    runs = {name: [*program, *options] for name, options in COMMANDS.items()}
+    runs = {name: [sys.executable, "-c", code] for name, code in CODES.items()} | runs
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*program, "fit"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         Path(folder, "row.csv").write_text(f"{','.join(DATA.feature_names)}\n5.1,3.5,1.4,0.2\n")
         for _ in range(rounds):
             for name, command in runs.items():
                 start = time.perf_counter()
-                subprocess.run(command, cwd=folder, check=False, capture_output=True)
+                done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
-            for name, code in codes.items():
-                done = subprocess.run([*python, code], cwd=folder, check=True, capture_output=True, text=True)
-                memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
+                if name in ("what fit needs", "`fit`"):
+                    memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
     return seconds, memory
 
 
@@ -308,14 +311,16 @@ if __name__ == "__main__":
         raise SystemExit
     if find_spec("skorch") is None:
         EPOCHS.pop("skorch")
-    rounds, epochs = (1, 20) if args.quick else (7, 60)
+    rounds, epochs = 1 if args.quick else 7, 60
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    figures = {"epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor")}
+    figures = {
+        "epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor", "the lesson's loop")
+    }
     torch.set_num_threads(threads)
     figures["busy"] = table("on a busy machine", "ms", busy(epochs, rounds), "`fit --threads 1`")
     seconds, memory = starts(rounds)
-    figures["starts"] = table("a whole process", "s", seconds, *CODES)
+    figures["starts"] = table("a whole process", "s", seconds, *BASES)
     figures["memory"] = table("peak memory", "MiB", memory, "what fit needs")
     rows = 10**6 if args.quick else 10**7
     figures["large"] = table(f"{rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
