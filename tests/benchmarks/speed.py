@@ -189,18 +189,16 @@ EPOCHS: dict[str, Callable[[int], float]] = {
     "`fit`": fit(),
 }
 BUSY = {"`fit --threads 1`": fit("--threads=1"), "`fit`": fit(), "`fit --threads 2`": fit("--threads=2")}
-NO_GARBAGE = f"import gc; gc.disable(); {IMPORTS}"  # is looked for, as in a command
 PEAK = "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
 CODES = {
     "`import torch`": "import torch",
     "`import torch, sklearn.datasets`": "import torch, sklearn.datasets",
     "`import lightning`": "import lightning",
-    "what predict needs": PREDICTING,
-    "what fit needs": IMPORTS + PEAK,
-    "the same without gc": NO_GARBAGE,
+    "imports of `predict`": PREDICTING,
+    "imports of `fit`": IMPORTS + PEAK,
+    "those without collecting garbage": f"import gc; gc.disable(); {IMPORTS}; gc.freeze()",  # as the program does
     "`fit`": "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; program.run()" + PEAK,
 }
-BASES = ("`import torch`", "what predict needs", "what fit needs", "the same without gc")
 COMMANDS = {
     "`--version`": ["--version"],
     "`--help`": ["--help"],
@@ -209,6 +207,14 @@ COMMANDS = {
     "`export model.pth`": ["export", "model.pth"],
     "`fit --help`": ["fit", "--help"],
     "a misspelt option": ["fit", "--model.lrr", "1"],
+}
+
+
+STARTS = {
+    "`import torch`": ["`import torch, sklearn.datasets`", "`import lightning`", "imports of `fit`", *[*COMMANDS][:3]],
+    "imports of `predict`": [*COMMANDS][3:5],
+    "imports of `fit`": ["`fit`", *[*COMMANDS][5:]],
+    "those without collecting garbage": ["`fit`"],
 }
 
 
@@ -227,7 +233,7 @@ def starts(rounds: int) -> tuple[Times, Times]:
                 start = time.perf_counter()
                 done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
-                if name in ("what fit needs", "`fit`"):
+                if name in ("imports of `fit`", "`fit`"):
                     memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
     return seconds, memory
 
@@ -262,7 +268,7 @@ def large(rows: int, rounds: int) -> Times:
         write_table(path, rows)
         data = IrisDataModule(path=str(path), batch_size=BATCH)
         data.setup("fit")
-        ways = {"bare tensors": fit_bare(*data.tensors("train")), "a Trainer with ours": fit_lightning(data)}
+        ways = {"bare tensors": fit_bare(*data.tensors("train")), "`fit`'s parts in a Trainer": fit_lightning(data)}
         times: Times = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
@@ -274,12 +280,13 @@ def large(rows: int, rounds: int) -> Times:
 
 def table(title: str, unit: str, times: Times, *bases: str) -> dict[str, Any]:
     """Prints medians and ratios to the bases, and returns them."""
-    print(f"\n| {title} | {unit} | {' | '.join(f'to {base} (least, largest)' for base in bases)} |")
+    print(f"\n| {title} | {unit} | {' | '.join(f'relative to {base} (least, largest)' for base in bases)} |")
     print(f"| --- | --- | {' | '.join('---' for _ in bases)} |")
     found: dict[str, Any] = {}
     for name, own in times.items():
         ratios = {base: [one / other for one, other in zip(own, times[base], strict=True)] for base in bases}
         cells = [f"{statistics.median(each):.2f} ({min(each):.2f}, {max(each):.2f})" for each in ratios.values()]
+        cells = [cell.split()[0] if len(own) == 1 else cell for cell in cells]
         print(f"| {name} | {statistics.median(own):.3g} | {' | '.join(cells)} |", flush=True)
         found[name] = {unit: statistics.median(own), **{base: [*each] for base, each in ratios.items()}}
     return found
@@ -290,12 +297,14 @@ def profile() -> None:
     watch = cProfile.Profile()
     fit()(SKIPPED + 2)
     watch.runcall(fit(), 100)
-    print("100 epochs:")
-    pstats.Stats(watch).sort_stats("cumulative").print_stats(50)
-    print("imports, the slowest modules, in µs (of its own | with what it imports):")
+    print("100 epochs, which take twice as long with a profile, by the time in each function itself:")
+    pstats.Stats(watch).sort_stats("tottime").print_stats(40)
+    print("imports of `fit`, in ms:\n\n  with all that it imports, first | of its own | module")
     timed = subprocess.run([sys.executable, "-X", "importtime", "-c", IMPORTS], capture_output=True, text=True)
-    lines = [line for line in timed.stderr.splitlines() if line.split("|")[-2].strip().isdigit()]
-    print("\n".join(sorted(lines, key=lambda line: -int(line.split("|")[-2]))[:50]))
+    lines = [line.removeprefix("import time:").split("|") for line in timed.stderr.splitlines()]
+    found = [(int(whole), int(own), name.strip()) for own, whole, name in lines if whole.strip().isdigit()]
+    for whole, own, name in sorted(found, reverse=True)[:50]:
+        print(f"{whole / 1000:8.0f} | {own / 1000:6.0f} | {name}")
 
 
 if __name__ == "__main__":
@@ -318,11 +327,14 @@ if __name__ == "__main__":
         "epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor", "the lesson's loop")
     }
     torch.set_num_threads(threads)
-    figures["busy"] = table("on a busy machine", "ms", busy(epochs, rounds), "`fit --threads 1`")
+    title = "an epoch, beside as many other processes as cores"
+    figures["busy"] = table(title, "ms", busy(epochs, rounds), "`fit --threads 1`")
     seconds, memory = starts(rounds)
-    figures["starts"] = table("a whole process", "s", seconds, *BASES)
-    figures["memory"] = table("peak memory", "MiB", memory, "what fit needs")
+    for base, names in STARTS.items():
+        chosen = {name: seconds[name] for name in (base, *names)}
+        figures[f"starts, {base}"] = table("a whole process", "s", chosen, base)
+    figures["memory"] = table("peak memory", "MiB", memory, "imports of `fit`")
     rows = 10**6 if args.quick else 10**7
-    figures["large"] = table(f"{rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
+    figures["large"] = table(f"an epoch of {rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
