@@ -10,9 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-__all__ = ["EpochMetrics", "plot_against_epoch"]
-
-MOST_WAITING = 32  # batches
+__all__ = ["EpochMetrics", "kahan_sum", "plot_against_epoch"]
 
 
 class EpochMetrics(Metric):
@@ -35,41 +33,20 @@ class EpochMetrics(Metric):
         self.add_state("total_loss", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("excess", torch.tensor(0.0), dist_reduce_fx="sum")  # by which rounding has made it too large
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # batches that are not in the sums yet
 
     def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch: its mean loss, logits of shape `(rows, num_classes)`, and int64 targets of shape `(rows,)`."""
         if not len(targets):  # this process has no row of the batch, and no loss
             return
-        self.waiting.append((loss, logits, targets))
-        if len(self.waiting) == MOST_WAITING:
-            self._add_waiting()
+        # Not in place: a state that `reset` made in inference mode could not be changed outside of it.
+        self.total_loss, self.excess = kahan_sum(self.total_loss, self.excess, loss * len(targets))
+        self.count(logits, targets)
 
-    def _add_waiting(self) -> None:
-        """Adds the batches that wait to the sums, at once: one by one, each took as long as its forward pass."""
-        if not self.waiting:
-            return
-        losses, logits, targets = zip(*self.waiting, strict=True)
-        self.waiting = []
-        predictions = torch.cat(logits).max(dim=1).indices  # those of `argmax`, found three times as fast
-        # Not in place: a state that `reset` made in inference mode could not be changed outside of it. By Kahan's
-        # summation, since a float32 sum of millions of rows takes no further ones, and not all devices have float64.
-        before, rows = self.total_loss, self.total_loss.new_tensor([len(batch) for batch in targets])
-        added = (torch.stack(losses) * rows).sum() - self.excess
-        self.total_loss = before + added
-        self.excess = (self.total_loss - before) - added
-        matrix = multiclass_confusion_matrix(predictions, torch.cat(targets), self.num_classes, validate_args=False)
+    def count(self, logits: Tensor, targets: Tensor) -> None:
+        """Adds the predictions of one or more batches."""
+        predictions = logits.max(dim=1).indices  # those of `argmax`, found three times as fast
+        matrix = multiclass_confusion_matrix(predictions, targets, self.num_classes, validate_args=False)
         self.confusion = self.confusion + matrix
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Adds the batches that wait, of which the other processes must know."""
-        self._add_waiting()
-        super().sync(*args, **kwargs)
-
-    def reset(self) -> None:
-        """Forgets all batches."""
-        self.waiting = []
-        super().reset()
 
     def compute(self) -> dict[str, Tensor]:
         """Returns `loss`, `accuracy` and `macro_f1` of all batches since the last `reset`."""
@@ -82,6 +59,16 @@ class EpochMetrics(Metric):
             "accuracy": correct.sum() / rows,
             "macro_f1": f1[occurrences > 0].mean(),
         }
+
+
+def kahan_sum(total: Tensor, excess: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Adds a value to a total that is too large by `excess`; returns both anew.
+
+    A float32 sum of millions of rows takes no further ones, and not all devices have float64 (Kahan, 1965).
+    """
+    added = value - excess
+    new = total + added
+    return new, (new - total) - added
 
 
 def plot_against_epoch(trainer: Any) -> None:

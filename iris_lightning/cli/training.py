@@ -42,6 +42,9 @@ def run(command: str, args: list[str]) -> object:
 
             return crossvalidate(args)
         cli = IrisCLI(command, args)
+        if cli.config.threads and cli.trainer.world_size > 1:
+            shared = "expected one process, or OMP_NUM_THREADS in the environment of several"
+            raise UserError(shared, "threads")
         parameters = sum(parameter.numel() for parameter in cli.model.parameters())
         with threads(cli.config.threads, parameters * cli.datamodule.batch_size):
             (_fit if command == "fit" else _evaluate)(cli)

@@ -1,7 +1,9 @@
 """How checkpoints are written: whole or not at all, and the run's own at most once a second."""
 
+import copy
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,14 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write
 
-__all__ = ["AtomicCheckpointIO", "write_held"]
+__all__ = ["AtomicCheckpointIO", "hold", "write_held"]
 
-SECONDS = 1.0  # between two writes of the same checkpoint, at least
-CHANGING = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks")  # of a checkpoint, as training goes on
+SECONDS = 1.0  # after a checkpoint was written, until it is again
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -24,25 +26,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     It writes the run's own, `best.ckpt` and `last.ckpt`, once a second, and holds later ones in memory until then: a
     write takes half as long as an epoch of a small table. A killed run repeats that second, to the same result.
+    `RunFolder` says which these are, and writes what is held at the end.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.before: Callable[[], object] = lambda: None  # what has to be done before a checkpoint is written
+        self.before: Callable[[], object] | None = None  # what has to be done before a checkpoint is written
+        self.own: set[Path] = set()
         self.held: dict[Path, dict[str, Any]] = {}
         self.written: dict[Path, float] = {}  # when, in seconds
-        self.latest: tuple[Any, Any] = None, None  # a checkpoint that was held, and what is held of it
+        self.original: dict[str, Any] | None = None  # the checkpoint that was held latest, and
+        self.snapshot: dict[str, Any] = {}  # what is held of it
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes a checkpoint, or holds it."""
         path = Path(path)
-        if path.name not in ("best.ckpt", "last.ckpt"):
+        if path not in self.own:
             self._write(checkpoint, path)
         elif time.monotonic() - self.written.get(path, -math.inf) < SECONDS:
-            if checkpoint is not self.latest[0]:  # the last one may be the best
-                changing = {key: _snapshot(checkpoint.get(key)) for key in CHANGING}
-                self.latest = checkpoint, {**checkpoint, **changing}
-            self.held[path] = self.latest[1]
+            if checkpoint is not self.original:  # the last one may be the best
+                self.original, self.snapshot = checkpoint, _snapshot(checkpoint)
+            self.held[path] = self.snapshot
         else:
             self.held[path] = checkpoint
             self.write_held(path)
@@ -51,23 +55,31 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes what is held, up to this path: the best first, since the last one says that there is such a best."""
         for path in sorted(self.held):
             if most is None or path <= most:
-                self._write(self.held.pop(path), path)
+                self._write(self.held[path], path)
+                del self.held[path]
                 self.written[path] = time.monotonic()
-
-    def teardown(self) -> None:
-        """Writes what is held."""
-        self.write_held()
+        if not self.held:
+            self.original, self.snapshot = None, {}  # which may be large
 
     def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         """Writes a checkpoint; a UserError says why it cannot be written, and the one before is as it was."""
         try:
-            self.before()
+            if self.before:
+                self.before()
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as new:
                 torch.save(checkpoint, new)
         except (OSError, RuntimeError) as error:  # RuntimeError: torch's, of its zip writer
             kept = "; the one before is kept" if path.is_file() else ""
             raise UserError(f"{path}: cannot be written: {str(error).splitlines()[0]}{kept}") from error
+
+
+def hold(trainer: L.Trainer, folder: Path) -> None:
+    """Has the run's checkpoints in this folder held, unless a logger, such as that of W&B, reads each one saved."""
+    no_reader = {Logger.after_save_checkpoint, TensorBoardLogger.after_save_checkpoint}
+    readers = [item for item in trainer.loggers if type(item).after_save_checkpoint not in no_reader]
+    if isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO) and not readers:
+        trainer.strategy.checkpoint_io.own = {folder / "best.ckpt", folder / "last.ckpt"}
 
 
 def write_held(trainer: L.Trainer) -> None:
@@ -77,9 +89,11 @@ def write_held(trainer: L.Trainer) -> None:
 
 
 def _snapshot(value: Any) -> Any:
-    """Copies the tensors, dicts and lists of a checkpoint, in a fifth of the time that `copy.deepcopy` takes."""
-    if isinstance(value, dict):
+    """Copies a checkpoint, in a fifth of the time that `copy.deepcopy` takes for tensors, dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if type(value) in (dict, OrderedDict):
         return {key: _snapshot(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if type(value) is list:
         return [_snapshot(item) for item in value]
-    return value.clone() if isinstance(value, torch.Tensor) else value
+    return value if isinstance(value, str | int | float | None) else copy.deepcopy(value)

@@ -44,13 +44,17 @@ class RunLogger(TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Adds points to the curves."""
-        if not self.run:
+        dicts = {name: value for name, value in metrics.items() if isinstance(value, dict)}
+        if dicts:  # each is several curves, in files of their own
+            super().log_metrics(dicts, step)
+        values = {name: float(value) for name, value in metrics.items() if name not in dicts}
+        if not self.run or not values:
             return
-        latest, *where = self.points[-1] if self.points else ({}, None)
-        if where[0] == step and not latest.keys() & metrics.keys():
-            latest.update(metrics)  # one event for those of an epoch, each of which would take as long
+        latest = self.points[-1] if self.points else None
+        if latest and latest[1] == step and not latest[0].keys() & values.keys():
+            latest[0].update(values)  # one event for the points of an epoch, each of which would take as long
         else:
-            self.points.append(({**metrics}, step, time.time()))
+            self.points.append((values, step, time.time()))
 
     @rank_zero_only
     def save(self) -> None:

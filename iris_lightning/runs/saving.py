@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from contextlib import suppress
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +13,10 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 
+from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, remove_leftovers
 from iris_lightning.hyperparameters import to_yaml
-from iris_lightning.runs.checkpoint_io import write_held
+from iris_lightning.runs.checkpoint_io import hold, write_held
 from iris_lightning.runs.folders import claim_run
 from iris_lightning.runs.logger import RunLogger
 
@@ -45,7 +47,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, within_epochs: bool) -> None:
         how: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": not within_epochs}
         super().__init__(filename="best", monitor="loss/val", **how)
-        self.saved: dict[str, Any] = {}  # at the end of this epoch
+        self.saved: dict[str, Any] = {}  # at the end of the epoch, if it is the best so far
 
     @cached_property
     def state_key(self) -> str:
@@ -144,9 +146,11 @@ class RunFolder(Callback):
             self.run = claim_run(self.root, self.options["name"])
         if self.run is None:
             return
+        checkpoints = self.run.absolute() / "checkpoints"  # from wherever it is resumed
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.run.absolute() / "checkpoints")  # from wherever it is resumed
+                callback.dirpath = str(checkpoints)
+        hold(trainer, checkpoints)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds `options`, of what a resumed run keeps, so that a `config.yaml` edited since is noticed."""
@@ -170,8 +174,9 @@ class RunFolder(Callback):
         write_held(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leaves what was trained before."""
-        write_held(trainer)
+        """Leaves what was trained before, if it can be written."""
+        with suppress(UserError):  # what has ended the run is to be told; the checkpoints before are whole
+            write_held(trainer)
 
 
 def environment_of(device: Any, processes: int, seed: int, source: str, sha256: str) -> dict[str, Any]:
