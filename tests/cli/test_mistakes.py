@@ -72,6 +72,7 @@ COMMANDS = {
     "fit --trainer.check_val_every_n_epoch 0": ["--trainer.check_val_every_n_epoch 0", "at least 1"],
     "fit --trainer.accumulate_grad_batches 0": ["--trainer.accumulate_grad_batches 0", "at least 1"],
     "fit --trainer.max_epochs null": ["--trainer.max_epochs null", "at least -1"],
+    "fit --threads 2 --trainer.devices 2": ["--threads: expected one process, or OMP_NUM_THREADS"],
     "fit --trainer.gradient_clip_val -1": ["--trainer.gradient_clip_val -1", "at least 0"],
     "fit --trainer.min_epochs 9": ["--trainer.min_epochs 9", "--trainer.max_epochs, which is 5"],
     "fit --trainer.min_steps 9 --trainer.max_steps 5": ["--trainer.min_steps 9", "--trainer.max_steps, which is 5"],

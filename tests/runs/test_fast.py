@@ -1,6 +1,7 @@
 """What spares time changes no result."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from lightning.pytorch.loggers import CSVLogger
 
 from iris_lightning import IrisClassifier, IrisDataModule
 from iris_lightning.cli import main
-from iris_lightning.runs import checkpoint_io, logger
-from tests.conftest import assert_same_weights, curves, fails, fit, load
+from iris_lightning.runs.fast import LeanClassifier, LeanPrecision, LeanStrategy, MetricsAtOnce, NoProfiler
+from iris_lightning.runs.saving import BestCheckpoint
+from tests.conftest import assert_same_weights, fails, fit, load
 
 
 class Hooked(Callback):
@@ -36,9 +38,17 @@ class Hooked(Callback):
             parameter.grad /= 1 + trainer.global_step
 
 
+class Clips(Callback):
+    """Clips the gradients from the start of the training on."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.gradient_clip_val = 0.1
+
+
 PLAIN: dict[str, dict[str, Any]] = {
     "by default": {},
     "hooks": {"callbacks": Hooked},
+    "clipping by a callback": {"callbacks": Clips},
     "clipping": {"gradient_clip_val": 0.1},
     "accumulation": {"accumulate_grad_batches": 3},
     "accumulation and validation within epochs": {"accumulate_grad_batches": 3, "val_check_interval": 4},
@@ -54,12 +64,14 @@ PLAIN: dict[str, dict[str, Any]] = {
 def test_a_fit_does_what_a_plain_trainer_does(name: str) -> None:
     options = {"max_epochs": 3, "accelerator": "cpu", "num_sanity_val_steps": 0, "log_every_n_steps": 1, **PLAIN[name]}
     typed = [f"--trainer.{option}={value}" for option, value in options.items() if option != "callbacks"]
-    typed += ["--trainer.callbacks+=tests.runs.test_fast.Hooked"] if "callbacks" in options else []
+    own = options.pop("callbacks", None)
+    typed += [f"--trainer.callbacks+=tests.runs.test_fast.{own.__name__}"] if own else []
     ours = fit(*typed, "--trainer.logger+=CSVLogger", "--trainer.logger.save_dir=ours")
-    called = [*Hooked.called] if "callbacks" in options else []
+    called = [*Hooked.called] if own is Hooked else []
     L.seed_everything(20)
     plain = L.Trainer(
-        **{**options, "callbacks": [options["callbacks"]()] if "callbacks" in options else []},
+        **options,
+        callbacks=[own()] if own else [],
         logger=CSVLogger("plain"),
         enable_progress_bar=False,
     )
@@ -75,20 +87,12 @@ def test_a_fit_does_what_a_plain_trainer_does(name: str) -> None:
         assert called == Hooked.called == ["before", "after", "step"] * plain.global_step
 
 
-def test_curves_are_written_before_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger, "SECONDS", float("inf"))  # between two writes of curves for their own sake
-    monkeypatch.setattr(checkpoint_io, "SECONDS", 0)
-    save, seen = torch.save, []
-
-    def look(checkpoint: dict[str, Any], path: Path) -> None:
-        if checkpoint["global_step"]:
-            points = curves(Path("lightning_logs/version_0"))
-            seen.append([checkpoint["epoch"], *(points[f"loss/{split}"][-1][0] for split in ("train", "val"))])
-        save(checkpoint, path)
-
-    monkeypatch.setattr(torch, "save", look)
-    fit("--trainer.max_epochs", "3", "--model.lr", "0.01")
-    assert seen == [[epoch] * 3 for epoch in (0, 0, 1, 1, 2, 2)], "of best and of last"
+def test_what_spares_time_is_in_use() -> None:
+    cli = fit("--trainer.max_epochs", "1")
+    trainer: Any = cli.trainer
+    used = trainer.profiler, trainer.strategy, trainer.precision_plugin, cli.model, cli.model.val_metrics
+    assert [type(item) for item in used] == [NoProfiler, LeanStrategy, LeanPrecision, LeanClassifier, MetricsAtOnce]
+    assert isinstance(vars(BestCheckpoint)["state_key"], cached_property)
 
 
 @pytest.fixture
