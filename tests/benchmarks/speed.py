@@ -190,7 +190,7 @@ EPOCHS: dict[str, Callable[[int], float]] = {
     "`fit`": fit(),
 }
 BUSY = {"`fit --threads 1`": fit("--threads=1"), "`fit`": fit(), "`fit --threads 2`": fit("--threads=2")}
-PEAK = "; import os; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0] if os.path.exists('/proc') else 0)"
+PEAK = "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])" if Path("/proc").exists() else ""
 CODES = {
     "`import torch`": "import torch",
     "`import torch, sklearn.datasets`": "import torch, sklearn.datasets",
@@ -234,7 +234,7 @@ def starts(rounds: int) -> tuple[Times, Times]:
                 start = time.perf_counter()
                 done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
-                if name in ("imports of `fit`", "`fit`"):
+                if PEAK and name in ("imports of `fit`", "`fit`"):
                     memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
     return seconds, memory
 
@@ -335,7 +335,7 @@ if __name__ == "__main__":
     for base, names in STARTS.items():
         chosen = {name: seconds[name] for name in (base, *names)}
         figures[f"starts, {base}"] = table("a whole process", "s", chosen, base)
-    if Path("/proc").exists():
+    if memory:
         figures["memory"] = table("peak memory", "MiB", memory, "imports of `fit`")
     rows = 10**6 if args.quick else 10**7
     figures["large"] = table(f"an epoch of {rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
