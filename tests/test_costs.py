@@ -54,14 +54,14 @@ def test_calls_in_an_epoch(counts: Counter[str]) -> None:
     epoch = {name: (counts[name] - three[name]) / 2 for name in COUNTED}
     most = {
         "self.log": 0,
-        "item": 72,
+        "item": 138,
         "float": 18,
         "fetches": 14,
         "loaders": 2,
         "checkpoints": 1,
         "written": 0,
     }
-    # Of the items, 66 are Adam's, of the number of its step; a fetch is a batch; the checkpoint is the best and last.
+    # Of the items, 132 are Adam's, of the numbers of its steps; a fetch is a batch; the checkpoint is the best and last.
     assert {name: number for name, number in epoch.items() if number > most[name]} == {}
     assert counts["written"] == 4, "at the start and at the end"
 

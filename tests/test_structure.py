@@ -152,7 +152,7 @@ def test_sizes() -> None:
         assert lines <= limits.get(str(path.relative_to(PACKAGE)), 250), path
         room = _room(module) if path.parent != PACKAGE else "the modules beside the rooms"
         rooms[room] = rooms.get(room, 0) + lines
-    bounds = {"cli": 1748, "crossvalidation": 947, "runs": 1291, "tables": 840, "weights": 250}
+    bounds = {"cli": 1748, "crossvalidation": 947, "runs": 1304, "tables": 840, "weights": 250}
     assert {room for room, lines in rooms.items() if lines > bounds.get(room, 1541)} == set(), rooms
 
 

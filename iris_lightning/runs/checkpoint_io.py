@@ -19,6 +19,9 @@ from iris_lightning.files import atomic_write
 __all__ = ["AtomicCheckpointIO", "hold", "write_held"]
 
 SECONDS = 1.0  # after a checkpoint was written, until it is again
+# What of a checkpoint is made anew for each, or does not change.
+UNCHANGING = {"loops", "hyper_parameters", "datamodule_hyper_parameters", "options", "trained_on", "IrisDataModule"}
+UNCHANGING |= {"metrics", "callback_metrics"}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -45,7 +48,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self._write(checkpoint, path)
         elif time.monotonic() - self.written.get(path, -math.inf) < SECONDS:
             if checkpoint is not self.original:  # the last one may be the best
-                self.original, self.snapshot = checkpoint, _snapshot(checkpoint)
+                changing = {key: _snapshot(value) for key, value in checkpoint.items() if key not in UNCHANGING}
+                self.original, self.snapshot = checkpoint, {**checkpoint, **changing}
             self.held[path] = self.snapshot
         else:
             self.held[path] = checkpoint

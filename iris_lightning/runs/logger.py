@@ -64,8 +64,8 @@ class RunLogger(TensorBoardLogger):
 
     def flush(self) -> None:
         """Writes the points, for a checkpoint that takes them for written."""
-        points, self.points = self.points, []
-        for metrics, step, seconds in points:
+        while self.points:
+            metrics, step, seconds = self.points.pop(0)
             self.experiment._get_file_writer().add_summary(scalars(metrics), step, seconds)
         self.experiment.flush()
         self.written = time.monotonic()

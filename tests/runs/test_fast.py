@@ -125,8 +125,10 @@ def test_threads_follow_the_size_of_a_batch_unless_a_user_says_otherwise(
     assert torch.get_num_threads() == 2, "as before"
     weights = [load(Path(f"lightning_logs/version_{number}/checkpoints/last.ckpt"))["state_dict"] for number in (0, 2)]
     assert_same_weights(*weights)
-    for value in ("0", "-1"):
-        assert f"--threads: expected a whole number from 1, got {value}" in fails(capsys, "fit", f"--threads={value}")
+    for value in ("0", "-1", "1000000000"):
+        assert f"--threads: expected a whole number from 1 to 256, got {value}" in fails(
+            capsys, "fit", f"--threads={value}"
+        )
     assert "--threads: has no effect in crossvalidate" in fails(capsys, "crossvalidate", "--threads", "2")
 
 
