@@ -61,7 +61,7 @@ def test_calls_in_an_epoch(counts: Counter[str]) -> None:
         "checkpoints": 1,
         "written": 0,
     }
-    # Of the items, 132 are Adam's, of the numbers of its steps; a fetch is a batch, and the checkpoint the best and last.
+    # Of the items, 132 are Adam's, of the numbers of its steps; a fetch is a batch; the checkpoint is best and last.
     assert {name: number for name, number in epoch.items() if number > most[name]} == {}
     assert counts["written"] == 4, "at the start and at the end"
 
