@@ -49,12 +49,9 @@ PLAIN: dict[str, dict[str, Any]] = {
     "by default": {},
     "hooks": {"callbacks": Hooked},
     "clipping by a callback": {"callbacks": Clips},
-    "clipping": {"gradient_clip_val": 0.1},
-    "accumulation": {"accumulate_grad_batches": 3},
     "accumulation and validation within epochs": {"accumulate_grad_batches": 3, "val_check_interval": 4},
     "a check before": {"num_sanity_val_steps": 2},
-    "validation within epochs": {"val_check_interval": 4},
-    "not each epoch validated": {"check_val_every_n_epoch": 2},
+    "clipping, and not each epoch validated": {"gradient_clip_val": 0.1, "check_val_every_n_epoch": 2},
     "ended within an epoch": {"max_steps": 15},
     "double precision": {"precision": "64-true"},
 }
