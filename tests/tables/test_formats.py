@@ -31,9 +31,9 @@ def test_the_separator_can_be_set() -> None:
     path = write("a;b,c;d\n" + "1;x,2;y\n3;z,4;w\n" * 10)
     assert read_table(path).feature_names == ["a"]
     with pytest.raises(ValueError, match="separator: expected one of , ; tab"):
-        IrisDataModule(path, separator=":")  # type: ignore[arg-type]
+        IrisDataModule(path, separator=":")  # type: ignore[arg-type]  # a mistake, on purpose
     with pytest.raises(ValueError, match="na_values: expected a list of texts, got 'NA'"):
-        IrisDataModule(path, na_values="NA")  # type: ignore[arg-type]
+        IrisDataModule(path, na_values="NA")  # type: ignore[arg-type]  # a mistake, on purpose
     with pytest.raises(UserError, match="no column of numbers"):
         read_table(path, separator=",")
 
@@ -201,7 +201,7 @@ def test_a_target_that_is_typed_must_be_there(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_path_object() -> None:
-    data = IrisDataModule(Path(write(GOOD)))  # type: ignore[arg-type]
+    data = IrisDataModule(Path(write(GOOD)))  # type: ignore[arg-type]  # a mistake, on purpose
     assert data.hparams["path"] == "table.csv"
     assert data.feature_names == ["length", "width"]
 
