@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iris_lightning.classifier import IrisClassifier
-    from iris_lightning.crossvalidation.training import cross_validate
     from iris_lightning.data import IrisDataModule
+    from iris_lightning.ensemble.training import cross_validate
     from iris_lightning.errors import UserError
     from iris_lightning.network import IrisNetwork
     from iris_lightning.predictor import IrisPredictor, load
@@ -32,13 +32,13 @@ _MODULES = {
     "IrisPredictor": "predictor",
     "TensorBoardReport": "runs.report",
     "UserError": "errors",
-    "cross_validate": "crossvalidation.training",
+    "cross_validate": "ensemble.training",
     "load": "predictor",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `load` does without the seconds that Lightning takes."""
+    """Imports a public name when it is first used: `load` needs no Lightning."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

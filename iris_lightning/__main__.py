@@ -9,8 +9,11 @@ from iris_lightning.cli import main
 
 def run() -> None:
     """Runs the command line given in `sys.argv`; what `main` returns is not an exit status."""
-    os.environ.pop("MPLBACKEND", None)  # no window is opened, and one that is not installed would end in a traceback
-    gc.disable()  # until `main` has imported the command: no module is garbage, and looking took a quarter of a `fit`
+    # No window is opened, and a backend that is not installed would end in a traceback.
+    os.environ.pop("MPLBACKEND", None)
+    # Until `main` has imported the command: no module is garbage, and looking for it took a
+    # quarter of a `fit`.
+    gc.disable()
     main()
 
 

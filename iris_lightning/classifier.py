@@ -1,18 +1,20 @@
 """Loss, optimizer, metrics and steps around a network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 import lightning as L
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchmetrics import MetricCollection
 
+from iris_lightning.batching import balanced_weights, batch_loss
 from iris_lightning.errors import UserError
-from iris_lightning.hyperparameters import plain
-from iris_lightning.metrics import EpochMetrics, plot_against_epoch
-from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
-from iris_lightning.sharing import class_weights, weigh_loss
+from iris_lightning.hyperparameters import FORMAT, class_name, to_builtin
+from iris_lightning.metrics import epoch_metrics
+from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
 
 __all__ = ["IrisClassifier"]
 
@@ -20,30 +22,41 @@ __all__ = ["IrisClassifier"]
 class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
 
-    Every epoch of a split (train, val, test) logs `loss/<split>`, the mean cross-entropy in nats over the split's rows,
-    `accuracy/<split>`, correct predictions over all rows, and `macro_f1/<split>`, the mean of the classes' F1 scores.
-    `loss/<split>` counts rows alike also with `class_weight`, so that runs with and without it can be compared.
+    Every epoch of a split (train, val, test) logs `loss/<split>`, the mean loss of the split's
+    rows, and the metrics of `iris_lightning/metrics.py`. `loss/<split>` counts all rows alike, also
+    with `class_weight`, so that runs with and without it can be compared.
+
+    To change the network, the optimizer or the loss, override `make_network`, `make_optimizer` or
+    `row_losses`: every command uses them, and so does `cross_validate`.
 
     Args:
-        feature_names: Names of the features, in the order of their columns; by default those of Iris.
+        feature_names: Names of the features, in the order of their columns; by default those of
+            Iris.
         class_names: Names of the classes, in the order of the logits; by default those of Iris.
         hidden: Sizes of the hidden layers; `[]` is multinomial logistic regression.
-        activation: What follows each hidden layer: `relu`, `tanh`, `gelu`, `silu`, or `null` for nothing.
-        standardize: Whether features are scaled to mean 0 and standard deviation 1 over the train split.
-        class_weight: `balanced` weighs all classes alike in training, however rare they are: as in scikit-learn, a row
-            weighs `rows / (classes * rows of its class)`, over the train split; with `null`, all rows weigh alike.
+        activation: What follows each hidden layer, such as `relu`; `null` for nothing.
+        standardize: Whether features are scaled to mean 0 and standard deviation 1 over the train
+            split.
+        class_weight: `balanced` weights classes inversely to their frequency in the train split: as
+            in scikit-learn, a row weighs `rows / (classes * rows of its class)`. `null` weights all
+            rows alike.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
         impute: Whether missing features (NaN) are replaced by their means over the train split.
 
-    A ValueError names what is out of range.
+    Attributes:
+        network: Any module from features to logits.
+        trained_on: The table and the split of the training, for `IrisDataModule` to keep to.
+
+    Raises:
+        ValueError: If an option is out of range.
 
     Example:
         >>> IrisClassifier()(torch.tensor([[5.1, 3.5, 1.4, 0.2]])).shape
         torch.Size([1, 3])
     """
 
-    row_weight: Tensor | None
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -58,45 +71,112 @@ class IrisClassifier(L.LightningModule):
         impute: bool = False,
     ) -> None:
         super().__init__()
+        largest = torch.finfo(torch.float32).max
         if class_weight not in ("balanced", None):
             raise ValueError(f"class_weight: expected balanced or null, got {class_weight!r}")
-        if not 0 < lr <= torch.finfo(torch.float32).max:
+        if not 0 < lr <= largest:
             raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not 0 <= weight_decay <= torch.finfo(torch.float32).max:
-            raise ValueError(f"weight_decay: expected a finite number of at least 0, got {weight_decay}")
+        if not 0 <= weight_decay <= largest:
+            raise ValueError(
+                f"weight_decay: expected a finite number of at least 0, got {weight_decay}"
+            )
         self.save_hyperparameters()
-        self.hparams.update(plain(dict(self.hparams)))
-        self.network = IrisNetwork(len(feature_names), len(class_names), hidden, activation, standardize, impute)
-        self.train_metrics = EpochMetrics(len(class_names))
-        self.val_metrics = EpochMetrics(len(class_names))
-        self.test_metrics = EpochMetrics(len(class_names))
-        self.register_buffer("row_weight", None, persistent=False)  # of each class; `on_fit_start` computes it
-        self.trained_on: dict[str, Any] = {}  # the table and the split, for an `IrisDataModule` to keep to
+        self.hparams.update(to_builtin(dict(self.hparams)))
+        self.network = self.make_network()
+        self.example_input_array = torch.zeros(1, len(feature_names))
+        self.register_buffer("class_weights", None, persistent=False)
+        self.trained_on: dict[str, Any] = {}
+
+    def make_network(self) -> nn.Module:
+        """Returns the network, any module from features to logits.
+
+        The options of the classifier, a subclass' own included, are in `self.hparams`. Without
+        Lightning, only an `IrisNetwork` can be loaded again (`predict`, `export`, `load`).
+
+        Example:
+            >>> class LogisticRegression(IrisClassifier):
+            ...     def make_network(self):
+            ...         options = self.hparams
+            ...         return nn.Linear(len(options["feature_names"]), len(options["class_names"]))
+            >>> LogisticRegression().network
+            Linear(in_features=4, out_features=3, bias=True)
+        """
+        options = self.hparams
+        return IrisNetwork(
+            len(options["feature_names"]),
+            len(options["class_names"]),
+            options["hidden"],
+            options["activation"],
+            options["standardize"],
+            options["impute"],
+        )
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
+        """Returns the optimizer of these parameters, or Lightning's dict with a scheduler as well.
+
+        Use the parameters that are passed: in a cross-validation, they are those of all folds.
+
+        Example:
+            >>> class Cosine(IrisClassifier):
+            ...     def make_optimizer(self, parameters):
+            ...         optimizer = torch.optim.SGD(parameters, lr=0.1)
+            ...         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)
+            ...         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        """
+        return torch.optim.Adam(
+            parameters,
+            lr=self.hparams["lr"],
+            weight_decay=self.hparams["weight_decay"],
+            foreach=True,  # the same bits, faster
+        )
+
+    def row_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the loss of each row, shape `(rows,)`; here the cross-entropy, in nats.
+
+        Args:
+            logits: Shape `(rows, classes)`.
+            targets: Classes, int64, shape `(rows,)`.
+
+        Example:
+            >>> class Smoothed(IrisClassifier):
+            ...     def row_losses(self, logits, targets):
+            ...         return cross_entropy(logits, targets, reduction="none", label_smoothing=0.1)
+        """
+        return cross_entropy(logits, targets, reduction="none")
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, classes)`, of features, shape `(rows, features)`."""
         return cast("Tensor", self.network(features))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Returns Adam over the network's parameters."""
-        options = {name: self.hparams[name] for name in ("lr", "weight_decay")}
-        return torch.optim.Adam(self.network.parameters(), **options)
+    def setup(self, stage: str) -> None:
+        """Makes the metrics, which nothing but a Trainer uses."""
+        num_classes = len(self.hparams["class_names"])
+        self.train_metrics = epoch_metrics(num_classes, "train")
+        self.val_metrics = epoch_metrics(num_classes, "val")
+        self.test_metrics = epoch_metrics(num_classes, "test")
 
-    def _step(self, batch: tuple[Tensor, Tensor], metrics: EpochMetrics) -> tuple[Tensor, Tensor]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns what `make_optimizer` makes of the network's parameters."""
+        return self.make_optimizer(self.parameters())
+
+    def weigh_classes(self, losses: Tensor, targets: Tensor) -> Tensor:
+        """Multiplies the losses of train rows by the weights of their classes (`class_weight`)."""
+        if self.class_weights is None:
+            return losses
+        return losses * self.class_weights[targets]
+
+    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> Tensor:
         features, targets = batch
         logits = self(features)
-        loss = cross_entropy(logits, targets)
-        metrics.update(loss.detach(), logits.detach(), targets)
-        return logits, loss
+        losses = self.row_losses(logits, targets)
+        if len(targets):  # one of several processes may have no row of a small batch
+            metrics.update(value=losses.detach(), preds=logits.detach(), target=targets)
+        return losses
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Returns the loss of a batch; the Trainer zeroes the gradients, runs the backward pass and steps."""
-        logits, loss = self._step(batch, self.train_metrics)
-        targets = batch[1]
-        if self.row_weight is not None:
-            # Over the number of rows, not over the sum of their weights: each row counts alike in whichever batch.
-            loss = cross_entropy(logits, targets, self.row_weight, reduction="sum") / len(targets)
-        return weigh_loss(loss, len(targets))
+        """Returns the loss of a batch; zeroing gradients, backward and step are the Trainer's."""
+        losses = self._step(batch, self.train_metrics)
+        return batch_loss(self.weigh_classes(losses, batch[1]))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Adds a batch to the validation metrics; the Trainer sets eval mode and inference mode."""
@@ -107,53 +187,66 @@ class IrisClassifier(L.LightningModule):
         self._step(batch, self.test_metrics)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Returns probabilities, shape `(rows, classes)`, of features, or of `(features, targets)`."""
-        return cast("Tensor", self(batch if isinstance(batch, Tensor) else batch[0])).softmax(dim=1)
+        """Returns probabilities, shape `(rows, classes)`, for a batch with or without targets."""
+        features = batch if isinstance(batch, Tensor) else batch[0]
+        logits: Tensor = self(features)
+        return logits.softmax(dim=1)
 
     def on_train_epoch_end(self) -> None:
         """Logs the train metrics."""
-        self._log("train", self.train_metrics)
+        self._log(self.train_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation metrics."""
-        self._log("val", self.val_metrics)
+        self._log(self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
         """Logs the test metrics."""
-        self._log("test", self.test_metrics)
+        self._log(self.test_metrics)
 
-    def _log(self, split: str, metrics: EpochMetrics) -> None:
-        if not metrics.update_called:  # the rest of an epoch that a resumed run had finished
-            return
-        # Once an epoch: `self.log` in each step would cost more than the step. The values are of all processes already.
-        values = {f"{name}/{split}": value for name, value in metrics.compute().items()}
-        self.log_dict(values, prog_bar=True, sync_dist=True)
+    def _log(self, metrics: MetricCollection) -> None:
+        # Once an epoch, over all rows and processes: the mean of batch means would not be exact.
+        self.log_dict(metrics.compute(), prog_bar=True, sync_dist=True)
         metrics.reset()
-
-    def setup(self, stage: str) -> None:
-        """Gives TensorBoard's curves their x axis."""
-        plot_against_epoch(self.trainer)
 
     def on_fit_start(self) -> None:
         """Takes the scale of the features and the weights of the classes from the train split."""
         data = cast("Any", self.trainer).datamodule
-        self.trained_on = data.state_dict() if hasattr(data, "tensors") else {}
-        network = self.network
-        scale = (network.standardize or network.impute) and not network.is_scaled  # a trained one keeps its scale
-        balanced = self.hparams["class_weight"] == "balanced"
-        if not (scale or balanced):
-            return
-        if not self.trained_on:  # loaders, or a data module of a user's own
-            raise UserError("standardize, impute and class_weight need a train split: expected an IrisDataModule")
-        features, targets = data.tensors("train")
-        if scale:
-            network.fit_scaler(features)
-        if balanced:
-            self.row_weight = class_weights(targets, len(self.hparams["class_names"])).to(next(self.parameters()))
+        if hasattr(data, "tensors"):
+            self.fit_statistics(*data.tensors("train"))
+            self.trained_on = data.describe_split()
+        elif self.hparams["standardize"] or self.hparams["impute"] or self.hparams["class_weight"]:
+            found = "standardize, impute and class_weight need a train split"
+            raise UserError(f"{found}: expected an IrisDataModule")
+
+    def fit_statistics(self, features: Tensor, targets: Tensor) -> None:
+        """Takes the scale of the features and the weights of the classes from train rows.
+
+        Args:
+            features: Shape `(rows, features)`.
+            targets: Classes, int64, shape `(rows,)`.
+        """
+        if self.hparams["standardize"] or self.hparams["impute"]:
+            network = uncompiled(self.network)
+            if not isinstance(network, IrisNetwork):
+                found = f"standardize and impute need an IrisNetwork, not {class_name(network)}"
+                raise UserError(f"{found}; scale in your own network instead")
+            if not network.is_scaled:  # trained weights keep their scale
+                network.fit_scaler(features)
+        if self.hparams["class_weight"] == "balanced":
+            weights = balanced_weights(targets, len(self.hparams["class_names"]))
+            self.class_weights = weights.to(next(self.parameters()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds which data the weights were trained on, so that they are evaluated on the other rows."""
+        """Records what the weights were trained on, and the classes that they belong to."""
+        network = uncompiled(self.network)
         checkpoint["trained_on"] = self.trained_on
+        checkpoint["iris_lightning"] = {
+            "format": FORMAT,
+            "module": class_name(self),
+            "network": class_name(network),
+            "network_options": getattr(network, "options", None),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Notes which data the weights were trained on."""

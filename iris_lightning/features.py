@@ -1,20 +1,32 @@
-"""The features of a network, and the columns of a table that they stand for."""
+"""The features of a network, and the columns of a table that they come from."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from iris_lightning.errors import UserError, few
+from iris_lightning.errors import UserError, closest, few
 from iris_lightning.network import IRIS_FEATURES
 
-__all__ = ["NA_VALUES", "WHOLE", "Feature", "categories_of", "find_features", "label_of"]
+__all__ = [
+    "NA_VALUES",
+    "WHOLE",
+    "Feature",
+    "categories_of",
+    "find_features",
+    "label_of",
+    "missing_column",
+    "missing_texts",
+]
 
-NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean no value, beside the empty one
-WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number, however it is written
+NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
+WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number written as a decimal
+
+# `sepal_length` for scikit-learn's `sepal length (cm)`
+IRIS_SPELLINGS = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
 
 
 class Feature(NamedTuple):
-    """An input of the network: the numbers of a column, or 1 where a column of text holds a category, else 0."""
+    """An input of the network: the numbers of a column, or 1 where it holds a category, else 0."""
 
     name: str
     column: str
@@ -26,33 +38,76 @@ def categories_of(feature: Feature, features: Sequence[Feature]) -> list[str]:
     return [str(other.category) for other in features if other.column == feature.column]
 
 
+def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
+    """Returns the texts that mean a missing value: the empty one and `na_values`."""
+    if na_values is None:
+        na_values = NA_VALUES
+    return {"", *map(str, na_values)}
+
+
 def label_of(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
-    """Returns a class or category as text, or `None` for a missing one: `1.0` as `1`, `True` as `true`."""
+    """Returns a class or category as text: `1.0` as `1`, `True` as `true`.
+
+    Args:
+        value: A cell of a table.
+        na_values: Texts that mean a missing value, by default `NA_VALUES`.
+
+    Returns:
+        The text, or `None` for a missing value.
+    """
     text = str(value).strip()
-    label = text.lower() if text.lower() in ("true", "false") else re.sub(WHOLE, r"\1", text)
-    missing = {"null" if item is None else str(item) for item in (NA_VALUES if na_values is None else na_values)} | {""}
-    none = {"None", "nan", "NaT", "<NA>"} if not isinstance(value, str) else set()
-    return None if {text, label} & (missing | none) else label
+    label = text.lower()
+    if label not in ("true", "false"):
+        label = re.sub(WHOLE, r"\1", text)
+    missing = missing_texts(na_values)
+    if not isinstance(value, str):
+        missing |= {"None", "nan", "NaT", "<NA>"}  # of Python, NumPy and pandas
+    if missing & {text, label}:
+        return None
+    return label
 
 
 def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> list[Feature]:
-    """Returns the features with these names: a column, by Iris' other spelling, too, or `column=category`."""
-    spelled = {_underscored(column): column for column in columns}
-    found = {name: _find(name, columns, spelled) for name in names}
-    if missing := [repr(name) for name, feature in found.items() if feature is None]:
-        raise UserError(f"{source} has no column {few(missing)}; found {few([repr(name) for name in columns])}")
-    return [feature for feature in found.values() if feature]
+    """Finds the columns of features.
+
+    Args:
+        names: Names of features: columns, in either spelling of Iris, or `column=category`.
+        columns: The columns of a table.
+        source: What messages call the table.
+
+    Raises:
+        UserError: If there is no such column.
+    """
+    spellings = {IRIS_SPELLINGS.get(column, column): column for column in columns}
+    spellings.update(zip(columns, columns, strict=True))
+    features = []
+    for name in names:
+        feature = _find_feature(name, spellings)
+        if feature is None:
+            raise missing_column(name, columns, source)
+        features.append(feature)
+    return features
 
 
-def _find(name: str, columns: Sequence[str], spelled: Mapping[str, str]) -> Feature | None:
-    if name in columns or _underscored(name) in spelled:
-        return Feature(name, name if name in columns else spelled[_underscored(name)])
-    for i in [i for i, character in enumerate(name) if character == "="][::-1]:
-        if name[:i] in columns:
-            return Feature(name, name[:i], name[i + 1 :])
+def missing_column(
+    name: str, columns: Sequence[str], source: str, parameter: str | None = None
+) -> UserError:
+    """Returns the error that a table has no column with a name."""
+    known = few([repr(column) for column in columns])
+    message = f"{source} has no column {name!r}; found {known}"
+    match = closest(name, columns)
+    if match is not None:
+        message += f"; did you mean {match!r}?"
+    return UserError(message, parameter)
+
+
+def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
+    column = spellings.get(name, spellings.get(IRIS_SPELLINGS.get(name, name)))
+    if column is not None:
+        return Feature(name, column)
+    parts = name.split("=")
+    for i in range(len(parts) - 1, 0, -1):  # names and categories may contain `=` themselves
+        column = "=".join(parts[:i])
+        if column in spellings:
+            return Feature(name, spellings[column], "=".join(parts[i:]))
     return None
-
-
-def _underscored(name: str) -> str:
-    """Turns scikit-learn's names of Iris' features into `sepal_length` and the like, and leaves others as they are."""
-    return name.removesuffix(" (cm)").replace(" ", "_") if name in IRIS_FEATURES else name

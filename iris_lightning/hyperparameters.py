@@ -1,35 +1,46 @@
-"""Hyperparameters as plain values, which checkpoints and YAML can hold."""
+"""Hyperparameters and what else a checkpoint records: plain values, which files can hold."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-__all__ = ["plain", "to_yaml"]
+__all__ = ["FORMAT", "class_name", "to_builtin", "to_yaml"]
+
+FORMAT = 1  # of checkpoints; those of version 0.1.0 have no number
 
 
-def plain(value: Any) -> Any:
-    """Returns an option as Python's own numbers, texts and lists, where it is NumPy's, a path or another sequence."""
-    if hasattr(value, "tolist"):
+def class_name(instance: object) -> str:
+    """Returns the qualified name of the class of an object."""
+    kind = type(instance)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def to_builtin(value: Any) -> Any:
+    """Returns an option as Python's own numbers, texts, tuples, lists and dicts."""
+    if hasattr(value, "tolist"):  # NumPy's and torch's
         return value.tolist()
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {name: to_builtin(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(to_builtin, value))
+    return value
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts texts such as `1e3` in quotes, which jsonargparse would read as numbers."""
+    """Quotes texts such as `1e3`, which jsonargparse would read as numbers."""
 
 
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[\d_.]+([eE][-+]?\d+)?$"), [*"-+0123456789."]
 )
+_Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
 
 
 def to_yaml(options: Any) -> str:
-    """Returns plain values as YAML, which is read as the same values, by PyYAML and as a config."""
+    """Returns plain values as YAML, which PyYAML and jsonargparse read as the same values."""
     return yaml.dump(options, Dumper=_Dumper, sort_keys=False)

@@ -1,100 +1,32 @@
-"""The metrics of an epoch, and their curves."""
+"""The metrics of a classifier."""
 
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional.classification import multiclass_confusion_matrix
-
-__all__ = ["EpochMetrics", "kahan_sum", "plot_against_epoch"]
+__all__ = ["epoch_metrics", "make_metrics"]
 
 
-class EpochMetrics(Metric):
-    """Loss, accuracy and macro F1 of an epoch, from sums over its batches and over all processes.
+def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
+    """Returns the metrics of predictions, by name.
 
-    `loss` is the mean over the rows, `accuracy` the correct predictions over all rows, and `macro_f1` the mean over the
-    classes that occur of `2 correct / (true + predicted)`, which a frequent class cannot dominate. The last two are
-    torchmetrics' `MulticlassAccuracy(average="micro")` and `MulticlassF1Score(average="macro")`, from one confusion
-    matrix for both.
+    A metric added here appears in the curves of `fit`, in what `test` and `crossvalidate` print,
+    and in `summary.json`. It is updated with logits or probabilities of shape `(rows,
+    num_classes)` as `preds`, and int64 classes of shape `(rows,)` as `target`.
     """
-
-    full_state_update = False
-    total_loss: Tensor
-    excess: Tensor
-    confusion: Tensor
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.add_state("total_loss", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("excess", torch.tensor(0.0), dist_reduce_fx="sum")  # by which rounding has made it too large
-        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Adds a batch: its mean loss, logits of shape `(rows, num_classes)`, and int64 targets of shape `(rows,)`."""
-        if not len(targets):  # this process has no row of the batch, and no loss
-            return
-        # Not in place: a state that `reset` made in inference mode could not be changed outside of it.
-        self.total_loss, self.excess = kahan_sum(self.total_loss, self.excess, loss * len(targets))
-        self.count(logits, targets)
-
-    def count(self, logits: Tensor, targets: Tensor) -> None:
-        """Adds the predictions of one or more batches."""
-        predictions = logits.max(dim=1).indices  # those of `argmax`, found three times as fast
-        matrix = multiclass_confusion_matrix(predictions, targets, self.num_classes, validate_args=False)
-        self.confusion = self.confusion + matrix
-
-    def compute(self) -> dict[str, Tensor]:
-        """Returns `loss`, `accuracy` and `macro_f1` of all batches since the last `reset`."""
-        correct = self.confusion.diagonal()
-        occurrences = self.confusion.sum(dim=0) + self.confusion.sum(dim=1)
-        f1 = 2 * correct / occurrences.clamp(min=1)
-        rows = self.confusion.sum()
-        return {
-            "loss": self.total_loss / rows,
-            "accuracy": correct.sum() / rows,
-            "macro_f1": f1[occurrences > 0].mean(),
-        }
-
-
-def kahan_sum(total: Tensor, excess: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Adds a value to a total that is too large by `excess`; returns both anew.
-
-    A float32 sum of millions of rows takes no further ones, and not all devices have float64 (Kahan, 1965).
-    """
-    added = value - excess
-    new = total + added
-    return new, (new - total) - added
-
-
-def plot_against_epoch(trainer: Any) -> None:
-    """Makes the epoch the x axis of TensorBoard's curves, where Lightning has the step; other loggers keep both.
-
-    Learning rates have it where they are logged once an epoch. Metrics of a user's own, whose names do not end in a
-    split, keep the step.
-    """
-    # To log a metric called `step`, as Lightning proposes, would change these as well, and the names of checkpoints.
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            before: Any = logger.log_metrics
-            own = before.args[0] if isinstance(before, partial) else before  # of an earlier Trainer
-            vars(logger)["log_metrics"] = partial(_log_metrics, own, trainer)
-
-
-def _log_metrics(log_metrics: Any, trainer: Any, metrics: Mapping[str, float], step: int | None = None) -> None:
-    progress = trainer.fit_loop.epoch_progress.current
-    # `LearningRateMonitor` does not say the epoch, which begins then if it follows a scheduler.
-    begins = progress.ready > progress.started and trainer.lr_scheduler_configs
-    epoch = metrics.get("epoch", progress.ready - 1 if begins else None)
-    rates = {name for name in metrics if name == "lr" or name.startswith("lr-")}
-    own = {
-        name: value for name, value in metrics.items() if name.endswith(("/train", "/val", "/test")) or name in rates
+    return {
+        # Correct predictions over all rows.
+        "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+        # The mean of the F1 scores of the classes that occur, which a frequent class cannot
+        # dominate.
+        "macro_f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
     }
-    others = {name: value for name, value in metrics.items() if name != "epoch" and name not in own}
-    for values, x in ((own, step if epoch is None else int(epoch)), (others, step)):
-        if values:
-            log_metrics(values, x)
+
+
+def epoch_metrics(num_classes: int, split: str) -> MetricCollection:
+    """Returns `loss/<split>`, the mean of the row losses, and the metrics of an epoch.
+
+    Update it with `value`, the losses of the rows, beside `preds` and `target`.
+    """
+    metrics = make_metrics(num_classes)
+    metrics["loss"] = MeanMetric(nan_strategy="disable")  # a diverged loss is logged as NaN
+    return MetricCollection(metrics, postfix=f"/{split}", compute_groups=False)

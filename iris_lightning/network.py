@@ -1,35 +1,51 @@
 """The network: a plain `torch.nn.Module`, free of Lightning."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "IRIS_CLASSES", "IRIS_FEATURES", "IrisNetwork"]
+__all__ = ["ACTIVATIONS", "IRIS_CLASSES", "IRIS_FEATURES", "IrisNetwork", "uncompiled"]
 
-# What the inputs and outputs of the default network are, by scikit-learn's names.
-IRIS_FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+# The inputs and outputs of the default network, by scikit-learn's names.
+IRIS_FEATURES = (
+    "sepal length (cm)",
+    "sepal width (cm)",
+    "petal length (cm)",
+    "petal width (cm)",
+)
 IRIS_CLASSES = ("setosa", "versicolor", "virginica")
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 
 
 class IrisNetwork(nn.Module):
     """Fully connected layers from the features of a flower to one logit per class.
 
-    By default `Linear(4, 16)`, `Linear(16, 8)`, `Linear(8, 3)` with nothing between them: 243 parameters.
+    By default `Linear(4, 16)`, `Linear(16, 8)`, `Linear(8, 3)` with nothing between them: 243
+    parameters.
 
     Args:
         in_features: Number of features.
         num_classes: Number of classes.
         hidden: Sizes of the hidden layers; none makes it multinomial logistic regression.
-        activation: What follows each hidden layer: one of `ACTIVATIONS`, or `None` for nothing.
+        activation: What follows each hidden layer: a name in `ACTIVATIONS`, or `None` for nothing.
         standardize: Whether features are scaled with the buffers `mean` and `std` first.
-        impute: Whether missing features, which are NaN, are replaced by the buffer `fill` before that.
+        impute: Whether missing features (NaN) are replaced by the buffer `fill` before that.
 
-    Until `fit_scaler` has set the buffers, they change nothing but NaN, to 0.
+    Until `fit_scaler` has set the buffers, they only replace NaN by 0.
 
-    A ValueError names a size that is not positive, or an unknown activation.
+    Attributes:
+        options: The arguments above, with which the same network can be made again.
+
+    Raises:
+        ValueError: If a size is not positive, or the activation is unknown.
 
     Example:
         >>> IrisNetwork(hidden=[])(torch.zeros(5, 4)).shape
@@ -53,7 +69,20 @@ class IrisNetwork(nn.Module):
         if any(size < 1 for size in hidden):
             raise ValueError(f"hidden: expected sizes of at least 1, got {list(hidden)}")
         if activation is not None and activation not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)} or null, got {activation!r}")
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"activation: expected one of {known} or null, got {activation!r}")
+        self.options: dict[str, Any] = {
+            "in_features": in_features,
+            "num_classes": num_classes,
+            "hidden": list(hidden),
+            "activation": activation,
+            "standardize": standardize,
+            "impute": impute,
+        }
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.standardize = standardize
+        self.impute = impute
         layers: list[nn.Module] = []
         width = in_features
         for size in hidden:
@@ -63,11 +92,6 @@ class IrisNetwork(nn.Module):
             width = size
         layers.append(nn.Linear(width, num_classes))
         self.layers = nn.Sequential(*layers)
-        self.in_features = in_features
-        self.num_classes = num_classes
-        self.activation = activation
-        self.standardize = standardize
-        self.impute = impute
         if impute:
             self.register_buffer("fill", torch.zeros(in_features))
         if standardize:
@@ -75,7 +99,11 @@ class IrisNetwork(nn.Module):
             self.register_buffer("std", torch.ones(in_features))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Computes logits, shape `(rows, num_classes)`, of features, shape `(rows, in_features)` in their own units."""
+        """Computes logits, shape `(rows, num_classes)`, of features in their own units.
+
+        Args:
+            features: Shape `(rows, in_features)`.
+        """
         if self.impute:
             features = torch.where(features.isnan(), self.fill, features)
         if self.standardize:
@@ -86,16 +114,20 @@ class IrisNetwork(nn.Module):
     @property
     def is_scaled(self) -> bool:
         """Whether the buffers have been fitted, or loaded with trained weights."""
-        scaled = self.standardize and (self.mean.any() or (self.std != 1).any())
-        return bool(scaled or (self.impute and self.fill.any()))
+        if self.standardize and (self.mean.any() or (self.std != 1).any()):
+            return True
+        return self.impute and bool(self.fill.any())
 
     @torch.no_grad()
     def fit_scaler(self, features: Tensor) -> None:
-        """Sets the buffers to the means and standard deviations of `features`, shape `(rows, in_features)`.
+        """Sets the buffers to the means and standard deviations of the train split.
 
-        The same as scikit-learn's `SimpleImputer` and `StandardScaler`: the standard deviation is that of the
-        population, and 1 for a feature that never varies. Summed in float64, a column at a time, which spares memory on
-        long tables.
+        The same as scikit-learn's `SimpleImputer` and `StandardScaler`: the standard deviation is
+        that of the population, and 1 for a constant feature. Sums are in float64, one column at a
+        time, which saves memory on long tables.
+
+        Args:
+            features: Shape `(rows, in_features)`.
         """
         for i, column in enumerate(features.unbind(1)):
             column = column.double()
@@ -107,3 +139,9 @@ class IrisNetwork(nn.Module):
                 variance, mean = torch.var_mean(column, correction=0)
                 self.mean[i] = mean
                 self.std[i] = variance.sqrt() if variance > 0 else 1.0
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """Returns the module that `torch.compile` wraps, or the module itself."""
+    original: nn.Module = getattr(network, "_orig_mod", network)
+    return original

@@ -1,4 +1,4 @@
-"""A trained classifier for use in Python: no Trainer, no command line, and no import of Lightning."""
+"""A trained classifier for use in Python. Needs no Lightning."""
 
 import os
 from collections.abc import Sequence
@@ -25,8 +25,10 @@ class IrisPredictor(nn.Module):
     """A trained network with the names of its features and classes, in eval mode.
 
     Attributes:
-        classes_: The class names in the order of the logits, NumPy array of shape `(classes,)`, as in scikit-learn.
-        feature_names_in_: The feature names in the order of the inputs, NumPy array of shape `(features,)`.
+        classes_: The class names in the order of the logits, NumPy array of shape `(classes,)`, as
+            in scikit-learn.
+        feature_names_in_: The feature names in the order of the inputs, NumPy array of shape
+            `(features,)`.
 
     Example:
         >>> flowers = IrisPredictor(IrisNetwork(), IRIS_FEATURES, IRIS_CLASSES)
@@ -50,31 +52,40 @@ class IrisPredictor(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
-        """Returns the classifier that weights, read from a path, are of: one of Iris if they name no classes."""
+        """Returns the classifier of these weights: one of Iris if they name no classes.
+
+        Args:
+            weights: Weights and names.
+            path: Where they were read, for messages.
+        """
         network = weights.network(path)
-        features, classes = weights.feature_names or IRIS_FEATURES, weights.class_names or IRIS_CLASSES
+        features = weights.feature_names or IRIS_FEATURES
+        classes = weights.class_names or IRIS_CLASSES
         if (network.in_features, network.num_classes) != (len(features), len(classes)):
-            found = f"{path}: does not name its {network.in_features} features and {network.num_classes} classes"
-            raise UserError(f"{found}, and Iris has 4 and 3; expected a file that export wrote")
-        if not all(tensor.isfinite().all() for tensor in weights.state.values()):
-            raise UserError(f"{path}: the network's weights are not finite: its training has diverged")
+            sizes = f"its {network.in_features} features and {network.num_classes} classes"
+            raise UserError(
+                f"{path}: does not name {sizes}, and Iris has 4 and 3; export .safetensors, "
+                "or name them: load(path, feature_names=..., class_names=...)"
+            )
+        weights.check_finite(path)
         return cls(network, features, classes, weights.na_values)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Computes probabilities, shape `(rows, classes)`, of features, shape `(rows, features)` in their own units."""
+        """Returns probabilities, shape `(rows, classes)`, of features, shape `(rows, features)`."""
         return cast("Tensor", self.network(features)).softmax(dim=1)
 
     def predict(self, rows: "ArrayLike") -> "NDArray[np.object_]":
-        """Returns the name of the most probable class of each row, shape `(rows,)`; rows as for `predict_proba`."""
+        """Returns the most probable class of each row, shape `(rows,)`; see `predict_proba`."""
         return cast("NDArray[np.object_]", self.classes_[self._logits(rows).argmax(dim=1).numpy()])
 
     def predict_proba(self, rows: "ArrayLike") -> "NDArray[np.float32]":
-        """Returns the probability of each class, float32 of shape `(rows, classes)`; each row sums to 1.
+        """Returns the probability of each class, float32 of shape `(rows, classes)`.
 
         Args:
-            rows: Numbers of shape `(rows, features)` in their own units, such as a list of lists or an array; or a
-                frame of pandas or polars, whose columns may stand in any order beside further ones, columns of text
-                for the categories that they hold. A UserError says why they are not the features of this classifier.
+            rows: Numbers of shape `(rows, features)` in their own units, such as a list of lists or
+                an array; or a frame of pandas or polars, whose columns may stand in any order
+                beside further ones, columns of text for the categories that they hold. A UserError
+                says why they are not the features of this classifier.
         """
         return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
 
@@ -92,7 +103,10 @@ class IrisPredictor(nn.Module):
         if hasattr(rows, "columns"):
             columns = {str(column).strip(): column for column in rows.columns}
             features = find_features(names, list(columns), "the frame")
-            frame = [_values(rows[columns[item.column]], item, features, self.na_values) for item in features]
+            frame = [
+                _values(rows[columns[item.column]], item, features, self.na_values)
+                for item in features
+            ]
             rows = np.column_stack(frame)
         if isinstance(rows, np.ma.MaskedArray):
             rows = np.ma.filled(rows.astype(np.float64), np.nan)
@@ -105,20 +119,26 @@ class IrisPredictor(nn.Module):
         if values.size == 0:
             values = values.reshape(0, len(names))
         if values.ndim != 2 or values.shape[1] != len(names):
-            raise UserError(f"expected shape (rows, {len(names)}), one column for each feature, got {values.shape}")
+            expected = f"expected shape (rows, {len(names)}), one column for each feature"
+            raise UserError(f"{expected}, got {values.shape}")
         with np.errstate(over="ignore"):
             inputs = torch.from_numpy(values.astype(np.float32))
         invalid = inputs.isinf() if self.network.impute else ~inputs.isfinite()
         if invalid.any():
             row, column = invalid.nonzero()[0].tolist()
-            raise UserError(f"row {row}, {names[column]!r}: expected a finite number, got {values[row, column]}")
+            raise UserError(
+                f"row {row}, {names[column]!r}: expected a finite number, got {values[row, column]}"
+            )
         return inputs
 
 
 def _values(
-    column: Any, feature: Feature, features: Sequence[Feature], na_values: Sequence[str | float | None] | None
+    column: Any,
+    feature: Feature,
+    features: Sequence[Feature],
+    na_values: Sequence[str | float | None] | None,
 ) -> "NDArray[np.float64]":
-    """The numbers of a feature; those of a category are 1 and 0. NaN where the column has no value."""
+    """The numbers of a feature, 1 and 0 for a category, NaN where there is no value."""
     values = np.asarray(column)
     if feature.category is None and values.dtype.kind in "iuf" and na_values is None:
         return values.astype(np.float64)
@@ -131,28 +151,47 @@ def _values(
             continue
         if feature.category is not None:
             if label not in known:
-                raise UserError(f"row {row}, {feature.column!r}: unknown category {label!r}; known: {few(known)}")
+                found = f"row {row}, {feature.column!r}: unknown category {label!r}"
+                raise UserError(f"{found}; known: {few(known)}")
             numbers[row] = label == feature.category
             continue
         try:
-            numbers[row] = {"true": 1.0, "false": 0.0}[label] if values.dtype.kind == "b" else float(label)
+            numbers[row] = (
+                {"true": 1.0, "false": 0.0}[label] if values.dtype.kind == "b" else float(label)
+            )
         except ValueError as error:
             raise UserError(f"row {row}, {feature.column!r}: {label!r} is not a number") from error
     return numbers
 
 
-def load(path: str | os.PathLike[str]) -> IrisPredictor:
+def load(
+    path: str | os.PathLike[str],
+    feature_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    activation: str | None = None,
+) -> IrisPredictor:
     """Loads a trained classifier, as data: nothing in the file can run.
 
     Args:
-        path: A checkpoint (`.ckpt`), or weights that `export` wrote (`.pth`, `.safetensors`). The lesson's own `.pth`,
-            which names no features and classes, is taken for one of Iris if its shape is the lesson's.
+        path: A checkpoint (`.ckpt`), or weights that `export` wrote (`.pth`, `.safetensors`).
+        feature_names: Names of the features, for a `.pth` file, which holds none. By default those
+            of Iris.
+        class_names: Names of the classes, likewise.
+        activation: What follows the hidden layers, likewise. By default nothing, as in the lesson.
 
     Raises:
         UserError: If the file is not one of these.
     """
     path = Path(path)
-    if path.suffix not in (".ckpt", *SUFFIXES):
+    if path.suffix == ".ckpt":
+        weights = weights_in(read_trained(path), path)
+    elif path.suffix in SUFFIXES:
+        names = {
+            "feature_names": feature_names,
+            "class_names": class_names,
+            "activation": activation,
+        }
+        weights = read_weights(path, **names)
+    else:
         raise UserError(f"{path}: expected a file that ends in {', '.join(('.ckpt', *SUFFIXES))}")
-    weights = weights_in(read_trained(path), path) if path.suffix == ".ckpt" else read_weights(path)
     return IrisPredictor.from_weights(weights, path)

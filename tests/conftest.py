@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import gc
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,20 +10,34 @@ import pytest
 
 from iris_lightning.cli import main
 
-if TYPE_CHECKING:  # imported by what uses them: the process that hands out the tests needs none of them
+if TYPE_CHECKING:  # the process that hands out the tests needs none of them
+    import lightning as L
     from torch import Tensor
 
     from iris_lightning.cli.lightning_cli import IrisCLI
 
 REPOSITORY = Path(__file__).parent.parent
 
-os.environ["OMP_NUM_THREADS"] = "1"  # the tests run on both cores already, and threads that wait for a core spin
+os.environ["OMP_NUM_THREADS"] = "1"  # the tests run on all cores already
 gc.disable()  # while modules are imported
+
+# Warnings are errors, but for Lightning's own remarks on its code, on small tables and on missing
+# callbacks, which the command line silences.
+plain_lightning = pytest.mark.filterwarnings(
+    "error",
+    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning",
+    "ignore:.*LeafSpec:FutureWarning",
+    "ignore:.*does not have many workers",
+    "ignore:.*smaller than the logging interval",
+    "ignore:Be aware that when using `ckpt_path`",
+    "ignore:You requested to overfit",
+    "ignore:You defined a `validation_step` but have no `val_dataloader`",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def frozen_imports() -> None:
-    """Spares collections of garbage, each of which took a fifth of a second, the objects that imports have made."""
+    """Spares garbage collections the many objects that imports have made."""
     gc.freeze()
     gc.enable()
 
@@ -38,8 +53,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares each run the half second that its pictures take, but where they are tested."""
     if not request.node.get_closest_marker("pictures"):
-        for room in ("runs.report", "cli.crossvalidation"):
-            monkeypatch.setattr(f"iris_lightning.{room}.can_draw", lambda: False)
+        for module in ("runs.report", "cli.crossvalidation"):
+            monkeypatch.setattr(f"iris_lightning.{module}.can_draw", lambda: False)
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +74,14 @@ def fit(*args: str) -> "IrisCLI":
     return cli
 
 
+def plain_trainer(**options: Any) -> "L.Trainer":
+    """Returns a Trainer as users make their own, which by default writes and prints nothing."""
+    import lightning as L
+
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return L.Trainer(**{**quiet, "logger": False, "enable_checkpointing": False, **options})
+
+
 def load(path: Path) -> dict[str, Any]:
     """Reads a checkpoint."""
     import torch
@@ -76,12 +99,17 @@ def assert_same_weights(one: dict[str, "Tensor"], other: dict[str, "Tensor"]) ->
         assert torch.equal(tensor, other[name]), name
 
 
-def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+def curves(run: Path) -> dict[str, list[tuple[int, Any]]]:
     """Reads `(step, value)` of each scalar tag of a run with TensorBoard's own reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run)).Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for tag in events.Tags()["scalars"]:
+        for event in events.Scalars(tag):
+            value = None if math.isnan(event.value) else event.value  # NaN is not itself
+            found.setdefault(tag, []).append((event.step, value))
+    return found
 
 
 def wine(path: Path) -> None:
@@ -90,8 +118,8 @@ def wine(path: Path) -> None:
     from sklearn.datasets import load_wine
 
     table = load_wine()
-    kind = table.target_names[table.target]
-    pl.DataFrame(table.data, list(table.feature_names)).with_columns(kind=pl.Series(kind)).write_csv(path)
+    kind = pl.Series(table.target_names[table.target])
+    pl.DataFrame(table.data, list(table.feature_names)).with_columns(kind=kind).write_csv(path)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:

@@ -1,71 +1,262 @@
-"""Loss, metrics and optimizer around the network."""
+"""The classifier: its metrics, and what overriding its methods changes."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.utils.class_weight import compute_sample_weight
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from iris_lightning import IrisClassifier
-from tests.conftest import curves, fit, load
+import iris_lightning
+from iris_lightning import IrisClassifier, IrisDataModule, IrisNetwork, UserError
+from iris_lightning.cli import main
+from iris_lightning.network import ACTIVATIONS
+from tests.conftest import (
+    assert_same_weights,
+    curves,
+    fails,
+    fit,
+    load,
+    plain_lightning,
+    plain_trainer,
+)
+
+pytestmark = plain_lightning
+
+LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
 
 
-@pytest.mark.parametrize("batch_size", ["10", "7", "1000"])
-def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
-    cli = fit("--data.batch_size", batch_size, "--model.lr", "0.02")
-    cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-    saved = load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["metrics"]
-    for split, metrics in (("val", saved), ("test", cli.trainer.callback_metrics)):
+class Own(IrisClassifier):
+    """A network of its own, with options of its own."""
+
+    def __init__(
+        self, width: int = 16, dropout: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+
+    def make_network(self) -> nn.Module:
+        width = self.hparams["width"]
+        dropout = nn.Dropout(**self.hparams["dropout"] or {})
+        return nn.Sequential(nn.Linear(4, width), nn.PReLU(), dropout, nn.Linear(width, 3))
+
+
+def compiled(network: nn.Module) -> nn.Module:
+    """Returns a compiled network, of which nothing is generated."""
+    return cast("nn.Module", torch.compile(network, backend="eager"))
+
+
+class Compiled(IrisClassifier):
+    """The network of this project, compiled."""
+
+    def make_network(self) -> nn.Module:
+        return compiled(super().make_network())
+
+
+class Stepped(IrisClassifier):
+    """Another optimizer, with a scheduler."""
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+class Smoothed(IrisClassifier):
+    """Another loss, and an optimizer without a scheduler."""
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    def row_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(logits, targets, reduction="none", label_smoothing=0.2)
+
+
+@pytest.mark.parametrize("kind", [Own, Compiled, Stepped, Smoothed])
+def test_a_subclass_is_trained_tested_and_loaded(kind: type[IrisClassifier]) -> None:
+    model, data, trainer = kind(), IrisDataModule(), plain_trainer(max_epochs=2)
+    trainer.fit(model, data)
+    (tested,) = trainer.test(model, data, verbose=False)
+    trainer.save_checkpoint("model.ckpt")
+    again = kind.load_from_checkpoint("model.ckpt", weights_only=True)
+    assert_same_weights(again.state_dict(), model.state_dict())
+    assert trainer.test(again, data, verbose=False) == [tested]
+    if kind is Stepped:
+        assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 / 4)
+
+
+def test_a_compiled_network_is_saved_as_it_is_without() -> None:
+    model, data, trainer = IrisClassifier(), IrisDataModule(), plain_trainer(max_epochs=1)
+    model.network = compiled(model.network)
+    trainer.fit(model, data)
+    trainer.save_checkpoint("model.ckpt")
+    features, _ = data.tensors("test")
+    expected = model(features).softmax(dim=1).detach().numpy()
+    found = iris_lightning.load("model.ckpt").predict_proba(features)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_summary_knows_the_shapes() -> None:
+    assert "[1, 4]" in str(ModelSummary(IrisClassifier()))
+
+
+@pytest.fixture
+def own_checkpoint() -> str:
+    """A checkpoint of a subclass, whose options hold a tuple and a dict."""
+    trainer = plain_trainer(max_epochs=1)
+    trainer.fit(Own(width=6, dropout={"p": 0.4}, lr=0.01, hidden=(7, 5)), IrisDataModule())
+    trainer.save_checkpoint("own.ckpt")
+    return "own.ckpt"
+
+
+def test_options_of_a_subclass_are_recorded(own_checkpoint: str) -> None:
+    again = Own.load_from_checkpoint(own_checkpoint, weights_only=True)
+    assert again.network.get_parameter("0.weight").shape == (6, 4)
+    assert again.network.get_submodule("2").extra_repr() == "p=0.4, inplace=False"
+    assert (again.hparams["lr"], again.hparams["hidden"]) == (0.01, (7, 5))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict in.csv", "export out.pth"])
+def test_commands_refuse_a_subclass_by_name(
+    command: str, own_checkpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.csv").touch()
+    message = fails(capsys, *command.split(), "--ckpt_path", own_checkpoint)
+    assert "test_classifier.Own" in message
+    assert "Own.load_from_checkpoint" in message
+    assert message.count("\n") == 1
+    with pytest.raises(UserError, match=r"test_classifier\.Own;.*Own\.load_from_checkpoint"):
+        iris_lightning.load(own_checkpoint)
+
+
+def test_commands_refuse_another_network_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(IrisClassifier, "make_network", lambda self: nn.Linear(4, 3))
+    fit("--trainer.max_epochs", "1")
+    message = fails(capsys, "export", "model.pth")
+    assert "torch.nn.modules.linear.Linear" in message
+    assert "load_from_checkpoint" in message
+    last = IrisClassifier.load_from_checkpoint(LAST, weights_only=True)
+    assert last.network.weight.shape == (3, 4)
+
+
+def test_a_loss_of_a_subclass_is_weighed_by_class_and_logged() -> None:
+    torch.manual_seed(1)
+    model, data = Smoothed(class_weight="balanced"), IrisDataModule(batch_size=150)
+    before = {name: tensor.clone() for name, tensor in model.network.named_parameters()}
+    features, targets = data.tensors("train")
+    losses = model.row_losses(model(features), targets)
+    weights = torch.tensor(compute_sample_weight("balanced", targets), dtype=torch.float32)
+    parameters = list(model.network.parameters())
+    gradients = torch.autograd.grad((losses * weights).mean(), parameters)
+    trainer = plain_trainer(max_epochs=1)
+    trainer.fit(model, data)  # one step
+    for gradient, (name, after) in zip(gradients, model.network.named_parameters(), strict=True):
+        torch.testing.assert_close(after.detach(), before[name] - 0.1 * gradient)
+    features, targets = data.tensors("val")
+    expected = model.row_losses(model(features), targets).mean()
+    torch.testing.assert_close(trainer.callback_metrics["loss/val"], expected.detach())
+
+
+def test_an_edited_loss_and_optimizer_are_those_of_the_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(IrisClassifier, "row_losses", Smoothed.row_losses)
+    monkeypatch.setattr(IrisClassifier, "make_optimizer", Stepped.make_optimizer)
+    fit("--trainer.max_epochs", "2")
+    cli = main(["test", "--ckpt_path", "last"])
+    last = load(LAST)
+    for split, metrics in (("val", last["metrics"]), ("test", cli.trainer.callback_metrics)):
         features, targets = cli.datamodule.tensors(split)
         with torch.inference_mode():
-            probabilities = cli.model(features).double().softmax(dim=1).numpy()
-        predictions = probabilities.argmax(axis=1)
-        assert float(metrics[f"loss/{split}"]) == pytest.approx(log_loss(targets.numpy(), probabilities), rel=1e-5)
-        assert float(metrics[f"accuracy/{split}"]) == pytest.approx(accuracy_score(targets.numpy(), predictions))
-        f1 = f1_score(targets.numpy(), predictions, average="macro")
-        assert float(metrics[f"macro_f1/{split}"]) == pytest.approx(f1)
+            expected = cli.model.row_losses(cli.model(features), targets).mean()
+        assert float(metrics[f"loss/{split}"]) == pytest.approx(float(expected), rel=1e-5)
+    assert last["lr_schedulers"][0]["_last_lr"] == [pytest.approx(0.025)]
+    resumed = fit("--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert resumed.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0125)
+
+
+EDITS: dict[str, Callable[[IrisClassifier], nn.Module]] = {
+    "other sizes": lambda self: IrisNetwork(hidden=[5]),
+    "PReLU": lambda self: IrisNetwork(hidden=[5], activation="prelu"),
+    "compiled": lambda self: compiled(IrisNetwork()),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_network_is_that_of_the_commands(
+    edit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ACTIVATIONS, "prelu", nn.PReLU)
+    monkeypatch.setattr(IrisClassifier, "make_network", EDITS[edit])
+    cli = fit("--trainer.max_epochs", "1")
+    validated = main(["validate"]).trainer.callback_metrics
+    assert validated.items() <= cli.trainer.callback_metrics.items()
+    main(["export", "model.safetensors"])
+    Path("in.csv").write_text("sepal_length,sepal_width,petal_length,petal_width\n5,3,1,0\n")
+    main(["predict", "in.csv", "--output", "out.csv"])
+    with torch.inference_mode():
+        expected = cli.model(torch.tensor([[5.0, 3.0, 1.0, 0.0]])).softmax(dim=1).numpy()
+    for path in (LAST, "model.safetensors"):
+        found = iris_lightning.load(path).predict_proba([[5, 3, 1, 0]])
+        assert found == pytest.approx(expected)
+    written = Path("out.csv").read_text().splitlines()[1].split(",")[-3:]
+    assert [float(text) for text in written] == pytest.approx(expected[0].tolist())
+
+
+@pytest.mark.parametrize("batch_size", ["7", "1000"])
+def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
+    fit("--data.batch_size", batch_size, "--model.lr", "0.02")
+    cli = main(["test", "--ckpt_path", "last"])
+    for split, metrics in (("val", load(LAST)["metrics"]), ("test", cli.trainer.callback_metrics)):
+        features, targets = cli.datamodule.tensors(split)
+        with torch.inference_mode():
+            probabilities = cli.model(features).double().softmax(dim=1)
+        predictions = probabilities.argmax(dim=1)
+        expected = {
+            "loss": log_loss(targets, probabilities),
+            "accuracy": accuracy_score(targets, predictions),
+            "macro_f1": f1_score(targets, predictions, average="macro"),
+        }
+        for name, value in expected.items():
+            assert float(metrics[f"{name}/{split}"]) == pytest.approx(value, rel=1e-5)
 
 
 def test_the_scale_is_that_of_the_train_split_alone() -> None:
     cli = fit("--model.standardize", "true", "--trainer.max_epochs", "1")
-    train = cli.datamodule.table.features[cli.datamodule.rows["train"]].double()
-    saved = load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))["state_dict"]
-    torch.testing.assert_close(saved["network.mean"], train.mean(dim=0).float())
-    torch.testing.assert_close(saved["network.std"], train.std(dim=0, correction=0).float())
+    train, _ = cli.datamodule.tensors("train")
+    saved = load(LAST)["state_dict"]
+    torch.testing.assert_close(saved["network.mean"], train.mean(dim=0))
+    torch.testing.assert_close(saved["network.std"], train.std(dim=0, correction=0))
 
 
 def test_the_sanity_check_leaves_no_trace() -> None:
-    plain = fit("--trainer.max_epochs", "1")
-    checked = fit("--trainer.max_epochs", "1", "--trainer.num_sanity_val_steps", "2")
-    assert plain.trainer.callback_metrics == checked.trainer.callback_metrics
-    assert curves(Path("lightning_logs/version_0")) == curves(Path("lightning_logs/version_1"))
-
-
-@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
-def test_a_checkpoint_holds_the_metrics_of_its_own_epoch_alone() -> None:
-    fit("--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2")
-    last = load(Path("lightning_logs/version_0/checkpoints/last.ckpt"))
-    assert set(last["metrics"]) == {"loss/train", "accuracy/train", "macro_f1/train"}
-
-
-def test_a_diverged_run_shows_it() -> None:
-    cli = fit("--optimizer", "SGD", "--optimizer.lr", "1e30", "--trainer.max_epochs", "2")
-    assert not torch.isfinite(cli.trainer.callback_metrics["loss/train"])
+    fit("--trainer.max_epochs", "1")
+    fit("--trainer.max_epochs", "1", "--trainer.num_sanity_val_steps", "2")
+    plain, checked = (Path(f"lightning_logs/version_{number}") for number in (0, 1))
+    assert curves(plain) == curves(checked)
+    last = "checkpoints/last.ckpt"
+    assert load(plain / last)["metrics"] == load(checked / last)["metrics"]
 
 
 @pytest.mark.parametrize(
-    ("options", "parts"),
+    ("name", "value"),
     [
-        ({"lr": 0.0}, ("lr", "above 0", "got 0.0")),
-        ({"lr": float("nan")}, ("lr", "above 0", "got nan")),
-        ({"lr": float("inf")}, ("lr", "finite", "got inf")),
-        ({"weight_decay": -0.1}, ("weight_decay", "at least 0", "got -0.1")),
-        ({"class_weight": "balance"}, ("class_weight", "balanced", "null", "'balance'")),
-        ({"activation": "relo"}, ("activation", "relu, tanh, gelu, silu", "null", "'relo'")),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("weight_decay", -0.1),
+        ("class_weight", "balance"),
+        ("activation", "relo"),
+        ("hidden", [16, 0]),
     ],
 )
-def test_values_out_of_range_are_refused(options: dict[str, Any], parts: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=f"^{parts[0]}: ") as refused:
-        IrisClassifier(["length"], ["small", "large"], **options)
-    assert [part for part in parts if part not in str(refused.value)] == []
+def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        IrisClassifier(**{name: value})

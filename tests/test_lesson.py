@@ -1,4 +1,4 @@
-"""The project against the lesson: a plain PyTorch loop with the same seed has the same weights, bit for bit."""
+"""A plain PyTorch loop as in the lesson ends with the same weights as `fit`, bit for bit."""
 
 from pathlib import Path
 
@@ -38,15 +38,14 @@ class LessonNetwork(nn.Module):
 
 
 def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str, list[float]]]:
-    """Trains as the lesson does; the one thing set is the order of the train rows, drawn from seed and epoch."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    """Trains as the lesson does, with the order of the train rows drawn from seed and epoch."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     train, val, _ = random_split(Flowers(), [0.7, 0.2, 0.1], torch.Generator().manual_seed(20))
-    sizes = {"train": len(train), "val": len(val)}
     torch.manual_seed(seed)
     model = LessonNetwork().to(device)
     loss_fn = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters())
-    history: dict[str, list[float]] = {f"{m}/{split}": [] for m in ("loss", "accuracy") for split in ("train", "val")}
+    history: dict[str, list[float]] = {}
     for epoch in range(epochs):
         (mixed,) = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(int(mixed)))
@@ -56,7 +55,7 @@ def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str
         }
         for split, loader in loaders.items():
             model.train(split == "train")
-            total_loss = total_correct = 0.0
+            losses, correct, rows = 0.0, 0, 0
             for data, target in loader:
                 data, target = data.to(device), target.to(device)
                 with torch.set_grad_enabled(split == "train"):
@@ -66,14 +65,15 @@ def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str
                     if split == "train":
                         loss.backward()
                         optimizer.step()
-                total_loss += loss.item() * len(target)  # the mean over rows, not over batches
-                total_correct += logits.argmax(dim=1).eq(target).sum().item()
-            history[f"loss/{split}"].append(total_loss / sizes[split])
-            history[f"accuracy/{split}"].append(total_correct / sizes[split])
+                rows += len(target)
+                losses += loss.item() * len(target)
+                correct += int(logits.argmax(dim=1).eq(target).sum())
+            history.setdefault(f"loss/{split}", []).append(losses / rows)
+            history.setdefault(f"accuracy/{split}", []).append(correct / rows)
     return model, history
 
 
-@pytest.mark.parametrize(("seed", "batch_size"), [(20, 10), (7, 10), (20, 16), (0, 1)])
+@pytest.mark.parametrize(("seed", "batch_size"), [(20, 10), (7, 16)])
 def test_fit_does_what_the_lesson_does(seed: int, batch_size: int) -> None:
     model, history = lesson(seed, batch_size, epochs=5)
     cli = fit("--seed_everything", str(seed), "--data.batch_size", str(batch_size))
@@ -82,9 +82,3 @@ def test_fit_does_what_the_lesson_does(seed: int, batch_size: int) -> None:
     found = curves(Path("lightning_logs/version_0"))
     for name, values in history.items():
         assert [value for _, value in found[name]] == pytest.approx(values, rel=2e-6), name
-
-
-def test_another_seed_gives_other_weights() -> None:
-    one, _ = lesson(1, 10, epochs=1)
-    cli = fit("--seed_everything", "2", "--trainer.max_epochs", "1")
-    assert not torch.equal(one.get_parameter("layers.0.weight"), cli.model.network.get_parameter("layers.0.weight"))

@@ -1,7 +1,5 @@
 """`load`: a trained classifier in Python."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -21,10 +19,11 @@ from tests.conftest import fit, load
 
 IRIS = load_iris()
 UNDERSCORED = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+MORE = pl.lit("x").alias("more")
 ROWS = {
     "array": IRIS.data,
     "list": IRIS.data.tolist(),
-    "polars": pl.DataFrame(IRIS.data[:, ::-1], IRIS.feature_names[::-1]).with_columns(more=pl.lit("x")),
+    "polars": pl.DataFrame(IRIS.data[:, ::-1], IRIS.feature_names[::-1]).with_columns(MORE),
     "pandas": pd.DataFrame(IRIS.data[:, ::-1], columns=UNDERSCORED[::-1]).assign(more="x"),
 }
 
@@ -32,12 +31,14 @@ ROWS = {
 @pytest.mark.parametrize("kind", ROWS)
 def test_predictions_are_those_of_the_plain_network(kind: str, default_run: Path) -> None:
     path = default_run / "checkpoints" / "best.ckpt"
-    plain = IrisNetwork()
-    plain.load_state_dict({key.removeprefix("network."): value for key, value in load(path)["state_dict"].items()})
-    logits = plain(torch.tensor(IRIS.data, dtype=torch.float32))
+    plain = torch.nn.ModuleDict({"network": IrisNetwork()})
+    plain.load_state_dict(load(path)["state_dict"])
+    logits = plain["network"](torch.tensor(IRIS.data, dtype=torch.float32))
     model = iris_lightning.load(path)
-    assert model.predict(ROWS[kind]).tolist() == [IRIS.target_names[i] for i in logits.argmax(dim=1)]
-    np.testing.assert_array_equal(model.predict_proba(ROWS[kind]), logits.softmax(dim=1).detach().numpy())
+    expected = IRIS.target_names[logits.argmax(dim=1)]
+    assert model.predict(ROWS[kind]).tolist() == expected.tolist()
+    probabilities = logits.softmax(dim=1).detach().numpy()
+    np.testing.assert_array_equal(model.predict_proba(ROWS[kind]), probabilities)
 
 
 def test_it_is_ready_for_use(default_run: Path) -> None:
@@ -50,50 +51,37 @@ def test_it_is_ready_for_use(default_run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("rows", "words"),
     [
-        ([5.1, 3.5, 1.4, 0.2], r"shape \(rows, 4\), one column for each feature, got \(4,\)"),
-        ([[5.1, 3.5]], r"got \(1, 2\)"),
-        ([["a", 1, 1, 1]], "expected numbers"),
-        ([[1, 2], [3]], "expected numbers"),
-        ([[1, 2, 3, 4], [1, 2, float("nan"), 4]], r"row 1, 'petal length \(cm\)': expected a finite number, got nan"),
-        ([[1e300, 2, 3, 4]], "row 0, 'sepal length"),
-        (pl.DataFrame({"sepal_length": [1.0]}), "the frame has no column 'sepal width"),
-        (pl.DataFrame({name: [None] for name in UNDERSCORED}), "row 0, 'sepal length"),
+        ([5.1, 3.5, 1.4, 0.2], r"\(rows, 4\).*\(4,\)"),
+        ([[5.1, 3.5]], r"\(1, 2\)"),
+        ([["a", 1, 1, 1]], "numbers"),
+        ([[1, 2], [3]], "numbers"),
+        (np.zeros((2, 4), complex), "numbers"),
+        (np.zeros((2, 4), "datetime64[s]"), "numbers"),
         (None, "expected"),
+        ([[1, 2, 3, 4], [1, 2, float("nan"), 4]], r"row 1, 'petal length \(cm\)'.*nan"),
+        ([[1e300, 2, 3, 4]], "row 0, 'sepal length"),
+        (pl.DataFrame({"sepal_length": [1.0]}), "no column 'sepal width"),
+        (pl.DataFrame({name: [None] for name in UNDERSCORED}), "row 0, 'sepal length"),
+        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "'u' is not a number"),
+        (pl.DataFrame({name: [date(2020, 1, 1)] for name in UNDERSCORED}), "datetime64"),
     ],
 )
-def test_rows_that_are_no_features(rows: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        IrisPredictor(IrisNetwork(), IRIS.feature_names, ["a", "b", "c"]).predict(rows)
+def test_rows_that_are_no_features(rows: Any, words: str) -> None:
+    model = IrisPredictor(IrisNetwork(), IRIS.feature_names, ["a", "b", "c"])
+    with pytest.raises(UserError, match=words):
+        model.predict(rows)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("none.ckpt", "No such file"),
-        ("a.pkl", r"ends in \.ckpt, \.pth, \.safetensors$"),
-        ("a.onnx", "ends in"),
-        (".", "ends in"),
-    ],
-)
-def test_paths_that_are_no_file(name: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("name", ["none.ckpt", "none.pth", "a.pkl", "a.onnx", "."])
+def test_paths_that_are_no_file_of_weights(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^{name}: "):
         iris_lightning.load(name)
 
 
-def test_it_needs_neither_lightning_nor_the_command_line(default_run: Path) -> None:
-    code = (
-        "import sys, iris_lightning; model = iris_lightning.load(sys.argv[1]); print(model.predict([[5, 3, 1, 1]]));"
-        "print({'lightning', 'jsonargparse', 'sklearn', 'polars', 'pandas', 'onnx', 'tensorboard'} & {*sys.modules})"
-    )
-    command = [sys.executable, "-c", code, str(default_run / "checkpoints" / "best.ckpt")]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.splitlines()[1:] == ["set()"]
-    assert result.stderr == ""
-
-
-TABLE = "a, isl ,ok,b,kind\n" + "1.5,A,True,-999,x\n2.5, B ,False,3,y\n3.5,A,true,1.0,x\n2.0,none,FALSE,4,y\n" * 10
+TABLE = "a, isl ,ok,b,kind\n1.5,A,True,-999,x\n"
+TABLE += "2.5, B ,False,3,y\n3.5,A,true,1.0,x\n2.0,none,FALSE,4,y\n" * 10
 READ: dict[str, Callable[[], Any]] = {
     "polars": lambda: pl.read_csv("table.csv"),
     "lazy": lambda: pl.scan_csv("table.csv"),
@@ -104,42 +92,46 @@ READ: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".ckpt", ".pth", ".safetensors"])
-def test_a_frame_is_treated_as_the_table_it_was_read_from(suffix: str, folder: Path) -> None:
+@pytest.fixture
+def table(folder: Path) -> None:
+    """A table with a category, booleans and missing values, and a run that is trained with it."""
     (folder / "table.csv").write_text(TABLE)
-    options = ["--data.features", "[a, isl, ok, b]", "--data.na_values", "[-999, none]", "--data.missing", "mean"]
-    fit("--data.path", "table.csv", *options, "--trainer.max_epochs", "1")
-    path = "lightning_logs/version_0/checkpoints/best.ckpt"
+    options = ["--data.path", "table.csv", "--data.missing", "mean", "--trainer.max_epochs", "1"]
+    fit(*options, "--data.features", "[a, isl, ok, b]", "--data.na_values", "[-999, none]")
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_frame_is_treated_as_the_table_it_was_read_from(suffix: str) -> None:
     main(["predict", "table.csv", "--output", "out.csv"])
+    path = "lightning_logs/version_0/checkpoints/best.ckpt"
     if suffix != ".ckpt":
         path = f"model{suffix}"
         main(["export", path])
         main(["predict", "table.csv", "--output", "again.csv", "--weights", path])
-        assert (folder / "again.csv").read_text() == (folder / "out.csv").read_text()
+        assert Path("again.csv").read_text() == Path("out.csv").read_text()
     expected = pl.read_csv("out.csv")[["probability_x", "probability_y"]].to_numpy()
     model = iris_lightning.load(path)
     for kind, read in READ.items():
         np.testing.assert_allclose(model.predict_proba(read()), expected, atol=1e-7, err_msg=kind)
 
 
-def test_what_is_no_number_is_not_taken_for_one(folder: Path) -> None:
-    (folder / "table.csv").write_text(TABLE)
-    fit("--data.path", "table.csv", "--data.missing", "mean", "--trainer.max_epochs", "1")
-    model = iris_lightning.load("lightning_logs/version_0/checkpoints/best.ckpt")
-    masked = np.ma.masked_array([[1.0, 7.0]], [[False, True]])
-    np.testing.assert_array_equal(model.predict_proba(masked), model.predict_proba([[1.0, np.nan]]))
-    for rows, message in (
-        (np.zeros((2, 2), complex), "expected numbers"),
-        (np.zeros((2, 2), "datetime64[s]"), "expected numbers"),
-        (pl.DataFrame({"a": [date(2020, 1, 1)], "b": [1]}), "column 'a' holds datetime64"),
-        (pl.DataFrame({"a": [1.0, 2.0], "b": ["1", "u"]}), "row 1, 'b': 'u' is not a number"),
-    ):
-        with pytest.raises(UserError, match=message):
-            model.predict(rows)
+@pytest.mark.usefixtures("table")
+def test_plain_weights_are_named_by_hand() -> None:
+    main(["export", "model.pth"])
+    with pytest.raises(UserError, match="feature_names"):
+        iris_lightning.load("model.pth")
+    best = iris_lightning.load("lightning_logs/version_0/checkpoints/best.ckpt")
+    names = best.feature_names_in_.tolist()
+    model = iris_lightning.load("model.pth", feature_names=names, class_names=["x", "y"])
+    rows = np.ma.masked_array([[1.0] * 6], [[False] * 5 + [True]])
+    np.testing.assert_array_equal(model.predict_proba(rows), best.predict_proba(rows))
+    missing = [[1.0] * 5 + [np.nan]]
+    np.testing.assert_array_equal(model.predict_proba(rows), best.predict_proba(missing))
 
 
-def test_a_network_that_was_never_trained_is_refused(default_run: Path, folder: Path) -> None:
+def test_a_network_that_was_never_trained_is_refused(default_run: Path) -> None:
     content = load(default_run / "checkpoints" / "last.ckpt") | {"global_step": 0}
     torch.save(content, "last.ckpt")
-    with pytest.raises(UserError, match=r"last\.ckpt: its network is untrained"):
+    with pytest.raises(UserError, match=r"last\.ckpt: .*untrained"):
         iris_lightning.load("last.ckpt")

@@ -1,4 +1,4 @@
-"""The command line: commands, options, what is printed, how mistakes are told. The work itself is done elsewhere."""
+"""The command line: a parser per command, what is printed, how errors are reported."""
 
 from iris_lightning.cli.entry import main
 

@@ -1,4 +1,4 @@
-"""The command line's own `predict` and `export`, which train nothing: their parameters are their options."""
+"""The commands `predict` and `export`: their parameters are their options."""
 
 import sys
 from pathlib import Path
@@ -27,7 +27,8 @@ def predict(
 
     Args:
         table: CSV or Parquet file with a column for each feature; - is standard input.
-        output: Table to write, CSV or Parquet: all columns, prediction, probability_<class>; - is standard output.
+        output: Table to write, CSV or Parquet: all columns, prediction, probability_<class>; - is
+            standard output.
         ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
         weights: Weights to use in place of a checkpoint: .pth or .safetensors.
         target: Column of the true class, for the accuracy; by default that of the training.
@@ -37,40 +38,54 @@ def predict(
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    # Here: a mistake in the options is told without polars.
+    # Imported here: a mistake in the options is told without polars.
     from iris_lightning.tables.formats import Dialect
     from iris_lightning.tables.predictions import predict_table
 
-    trained = source.checkpoint["datamodule_hyper_parameters"] if source.checkpoint else {}
-    usual = trained.get("target") or "species"
-    comma = trained.get("decimal_comma", False) if decimal_comma is None else decimal_comma
-    dialect = Dialect(comma, separator, source.weights.na_values if na_values is None else na_values)
+    trained = source.checkpoint.get("datamodule_hyper_parameters", {})
+    usual_target = trained.get("target") or "species"
+    if decimal_comma is None:
+        decimal_comma = trained.get("decimal_comma", False)
+    if na_values is None:
+        na_values = source.weights.na_values
+    dialect = Dialect(decimal_comma, separator, na_values)
     try:
-        rows, labelled, correct, unknown = predict_table(predictor, table, output, target, usual, dialect)
+        counts = predict_table(predictor, table, output, target, usual_target, dialect)
     except UserError as error:  # the table may be that of another run
-        raise UserError(f"{error.message}\n{source}", error.parameter, error.remedy) from error
-    result = f"{'standard output' if output == '-' else output}: {rows} row{'' if rows == 1 else 's'}"
+        message = f"{error.message}\n{source}"
+        raise UserError(message, error.parameter, error.remedy) from error
+    rows, labelled, correct, unknown = counts
+    column = repr(target or usual_target)
     if labelled:
-        result += f", accuracy {correct / labelled:.4f} ({correct} of {labelled} {target or usual!r})"
-        result += f"; {unknown} rows are of a class that the model does not know" if unknown else ""
-        result += "; most of them are its train rows: see test" if same_file(table, trained.get("path")) else ""
+        result = (
+            f"{rows} rows, accuracy {correct / labelled:.4f} ({correct} of {labelled} {column})"
+        )
     else:
-        result += f" (no accuracy: no class in a column {target or usual!r}; name the column by --target)"
-    # Where predictions go to standard output, nothing else does.
-    print(f"{source}\n{result}", file=sys.stderr if output == "-" else sys.stdout)
+        missing = f"no accuracy: no class in a column {column}; name the column by --target"
+        result = f"{rows} rows ({missing})"
+    if unknown:
+        result += f"; {unknown} rows are of a class that the model does not know"
+    if labelled and same_file(table, trained.get("path")):
+        result += "; most of them are its train rows: see test"
+    if output == "-":  # which gets nothing else
+        print(f"{source}\nstandard output: {result}", file=sys.stderr)
+    else:
+        print(f"{source}\n{output}: {result}")
 
 
 def export(output: str, ckpt_path: str | None = None, weights: str | None = None) -> None:
     """Writes a trained network as a file for others, and checks it.
 
     Args:
-        output: File to write: .pth for plain torch, .safetensors, or .onnx, which gives probabilities.
+        output: File to write: .pth for plain torch, .safetensors, or .onnx for probabilities.
         ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
         weights: Weights to use in place of a checkpoint: .pth or .safetensors.
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    names = [str(name) for name in predictor.feature_names_in_], [str(name) for name in predictor.classes_]
-    named = source.weights._replace(feature_names=names[0], class_names=names[1])
-    result = write(predictor.network, named, Path(output), source.path)
+    weights_with_names = source.weights._replace(
+        feature_names=predictor.feature_names_in_.tolist(),
+        class_names=predictor.classes_.tolist(),
+    )
+    result = write(predictor.network, weights_with_names, Path(output), source.path)
     print(f"{source}\n{output}: {result}")

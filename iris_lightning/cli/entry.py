@@ -2,16 +2,17 @@
 
 import gc
 import importlib
-import io
-import logging
+import inspect
 import os
+import re
 import signal
 import sys
 from typing import Any
 
 from iris_lightning import __version__
+from iris_lightning.cli.streams import discard_output, prepare_streams
 from iris_lightning.errors import UserError, closest
-from iris_lightning.runs.signals import Stopped, set_handlers, stop
+from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 
 __all__ = ["main"]
 
@@ -19,30 +20,19 @@ COMMANDS = {
     "fit": "trains, and writes lightning_logs/version_N/ with checkpoints, curves and config.yaml",
     "validate": "evaluates a checkpoint on the validation split that it was trained with",
     "test": "evaluates a checkpoint on the test split that it was trained with",
-    "crossvalidate": "repeated cross-validation, all folds at once: accuracy, log-loss and F1 with standard errors",
+    "crossvalidate": "cross-validates: accuracy, log-loss and F1 with standard errors",
     "predict": "predicts the class of every row of a table",
     "export": "writes a trained network as .pth, .safetensors or .onnx",
-    "plot": "writes the pictures of a checkpoint or a run, which TensorBoard shows, as .png and .svg",
-}
-SYNONYMS = {
-    "train": "fit",
-    "eval": "test",
-    "evaluate": "test",
-    "val": "validate",
-    "save": "export",
-    "cv": "crossvalidate",
-    "draw": "plot",
+    "plot": "writes the pictures of a checkpoint or a run as .png and .svg",
 }
 FUNCTIONS = {  # commands that do without LightningCLI, and their modules
     "predict": "iris_lightning.cli.commands",
     "export": "iris_lightning.cli.commands",
     "plot": "iris_lightning.cli.plot",
 }
-PLAIN = {"ckpt_path", "weights", "optimizer", "lr_scheduler"}  # options that belong to no group
-PLAIN |= {"name", "figures", "threads", "folds", "repeats", "fold_seed", "max_parallel"}
-USAGE = f"""usage: python -m iris_lightning COMMAND [options]
+USAGE = """usage: python -m iris_lightning COMMAND [options]
 
-{chr(10).join(f"  {command:15}{purpose}" for command, purpose in COMMANDS.items())}
+{}
 
 COMMAND --help lists its options; --version prints the version. For example:
 
@@ -54,67 +44,88 @@ COMMAND --help lists its options; --version prints the version. For example:
 def main(args: list[str] | None = None) -> Any:
     """Runs the command that the arguments give, by default those of the process.
 
-    Returns the `IrisCLI` of `fit`, `validate` and `test`, with its `trainer`, `model` and `datamodule`, and the
-    `CrossValidation` of `crossvalidate`; exits with 2 after a user's mistake, which is told on stderr, and with 130 or
-    143 after a signal.
+    Returns the `IrisCLI` of `fit`, `validate` and `test`, with its `trainer`, `model` and
+    `datamodule`, and the `CrossValidation` of `crossvalidate`. Exits with 2 after a user's mistake,
+    which is told on stderr, and with 130 or 143 after a signal.
     """
-    command, *options = (sys.argv[1:] if args is None else args) or [""]
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # either may be closed (`>&-`)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of missing fonts and caches
+    if args is None:
+        args = sys.argv[1:]
+    command, *options = args or ["--help"]
+    prepare_streams()
+    before = set_handlers(dict.fromkeys(SIGNALS, stop))  # so that nothing half-written is left
     try:
-        if command in ("-h", "--help"):
-            return print(USAGE)
-        if command == "--version":
-            return print(f"iris_lightning {__version__}")
-        if command.startswith("-"):
-            raise UserError("the command comes first, as in: fit --config FILE")
-        if command not in COMMANDS:
-            found = f"unknown command {command!r}" if command else "no command"
-            match = SYNONYMS.get(command) or closest(command, COMMANDS)
-            hint = f"; did you mean {match}?" if match else ""
-            raise UserError(f"{found}; expected one of {', '.join(COMMANDS)}{hint}")
-        if sys.stdout.isatty():
-            print("starting …", end="\r", flush=True)  # for the seconds that the imports take; the next line covers it
-        if command in FUNCTIONS:
-            before = set_handlers({signal.SIGTERM: stop})  # so that nothing half-written is left
-            try:
-                function = getattr(_imported(FUNCTIONS[command]), command)
-                return importlib.import_module("iris_lightning.cli.parsing").call(function, options)
-            finally:
-                set_handlers(before)
-        return _imported("iris_lightning.cli.training").run(command, options)
-    except BrokenPipeError:  # who reads standard output, as `head` does, has read enough
-        with open(os.devnull, "w") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
-    except (UserError, OSError) as error:
+        return _run(command, options)
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        discard_output()
+    except (UserError, OSError, UnicodeError, MemoryError, RuntimeError, ImportError) as error:
+        # Neither torch nor the loader of its libraries raises MemoryError.
+        out_of_memory = re.search("out of memory|allocate memory|failed to map", str(error))
+        if isinstance(error, RuntimeError | ImportError) and not out_of_memory:
+            raise
         print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
         raise SystemExit(2) from None
-    except (KeyboardInterrupt, Stopped) as stopped:
-        number = signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else stopped.args[0]
-        begun = "; no run was begun" if command in ("fit", "crossvalidate") else ""
-        print(f"stopped by {signal.Signals(number).name}{begun}", file=sys.stderr)
-        raise SystemExit(128 + number) from None
+    except Stopped as stopped:
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the process that launched this one says it
+            raise SystemExit(0) from None
+        name = signal.Signals(stopped.number).name
+        print("; ".join(filter(None, [f"stopped by {name}", stopped.remedy])), file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None
+    finally:
+        set_handlers(before)
 
 
-def _imported(name: str) -> Any:
-    """Imports a module, and from then on looks for garbage, but among what the imports leave."""
+def _run(command: str, options: list[str]) -> Any:
+    " ".join(options).encode()  # file names in other encodings than UTF-8 are not supported
+    if command in ("-h", "--help"):
+        lines = [f"  {name:15}{purpose}" for name, purpose in COMMANDS.items()]
+        return print(USAGE.format("\n".join(lines)))
+    if command == "--version":
+        return print(f"iris_lightning {__version__}")
+    if command not in COMMANDS:
+        message = f"unknown command {command!r}; expected one of {', '.join(COMMANDS)}"
+        match = closest(command, COMMANDS)
+        if match:
+            message += f"; did you mean {match}?"
+        raise UserError(message)
+    if sys.stdout.isatty():
+        # For the seconds that the imports take; the next line covers it.
+        print("starting …", end="\r", flush=True)
+    if command not in FUNCTIONS:
+        return _import("iris_lightning.cli.training").run(command, options)
+    function = getattr(_import(FUNCTIONS[command]), command)
+    return _import("iris_lightning.cli.parsing").call(function, options)
+
+
+def _import(name: str) -> Any:
+    """Imports a module, and turns the garbage collector on, which `__main__` has turned off."""
     module = importlib.import_module(name)
-    if not gc.isenabled():  # by `__main__`
+    if not gc.isenabled():
         gc.freeze()
         gc.enable()
     return module
 
 
-def _message(error: UserError | OSError, command: str) -> str:
-    """Returns a mistake in one or two lines, with the options behind the parameters that it names."""
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+def _message(error: Exception, command: str) -> str:
+    """Returns an error in one or two lines, with the options for the parameters that it names."""
+    text = str(error) or "out of memory"
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    if isinstance(error, UserError):
+        text, *second = error.message.splitlines()
+        if error.parameter:
+            text = f"{_option(error.parameter, command)}: {text}"
+        if error.remedy:
+            name, value = error.remedy
+            text += f"; try {_option(name, command)} {value}"
+        text = "\n".join([text, *second])
+    lines = [" ".join(line.split())[:500] for line in text.splitlines()[:2]]
+    return "\n".join(lines)
 
-    def option(parameter: str) -> str:
-        plain = command in FUNCTIONS or parameter in PLAIN
-        return f"--{parameter}" if plain else f"--data.{parameter}"
 
-    first, *second = error.message.splitlines()[:2]
-    text = f"{option(error.parameter)}: {first}" if error.parameter else first
-    text += f"; try {option(error.remedy[0])} {error.remedy[1]}" if error.remedy else ""
-    return "\n".join(" ".join(line.split())[:500] for line in (text, *second))
+def _option(parameter: str, command: str) -> str:
+    if command not in FUNCTIONS:
+        from iris_lightning.data import IrisDataModule  # the command has imported it
+
+        if parameter in inspect.signature(IrisDataModule).parameters:
+            return f"--data.{parameter}"
+    return f"--{parameter}"

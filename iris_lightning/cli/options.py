@@ -1,170 +1,145 @@
-"""How options are resolved against the trained network that a command uses, and against each other."""
+"""Which options each command has, and how they are resolved against each other."""
 
 import inspect
-import json
-import math
-import os
-import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import lightning as L
 from jsonargparse import Namespace
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.source import Source
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
-from iris_lightning.files import shown
-from iris_lightning.hyperparameters import to_yaml
 
 __all__ = [
     "FOLDS",
-    "FROM_THE_TABLE",
     "GROUPS",
-    "OVERRIDABLE",
-    "TRAINING",
-    "WITHOUT_EFFECT",
-    "check_unchanged",
-    "refuse_in_folds",
-    "refuse_without_effect",
-    "resolve_optimizer",
-    "take_from_source",
-    "without_objects",
+    "RESUMED",
+    "TRAINER_DEFAULTS",
+    "check_trainer",
+    "general_options",
+    "keep",
+    "known_options",
+    "skipped",
 ]
 
-UNSERIALIZED = "Unable to serialize instance "  # in a config that jsonargparse writes
-GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule}
-FROM_THE_TABLE = {"feature_names", "class_names", "impute"}  # parameters of the classifier that are no options
-FIT_ONLY = {  # options without a part in an evaluation
-    *("name", "figures"),
-    *("seed_everything", "optimizer", "lr_scheduler", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
-    *("trainer.min_epochs", "trainer.min_steps", "trainer.limit_train_batches", "trainer.overfit_batches"),
-    *("trainer.check_val_every_n_epoch", "trainer.val_check_interval", "trainer.num_sanity_val_steps"),
-    *("trainer.log_every_n_steps", "trainer.enable_checkpointing", "trainer.accumulate_grad_batches"),
-    *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.enable_autolog_hparams"),
+GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
+FROM_THE_TABLE = {"feature_names", "class_names", "impute"}
+TRAINER_DEFAULTS = {
+    "max_epochs": 5,
+    "log_every_n_steps": 1,  # Lightning warns where an epoch has fewer batches than this
+    "num_sanity_val_steps": 0,  # the first epoch validates soon enough
+    "enable_model_summary": False,
+    "devices": 1,
 }
-FOLDS = {"folds": 10, "repeats": 10, "fold_seed": 0, "max_parallel": None, "baselines": False}
-# What has no part in a cross-validation: one process trains all folds, from the start to the end, and keeps figures.
-NOT_IN_FOLDS = {
-    *("ckpt_path", "weights", "trainer.callbacks", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs"),
-    *("trainer.min_steps", "trainer.limit_train_batches", "trainer.overfit_batches", "trainer.fast_dev_run"),
-    *("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins", "trainer.logger"),
-    *("trainer.limit_val_batches", "threads"),
+HIDDEN = {  # they have no effect on this model and data, or do not work with them
+    *("barebones", "limit_predict_batches", "model_registry"),
+    *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
 }
-TRAINING = {"model.class_weight", "model.lr", "model.weight_decay"}  # which weights know nothing of
-WITHOUT_EFFECT = {
-    "fit": {*FOLDS, "trainer.limit_test_batches"},
-    "validate": {*FOLDS, *FIT_ONLY, "trainer.limit_test_batches"},
-    "test": {*FOLDS, *FIT_ONLY, "trainer.limit_val_batches"},
-    "crossvalidate": {
-        *(NOT_IN_FOLDS | {"data.split", "data.split_seed", "data.stratify", "data.num_workers"}),
-        *("trainer.limit_test_batches", "trainer.check_val_every_n_epoch"),
-        *("trainer.val_check_interval", "trainer.num_sanity_val_steps", "trainer.log_every_n_steps"),
-        *("trainer.enable_checkpointing", "trainer.enable_autolog_hparams", "trainer.enable_model_summary"),
-    },
+TRAINING = {  # options of the Trainer that an evaluation has no use for
+    *("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "enable_checkpointing"),
+    *("limit_train_batches", "overfit_batches", "check_val_every_n_epoch", "val_check_interval"),
+    *("num_sanity_val_steps", "log_every_n_steps", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "enable_autolog_hparams"),
 }
-# What may differ from the checkpoint that a command uses: what no result depends on, and which table is evaluated.
-EVALUATION = {"num_workers", "batch_size", "path", "target", "missing", "decimal_comma", "separator", "na_values"}
-# A run to be resumed may find the same table elsewhere.
-OVERRIDABLE = {"fit": {"num_workers", "path"}, "validate": EVALUATION, "test": EVALUATION}
+FOLDS_TRAINER = {  # those that a cross-validation has: one process trains all folds
+    *("max_epochs", "accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("deterministic", "accumulate_grad_batches", "benchmark", "detect_anomaly"),
+    *("inference_mode", "profiler", "default_root_dir", "enable_progress_bar"),
+}
+SPLIT = {"split", "split_seed", "stratify"}
+SEED: dict[str, Any] = {"seed_everything": 20}
+FOLDS: dict[str, Any] = {
+    "folds": 10,
+    "repeats": 10,
+    "fold_seed": 0,
+    "max_parallel": None,
+    "baselines": False,
+}
+# What may be typed to resume a run, beside the options of the Trainer.
+RESUMED = {"ckpt_path", "data.path", "data.num_workers"}
+AT_LEAST = {
+    "max_epochs": -1,
+    "max_steps": -1,
+    "num_sanity_val_steps": -1,
+    "min_epochs": 0,
+    "min_steps": 0,
+    "log_every_n_steps": 0,
+    "gradient_clip_val": 0,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+}
 
 
-def refuse_without_effect(command: str, names: Sequence[str], without: set[str]) -> None:
-    """Refuses an option on the command line, of those with these names, that has no effect in a command."""
-    for name in names:
-        if name in without or name.split(".")[0] in without:
-            raise UserError(f"--{name}: has no effect in {command}; leave it out")
+def general_options(command: str) -> dict[str, Any]:
+    """Returns the options of a command that belong to no group, and their defaults."""
+    if command == "crossvalidate":
+        return {**SEED, "name": None, "figures": True, **FOLDS}
+    if command == "fit":
+        start = {"ckpt_path": None, "weights": None}
+        return {**SEED, **start, "name": None, "figures": True, "threads": None}
+    return {"ckpt_path": None, "threads": None}
 
 
-def refuse_in_folds(given: Namespace, defaults: Namespace) -> None:
-    """Refuses what a config asks for and a cross-validation cannot do."""
-    for name in sorted(NOT_IN_FOLDS):
-        if name in given and given[name] not in (None, defaults[name]):
-            raise UserError(f"--{name}: has no effect in crossvalidate; leave it out")
+def skipped(command: str, group: str) -> set[str]:
+    """Returns the parameters of a group's class that are no options of a command."""
+    names = {*inspect.signature(GROUPS[group]).parameters}
+    evaluates = command in ("validate", "test")
+    if group == "model":
+        return names if evaluates else FROM_THE_TABLE  # the checkpoint decides
+    if group == "data":
+        if command == "crossvalidate":
+            return SPLIT | {"num_workers"}
+        return SPLIT | {"features"} if evaluates else set()
+    if command == "crossvalidate":
+        return names - FOLDS_TRAINER
+    if command == "fit":
+        return HIDDEN | {"limit_test_batches"}
+    other = "limit_test_batches" if command == "validate" else "limit_val_batches"
+    return HIDDEN | TRAINING | {other}
 
 
-def resolve_optimizer(options: Namespace, given: Namespace, names: Sequence[str]) -> None:
-    """Makes `--optimizer`, `--lr_scheduler` and the model's own options agree, of which LightningCLI ignores some.
+def known_options() -> set[str]:
+    """Returns the names of the options of all commands."""
+    names: set[str] = {"optimizer", "lr_scheduler"}
+    for command in ("fit", "test", "crossvalidate"):
+        names.update(general_options(command))
+    for group, kind in GROUPS.items():
+        names.update(f"{group}.{name}" for name in inspect.signature(kind).parameters)
+    return names
 
-    `names` are the options on the command line: a default in a file is no wish, nor is what they replace.
+
+def keep(options: Mapping[str, Any], wanted: Callable[[str], bool], prefix: str = "") -> Any:
+    """Returns the options of a config whose names, such as `trainer.max_epochs`, are wanted."""
+    kept = {}
+    for name, value in options.items():
+        path = f"{prefix}{name}"
+        if path in GROUPS and isinstance(value, dict):
+            kept[name] = keep(value, wanted, f"{path}.")
+        elif wanted(path):
+            kept[name] = value
+    return kept
+
+
+def check_trainer(options: Namespace, given: Namespace) -> None:
+    """Settles how long to train, and refuses numbers that Lightning ignores.
+
+    Args:
+        options: The options of the Trainer.
+        given: Those that are not defaults.
     """
-    if options.lr_scheduler and not options.optimizer:
-        adam = Namespace(lr=options.model.lr, weight_decay=options.model.weight_decay)
-        options.optimizer = Namespace(class_path="torch.optim.Adam", init_args=adam)
-    typed = given.get("model") or Namespace()
-    for name, least, default in (("lr", math.ulp(0.0), 1e-3), ("weight_decay", 0.0, 0.0)):
-        if not options.optimizer:
-            continue
-        used = options.optimizer.init_args.get(name, default)
-        wanted = typed.get(name, used)
-        wished = f"model.{name}" in names or (wanted != default and f"optimizer.{name}" not in names)
-        if wanted != used and wished:
-            has = f"use --optimizer.{name}" if name in options.optimizer.init_args else "leave it out"
-            raise UserError(f"--model.{name} {wanted}: has no effect beside --optimizer; {has}")
-        if used is None or not least <= used < math.inf:
-            bound = "above 0" if least else "of at least 0"
-            raise UserError(f"--optimizer.{name}: expected a finite number {bound}, got {used}")
-        options.model[name] = used  # what the checkpoint will say
-
-
-def check_unchanged(config: Path, options: dict[str, Any], known: Any) -> None:
-    """Refuses the options in the config of a run to be resumed if what the run keeps has been edited since."""
-    for group, values in known.items() if isinstance(known, dict) else ():  # else of an older version
-        for name, ours, theirs in _edited(group, options.get(group), values):
-            if name.removeprefix("data.") not in OVERRIDABLE["fit"]:
-                found = f"{shown(config)}: {name} is {json.dumps(ours)} now"
-                kept = f"the run was trained with {json.dumps(theirs)}"
-                raise UserError(f"{found}, and {kept}; put it back, or start a new run from this config")
-
-
-def _edited(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in theirs:
-            yield from _edited(f"{name}.{key}", ours.get(key), theirs[key])
-    elif to_yaml(ours) != to_yaml(theirs):  # as texts: NaN is not itself
-        yield name, ours, theirs
-
-
-def take_from_source(command: str, options: Namespace, given: Namespace, source: Source) -> None:
-    """Takes the options of a trained network from it, and refuses typed ones that contradict a checkpoint.
-
-    Training from weights keeps the options of the network, which the weights then must fit.
-    """
-    for group, trained in source.options().items():
-        names = inspect.signature(GROUPS[group]).parameters.keys()
-        if source.checkpoint and (odd := trained.keys() ^ names):
-            raise UserError(f"{source.path}: the option {min(map(str, odd))[:80]!r} is missing or unknown; refused")
-        if not source.checkpoint and command == "fit" and group == "model":
-            continue
-        typed = given.get(group) or Namespace()
-        for name, value in trained.items():
-            if name in FROM_THE_TABLE:
-                continue
-            by_default = name in ("path", "target", "features") and typed.get(name) is None
-            if name not in typed or by_default or (name == "features" and _same_inputs(typed[name], value or [])):
-                options[group][name] = value
-            elif name not in OVERRIDABLE[command] and typed[name] != value and (source.checkpoint or command != "fit"):
-                kept = f"{source.path} was trained with {'null' if value is None else value}"
-                found = f"--{group}.{name} {typed[name]}: {kept}, and {command} has to keep that"
-                anew = ", or export the weights and start from them (--weights)" if command == "fit" else ""
-                raise UserError(f"{found}; leave it out{anew}")
-    path = options.data.path
-    if path not in (None, given.get("data.path")) and not os.path.exists(path):
-        raise UserError(f"{source.path} was trained with {path}: no such file here", remedy=("path", "FILE"))
-
-
-def _same_inputs(features: list[str], trained: list[str]) -> bool:
-    """Whether these are the features of the training, where a column may stand for its categories."""
-    return trained == [name for column in features for name in trained if f"{name}=".startswith(f"{column}=")]
-
-
-def without_objects(options: Any) -> Any:
-    """Leaves out the options that are objects, and takes the others by their names, as `cpu`."""
-    if isinstance(options, dict):
-        items = [(key, without_objects(value)) for key, value in options.items()]
-        return {key: value for key, value in items if not str(value).startswith(UNSERIALIZED)}
-    if isinstance(options, list):
-        return [without_objects(value) for value in options]
-    name = str(options).removeprefix(UNSERIALIZED)
-    return name if name != str(options) and re.fullmatch(r"[\w.:-]+", name) else options
+    limited = given.get("max_steps", -1) != -1 or given.get("max_time") is not None
+    if limited and "max_epochs" not in given:
+        options.max_epochs = -1
+    for name, least in AT_LEAST.items():
+        value = options.get(name)
+        if value is not None and value < least:
+            raise UserError(f"--trainer.{name} {value}: expected a number of at least {least}")
+    if options.max_epochs is None:
+        raise UserError("--trainer.max_epochs null: expected a number")
+    for unit in ("epochs", "steps"):
+        fewest = options.get(f"min_{unit}") or 0
+        most = options.get(f"max_{unit}", -1)
+        if -1 != most < fewest:
+            found = f"--trainer.min_{unit} {fewest}: more than --trainer.max_{unit}"
+            raise UserError(f"{found}, which is {most}")

@@ -1,200 +1,193 @@
-"""Parsing, and how mistakes in the options are told: one line instead of the usage and a dump of types."""
+"""Parsing of options and configs, with errors of one line."""
 
-import itertools
-import os
+import argparse
+import io
 import re
 import sys
 import traceback
 from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, get_loader
+from yaml import YAMLError
 
 from iris_lightning.cli.help import help_of
-from iris_lightning.errors import UserError, closest
+from iris_lightning.errors import UserError
+from iris_lightning.hyperparameters import to_yaml
 
 __all__ = ["as_user_error", "call", "parse", "simplified"]
 
-# Types as jsonargparse's messages call them, and as a user would.
-KINDS = {"int": "an integer", "float": "a number", "bool": "true or false", "NoneType": "null", "str": "text"}
-KINDS |= {"Sequence": "a list", "list": "a list", "Iterable": "a list"}
+MOST_BYTES = 1_000_000  # of a config
+MOST_VALUES = 100_000  # in a config with its aliases expanded
 
-SYNONYMS = {"epochs": "max_epochs", "seed": "seed_everything", "learning_rate": "lr", "checkpoint": "ckpt_path"}
-# Where classes are named without their module, and the base classes that jsonargparse names where none was.
-CLASSES = ("torch.optim", "torch.optim.lr_scheduler", "lightning.pytorch.callbacks", "lightning.pytorch.loggers")
-BASES = {
-    "Optimizer": "--optimizer SGD --optimizer.lr 0.1, or use --model.lr",
-    "LRScheduler": "--lr_scheduler StepLR --lr_scheduler.step_size 2",
-}
+CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+CONFIGS.add_argument("-c", "--config", action="append", default=[], type=Path)
+
+# What jsonargparse says beside the reason.
+DETAILS = re.compile(
+    "Does not validate|Subtypes:|Errors:|Expected a NoneType|Expected a path|Not a valid subclass"
+    r"|Subclass types|a class path|a dict |Import path \S+\.|Given value type"
+    r"|Given value: \W*N\w+\("
+)
+NOT_A_CLASS = "a dot import path string: "
+UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*ption '|{NOT_A_CLASS})([\w.]+)")
+CLASSES = (  # modules whose classes are named without them
+    "torch.optim",
+    "torch.optim.lr_scheduler",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+)
 
 
 def call(function: Callable[..., Any], args: Sequence[str]) -> None:
     """Calls the function of a command, whose parameters are the options."""
-    if {"-h", "--help"} & {*args}:
-        print(help_of(function))
-        raise SystemExit(0)
-    parser = ArgumentParser(prog=f"iris_lightning {function.__name__}", exit_on_error=False, allow_abbrev=False)
+    prog = f"iris_lightning {function.__name__}"
+    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
     parser.add_function_arguments(function, as_positional=True)
     function(**parse(parser, args))
 
 
-@contextmanager
-def simplified(prefix: str = "", names: Sequence[str] = ()) -> Iterator[None]:
-    """Simplifies jsonargparse's messages; `names` are the options that a misspelt one may mean."""
-    try:
-        yield
-    except (ArgumentError, ValueError, TypeError, KeyError) as error:
-        raise UserError(prefix + _simplify(str(error), names)) from error
+def parse(
+    parser: ArgumentParser,
+    args: Sequence[str],
+    defaults: bool = True,
+    drop: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Namespace:
+    """Parses the arguments of a command.
 
+    Typed options win over those in configs, and later configs over earlier ones.
 
-def parse(parser: ArgumentParser, args: Sequence[str], defaults: bool = True) -> Namespace:
-    """Parses the arguments of a command, with or without defaults; a mistake in a YAML file names the file."""
-    pairs = [*itertools.pairwise(args), *((option, value) for option, _, value in (arg.partition("=") for arg in args))]
-    files = [value for option, value in pairs if option == "--config" and value]
-    for option, value in pairs:
-        if option == "--config" or (option.startswith("--") and value.endswith((".yaml", ".yml"))):
-            _check_config(Path(value))
+    Args:
+        parser: The parser of the command.
+        args: The arguments.
+        defaults: Whether options that are not given have their defaults.
+        drop: Returns the options of a config without those to be dropped.
+    """
+    if "-h" in args or "--help" in args:
+        print(help_of(parser))
+        raise SystemExit(0)
+    names = list(parser.get_defaults().keys())
+    typed = list(args)
+    configs = {}
+    if "config" in names:
+        with simplified():
+            found, typed = CONFIGS.parse_known_args(args)
+        for path in found.config:
+            with simplified(f"{path}: "):
+                options = drop(_read_config(path, names))
+                configs[path] = f"--config={to_yaml(options)}"
     try:
-        return _parse(parser, list(args), defaults)
-    except UserError as error:
-        for path in files:
-            try:
-                _parse(parser, ["--config", path], defaults)
-            except UserError as own:
-                named = str(own) if path in str(own) else f"{path}: {own}"
-                raise UserError(named) from error
+        with simplified(names=names):
+            return parser.parse_args([*configs.values(), *typed], defaults=defaults)
+    except UserError:
+        for path, config in configs.items():
+            with simplified(f"{path}: ", names):  # if this file has the error
+                parser.parse_args([config], defaults=defaults)
         raise
 
 
-def _check_config(path: Path) -> None:
-    """Refuses a key that stands twice, of which YAML keeps the last without a word, and an anchor within itself."""
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):  # which the parser tells
-        return
-    _check_node(path, root, [], [])
-
-
-def _check_node(path: Path, node: yaml.Node | None, above: list[yaml.Node], checked: list[yaml.Node]) -> None:
-    if node in above:
-        raise UserError(f"{path}: line {node.start_mark.line + 1}: an anchor stands within itself")
-    if (
-        isinstance(node, yaml.ScalarNode)
-        and (file := path.parent / node.value).suffix in (".yaml", ".yml")
-        and file != path
-    ):
-        _check_config(file)  # a file in the place of a group of options
-    if not isinstance(node, yaml.CollectionNode) or node in checked:
-        return
-    checked.append(node)
-    keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-    names = [key.value for key in keys]
-    for i, key in enumerate(keys):
-        if key.value in names[:i]:
-            raise UserError(f"{path}: line {key.start_mark.line + 1}: {key.value} stands twice")
-    for value in [value for _, value in node.value] if keys else node.value:
-        _check_node(path, value, [*above, node], checked)
-
-
-def _parse(parser: ArgumentParser, args: list[str], defaults: bool) -> Namespace:
-    empty = [option for option, value in itertools.pairwise(args) if option.startswith("--") and value == ""]
-    empty += [arg[:-1] for arg in args if re.fullmatch(r"--[\w.]+\+?=", arg)]
-    if empty:
-        raise UserError(f"{empty[0]}: expected a value, got ''")
-    names = [f"--{name}" for name, _ in parser.get_defaults().items()]
-    with simplified(names=names):
-        options = parser.parse_args(args, defaults=defaults)
-    for group in ("model", "data", "trainer"):
-        value = options.get(group, Namespace())
-        if not isinstance(value, Namespace):
-            raise UserError(f"{group}: expected options of its own, got {value}")
-        if defaults and any(name.startswith(f"--{group}.") and name[2:] not in options for name in names):
-            raise UserError(f"{group}: expected options of its own in the file")
+def _read_config(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the options in a file, in which each group of options is a mapping."""
+    if path.stat().st_size > MOST_BYTES or not path.is_file():
+        raise ValueError(f"expected a regular file of at most {MOST_BYTES} bytes")
+    text = path.read_text(encoding="utf-8-sig")
+    UniqueKeyLoader(io.StringIO(text)).get_single_node()
+    options = get_loader("yaml")(text)
+    if not isinstance(options, dict):
+        raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
+    if len([*islice(_expanded(options), MOST_VALUES)]) == MOST_VALUES:
+        raise ValueError("its aliases expand to too many values")
+    groups = {name.partition(".")[0] for name in names if "." in name}
+    for name in groups & options.keys():
+        if not isinstance(options[name], dict):
+            raise ValueError(f"{name}: expected a mapping, got {options[name]}")
     return options
 
 
-def _simplify(message: str, names: Sequence[str]) -> str:
-    """Returns the line of a message of jsonargparse's that says what is wrong."""
-    if match := re.match(r"unrecognized arguments: ([^\s=]+)", message):
-        known = match[1].startswith("-")
-        return f"unknown option {match[1]}{_hint(match[1], names)}" if known else f"unexpected argument {match[1]!r}"
-    if match := re.match(r"(?:Group '(.*)' does not accept o|O)ption '(.*)'", message):
-        name = f"{match[1]}.{match[2]}" if match[1] else match[2]
-        return f"unknown option {name}{_hint(name, names)}".replace("--", "")
-    if match := re.match(r'Parser key "([^"]*)":\s*(.*)', message, re.DOTALL):
-        lacking, typed = "the following arguments are required: ", f"expected --{match[1]}."
-        return f"--{match[1]}: {_simplify_value(match[2]).replace(lacking, typed)}"
-    if match := re.match(r"Unexpected config: (.*)", message, re.DOTALL):
-        return f"expected options, as in 'trainer: {{max_epochs: 5}}', got {match[1].strip() or 'nothing'}"
-    return " ".join(message.removeprefix("argument ").split())
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses duplicate keys, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Composes a mapping."""
+        node = super().compose_mapping_node(anchor)
+        known = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in known:
+                line = key.start_mark.line + 1
+                raise ValueError(f"line {line}: duplicate key {name!r}")
+            known.add(name)
+        return node
 
 
-def _hint(option: str, names: Sequence[str]) -> str:
-    """Returns which of the names a misspelt or shortened option may mean: by its last part, else its whole group."""
-    group, _, last = option.removeprefix("--").rpartition(".")
-    names = [name for name in names if name.startswith(f"--{group}.")] or list(names)
-    known = {name.removeprefix("--").rpartition(".")[2]: name for name in names if name != option}
-    if match := closest(SYNONYMS.get(last, last), known):
-        return f"; did you mean {known[match]}?"
-    return f"; expected one of {', '.join(known.values())}" if group and known else ""
-
-
-def _simplify_value(text: str) -> str:
-    missing = re.search(r"(?:File does not exist|Path is not a file|Unable to load config):? '(.*?)'", text)
-    if missing and not Path(missing[1]).is_file():
-        return f"no such file: {os.path.relpath(missing[1])}"
-    if match := re.search(r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*(.*)", text):
-        if match[1] in BASES:
-            return f"name a class first, as in {BASES[match[1]]}"
-        if option := re.match(r"Option '(.*)' is not accepted", match[2]):
-            return f"{match[1]} has no option {option[1]!r}"
-        nested = re.match(r'Parser key "([^"]*)":$', match[2])
-        return f"{match[1]}: {f'{nested[1]}: {_simplify_value(text[match.end() :])}' if nested else match[2]}"
-    if text.startswith("Not of type Seed"):
-        value = re.match(r"Not of type Seed: (?:.*base 10: )?(\S+)", text)
-        return f"expected a whole number from 0 to {2**32 - 1}, got {value[1] if value else text}"
-    given = re.search(r"(?:Got|Given) value: (.*)", text)
-    kinds = re.findall(r"Expected an? (?:typing\.|<class ')(?:\w+\.)*(.*?)'?>?(?:\. Got value|$)", text, re.MULTILINE)
-    match = re.search(r"Expected a dot import path string: (.*)", text)
-    classes = [name for module in CLASSES for name in getattr(sys.modules.get(module), "__all__", ())]
-    close = closest(match[1], classes) if match else None
-    if match and match[1] in classes:
-        return f"{match[1]} is a class for another option"
-    if given and (base := re.search(r"does not correspond to a subclass of (\w+)", text)):
-        return f"expected a class of the kind {base[1]}, got {given[1]}"
-    if match and (close or set(kinds) <= {"NoneType", "list"}):
-        return f"there is no class {match[1]!r}{f'; did you mean {close}?' if close else ''}"
-    if given and (made := re.match(r"Namespace\(class_path='(?:\w+\.)*(\w+)'", given[1])):
-        return f"{made[1]} cannot be made; is each package installed that it needs?"
-    if given and (nested := re.match(r"NestedArg\(key='(.*?)'", given[1])):
-        return f"has no option {nested[1]!r}"
-    if given and kinds:
-        words = [KINDS.get(kind, kind.removeprefix("Literal[").removesuffix("]")) for kind in kinds]
-        hint = f"; a list is typed as '[{given[1]}]'" if "a list" in words else ""
-        hint = "; put it in quotes" if "text" in words else hint
-        return f"expected {' or '.join(words)}, got {given[1].strip() or repr(given[1])}{hint}"
-    return " ".join(text.split())
+def _expanded(value: Any) -> Iterator[Any]:
+    """Yields a value and all values in it, those behind an alias each time."""
+    yield value
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _expanded(item)
 
 
 @contextmanager
-def as_user_error(prefix: str = "") -> Iterator[None]:
-    """Treats what torch or Lightning raise as a mistake in the options.
+def simplified(prefix: str = "", names: Sequence[str] = ()) -> Iterator[None]:
+    """Shortens jsonargparse's messages; `names` are the options that a misspelt one may mean."""
+    try:
+        yield
+    except (ArgumentError, ValueError, TypeError, KeyError, RecursionError, YAMLError) as error:
+        raise UserError(prefix + _reason(str(error), names)) from error
 
-    What our own code raises is a bug of ours.
-    """
+
+@contextmanager
+def as_user_error() -> Iterator[None]:
+    """Turns errors of torch and Lightning into the user's; those of this package are bugs."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        frames = list(traceback.walk_tb(error.__traceback__))
-        if str(frames[-1][0].f_globals["__name__"]).startswith("iris_lightning"):
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals["__name__"].startswith("iris_lightning"):
             raise
-        reason = _simplify_value(str(error.__cause__ or error)) or type(error).__name__
-        if isinstance(error, ZeroDivisionError):
-            reason = "expected a number above zero"
-        raise UserError(prefix + reason) from error
+        raise UserError(_reason(str(error), ()) or type(error).__name__) from error
+
+
+def _reason(message: str, names: Sequence[str]) -> str:
+    """Returns the lines of a message that say what is wrong, and the name that was meant."""
+    reasons: list[str] = []
+    for line in message.splitlines():
+        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip(" -")
+        reason = re.sub(f"{NOT_A_CLASS}.*", "a class", reason)
+        if reason and reason not in reasons and not DETAILS.match(reason):
+            reasons.append(reason)
+    text = "; ".join(reasons).replace(":;", ":")
+    text = re.sub('^Parser key "(.*?)"', r"--\1", text)
+    text = text.replace("unrecognized arguments:", "unknown option")
+    return text + _did_you_mean(message, names)
+
+
+def _did_you_mean(message: str, names: Sequence[str]) -> str:
+    """Returns the options or classes whose last part of the name is like that of an unknown one."""
+    unknown = UNKNOWN.search(message)
+    if unknown is None:
+        return ""
+    known = {}
+    if unknown[0].startswith(NOT_A_CLASS):
+        for module in CLASSES:
+            for name in getattr(sys.modules.get(module), "__all__", ()):
+                known[name.lower()] = name
+    else:
+        for name in names:
+            known[name.rpartition(".")[2]] = f"--{name}"
+    last = unknown[1].rpartition(".")[2].lower()
+    matches = [known[match] for match in get_close_matches(last, known)]
+    if not matches or matches[0] in message.split():
+        return ""
+    return f"; did you mean {' or '.join(matches)}?"

@@ -1,8 +1,7 @@
-"""The command line's own `plot`, which writes pictures: its parameters are its options."""
+"""The command `plot`; its parameters are its options."""
 
 import io
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,9 +14,9 @@ from torch import Tensor
 from iris_lightning.cli.source import Source, find_source
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, check_output, shown
-from iris_lightning.plots import can_draw, draw_classifier, own_style
+from iris_lightning.plots import Trained, can_draw, draw_all, own_style
 from iris_lightning.predictor import IrisPredictor
-from iris_lightning.runs.folders import PARTS, SUMMARY
+from iris_lightning.runs.folders import SUMMARY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,97 +36,82 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     """
     if not can_draw():
         raise UserError("pictures need matplotlib, which is not installed")
-    folder = Path(run) if run is not None else None
-    if folder and ckpt_path is not None:
+    if run is not None and ckpt_path is not None:
         raise UserError(f"{run}: has no effect beside a checkpoint; leave one of them out", "run")
-    if Path(output).suffix.lower() in SUFFIXES or output == "-":
+    if Path(output).suffix in SUFFIXES or output == "-":
         raise UserError(f"{output}: expected a folder", "output")
-    if folder and (folder / SUMMARY).is_file():
-        what, pictures = f"cross-validation: {folder}", _of_folds(folder)
+    if run is not None and Path(run, SUMMARY).is_file():
+        what, pictures = f"cross-validation: {run}", _of_folds(Path(run))
     else:
+        if run is not None:
+            ckpt_path = _best_of(Path(run))
         try:
-            source = find_source(str(_checkpoint_in(folder)) if folder else ckpt_path, None)
-        except UserError as error:  # whose remedy may be weights, which do not know their rows
-            remedy = error.remedy if error.remedy and error.remedy[0] != "weights" else None
-            raise UserError(error.message, error.parameter, remedy) from error
-        what, pictures = str(source), _of_network(source)
-    number = _write(Path(output), pictures)
+            source = find_source(ckpt_path, None)
+        except UserError as error:  # its remedy may be an option of other commands
+            raise UserError(error.message, error.parameter) from error
+        what, pictures = str(source), _of_checkpoint(source)
+    number = _write(Path(output), pictures, what)
     print(f"{what}\n{shown(Path(output))}: {number} pictures, each as .png and .svg")
 
 
-def _checkpoint_in(run: Path) -> Path:
-    """Returns the best checkpoint of a run."""
+def _best_of(run: Path) -> str:
     path = run / "checkpoints" / "best.ckpt"
-    if (run / PARTS).is_dir():
-        raise UserError(f"{run}: the cross-validation has not ended", "run")
-    if path.with_name("last.ckpt").is_file() and not path.is_file():
-        raise UserError(f"{run}: no epoch was validated", "run", ("ckpt_path", str(path.with_name("last.ckpt"))))
     if not path.is_file():
-        raise UserError(f"{run}: has no checkpoints/best.ckpt and no {SUMMARY}; expected the folder of a run", "run")
-    return path
+        raise UserError(f"{run}: has no checkpoints/best.ckpt; expected the folder of a run", "run")
+    return str(path)
 
 
-def _of_network(source: Source) -> "Iterator[tuple[str, Figure]]":
+def _of_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
     from iris_lightning.data import IrisDataModule
 
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    options = source.options().get("data")
-    if options is None:
+    if not source.checkpoint["trained_on"]:
         raise UserError(f"{source.path}: does not say which table it was trained with", "ckpt_path")
-    data = IrisDataModule(**options)
-    data.load_state_dict(source.trained_on())
+    data = IrisDataModule(**source.options(IrisDataModule))
+    data.keep_to(source.checkpoint["trained_on"])
 
     def predict(features: Tensor) -> Tensor:
         with torch.inference_mode():
             probabilities: Tensor = predictor(features)
-            return probabilities
+        return probabilities
 
-    title = f"epoch {source.checkpoint['epoch']}"
-    yield from draw_classifier(
-        predict, data.tensors("train"), data.tensors("val"), data.feature_names, data.class_names, title
-    )
+    yield from draw_all(Trained(predict, data, f"epoch {source.checkpoint['epoch']}"))
 
 
 def _of_folds(run: Path) -> "Iterator[tuple[str, Figure]]":
     import polars as pl
 
-    from iris_lightning.crossvalidation.pictures import draw_folds
+    from iris_lightning.ensemble.pictures import draw_folds
 
-    try:
-        summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
-        yield from draw_folds(summary, pl.read_csv(run / "folds.csv").to_dict(as_series=False))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{run}: not the results of a cross-validation, or damaged ones ({error})", "run") from error
+    summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+    yield from draw_folds(summary, pl.read_csv(run / "folds.csv").to_dict(as_series=False))
 
 
-def _write(folder: Path, pictures: "Iterator[tuple[str, Figure]]") -> int:
-    """Writes pictures, and returns how many."""
+def _write(folder: Path, pictures: "Iterator[tuple[str, Figure]]", what: str) -> int:
+    """Writes all pictures or none, and returns their number."""
     import matplotlib as mpl
 
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name in a picture
-    files: dict[str, bytes] = {}
+    files = {}
     try:
-        with own_style(), mpl.rc_context({"svg.hashsalt": "iris_lightning"}):  # the same picture is the same file
+        with own_style(), mpl.rc_context({"svg.hashsalt": "iris_lightning"}):  # for equal files
             for name, figure in pictures:
-                stem = re.sub(r"\W+", "_", name)[:50].strip("_")  # of at most 200 bytes
-                if f"{stem}.png".lower() in map(str.lower, files):
-                    stem += f".{len(files)}"
                 for suffix, metadata in zip(SUFFIXES, ({}, {"Date": None}), strict=True):
                     file = io.BytesIO()
                     figure.savefig(file, format=suffix[1:], dpi=200, metadata=metadata)
-                    files[f"{stem}{suffix}"] = file.getvalue()
+                    files[folder / f"{name}{suffix}"] = file.getvalue()
     except UserError:
         raise
-    except Exception as error:  # of matplotlib, which has no errors of its own
-        raise UserError(f"cannot be drawn: {type(error).__name__}: {error}") from error
+    except Exception as error:  # of matplotlib, or of damaged results
+        raise UserError(f"{what} cannot be drawn: {type(error).__name__}: {error}") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            check_output(folder / name)
         with ExitStack() as all_or_none:
-            for name, content in files.items():
-                all_or_none.enter_context(atomic_write(folder / name)).write_bytes(content)
+            for path, content in files.items():
+                check_output(path)
+                all_or_none.enter_context(atomic_write(path)).write_bytes(content)
     except OSError as error:
-        where = folder / Path(str(error.filename)).name if folder.is_dir() else folder
-        raise UserError(f"{where}: {error.strerror}; expected a folder to write to", "output") from error
+        raise UserError(
+            f"{folder}: {error.strerror}; expected a folder to write to", "output"
+        ) from error
     return len(files) // len(SUFFIXES)

@@ -1,4 +1,4 @@
-"""The folders of runs, `lightning_logs/version_N` or `lightning_logs/NAME/version_N`. Needs no Lightning.
+"""The folders of runs: `lightning_logs/version_N`, `lightning_logs/NAME/version_N`.
 
 How one is claimed, and which is the newest. Numbers count on from run to run, whatever their names.
 """
@@ -15,47 +15,68 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import shown
 
 __all__ = [
-    *("PARTS", "RUNS", "SUMMARY", "check_name", "claim_run", "cross_validations"),
-    *("logs_of", "newest_run", "remove_run", "training_alone"),
+    "RESULTS",
+    "RUNS",
+    "SUMMARY",
+    "check_name",
+    "claim_run",
+    "logs_of",
+    "newest_run",
+    "remove_run",
+    "training_alone",
 ]
 
 RUNS = "lightning_logs"
+RESULTS = "results.yaml"  # of a finished `fit`
+SUMMARY = "summary.json"  # of a cross-validation
 VERSION = r"version_(\d+)"
-NAME = rf"(?!({VERSION}|{RUNS}|con|prn|aux|nul|com\d|lpt\d)(\.|$))\w([\w.=+-]{{0,98}}[\w=+-])?"  # Windows has devices
-PARTS, SUMMARY = "parts", "summary.json"  # of a cross-validation, while it runs and at the end
+# Names of folders on every system: Windows has devices such as `con`.
+RESERVED = rf"({VERSION}|{RUNS}|con|prn|aux|nul|com\d|lpt\d)(\.|$)"
+NAME = rf"(?!{RESERVED})\w([\w.=+-]{{0,98}}[\w=+-])?"
 
 
 def check_name(name: str | None) -> None:
-    """Refuses a name for runs that is not that of a folder on every system, or would be taken for another."""
-    if name is not None and not (re.fullmatch(NAME, name, re.IGNORECASE) and len(name.encode()) <= 100):
-        taken = "and none that has a meaning, as version_N or con"
-        where = "no sign but _ at the start, no dot at the end, at most 100 bytes"
-        raise UserError(f"expected letters, digits and _ . = + - in it, {taken}; {where}; got {name[:110]!r}", "name")
+    """Refuses a name for runs that is not that of a folder on every system, or has a meaning."""
+    if name is None:
+        return
+    if not re.fullmatch(NAME, name, re.IGNORECASE) or len(name.encode()) > 100:
+        expected = "expected at most 100 bytes: letters, digits and _ . = + -, not version_N or con"
+        raise UserError(f"{expected}; got {name[:110]!r}", "name")
 
 
 def _runs(root: Path) -> list[tuple[int, Path]]:
     """Returns the folders of runs with their numbers, the newest last."""
-    # By number: as text, version_10 would come before version_2. Those without a name first, as `claim_run` needs it.
-    found = [path for pattern in ("version_*", "*/version_*") for path in (root / RUNS).glob(pattern)]
-    return sorted((int(match[1]), path) for path in found if (match := re.fullmatch(VERSION, path.name)))
+    found = []
+    for pattern in ("version_*", "*/version_*"):
+        for path in (root / RUNS).glob(pattern):
+            match = re.fullmatch(VERSION, path.name)
+            if match:
+                found.append((int(match[1]), path))
+    return sorted(found)  # by number: as text, version_10 would come before version_2
 
 
 def logs_of(run: Path) -> Path:
     """Returns the folder that holds a run beside others: `lightning_logs/`, unless it was moved."""
-    return run.parent.parent if RUNS == run.parent.parent.name != run.parent.name else run.parent
+    named = run.parent.parent.name == RUNS and run.parent.name != RUNS
+    return run.parent.parent if named else run.parent
 
 
 def claim_run(root: Path, name: str | None = None) -> Path:
-    """Makes the folder of a new run under `root`, whose number no other run has or gets, however many start at once."""
+    """Makes the folder of a new run under `root`, with a number that no other run has."""
     while True:
         number = max((number for number, _ in _runs(root)), default=-1) + 1
         folder = root / RUNS / f"version_{number}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir()
-        except (FileExistsError, FileNotFoundError):  # another run was faster, or took away the last folder of all
+        except (
+            FileExistsError,
+            FileNotFoundError,
+        ):  # another run was faster, or took away the last folder of all
             continue
-        if [taken for taken, _ in _runs(root)].count(number) > 1:  # another one was faster, and has its name by now
+        if [taken for taken, _ in _runs(root)].count(
+            number
+        ) > 1:  # another one was faster, and has its name by now
             folder.rmdir()
             continue
         while name is not None:
@@ -81,20 +102,16 @@ def remove_run(run: Path) -> None:
 
 
 def newest_run(root: Path) -> Path | None:
-    """Returns the folder of the newest run of `fit` under `root`, which has a `config.yaml`, or `None`."""
-    others = cross_validations(root)
-    runs = [path for _, path in reversed(_runs(root)) if (path / "config.yaml").is_file()]
-    return next((path for path in runs if path not in others), None)
-
-
-def cross_validations(root: Path) -> list[Path]:
-    """Returns the folders of cross-validations under `root`, the newest first."""
-    return [path for _, path in reversed(_runs(root)) if (path / PARTS).exists() or (path / SUMMARY).exists()]
+    """Returns the folder of the newest run of `fit` under `root`, or `None`."""
+    for _, path in reversed(_runs(root)):
+        if (path / "config.yaml").is_file() and not (path / SUMMARY).exists():
+            return path
+    return None
 
 
 @contextlib.contextmanager
 def training_alone(run: Path) -> Iterator[None]:
-    """Keeps other processes from training a run at the same time; the system frees it, also after a kill."""
+    """Keeps other processes from training a run at the same time."""
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)

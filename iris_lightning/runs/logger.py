@@ -1,35 +1,37 @@
-"""The curves of a run, in files that TensorBoard reads."""
+"""The logger of a run of `fit`."""
 
-import math
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.loggers.logger import DummyExperiment  # type: ignore[attr-defined]  # of lightning.fabric
 from lightning.pytorch.utilities import rank_zero_only
 
-from iris_lightning.runs.checkpoint_io import SECONDS
+from iris_lightning.errors import UserError
+from iris_lightning.files import shown
 from iris_lightning.runs.folders import RUNS
-from iris_lightning.runs.tabs import scalars
 
 __all__ = ["RunLogger"]
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard's curves alone: `hparams.yaml` would repeat `config.yaml`, and a kill could leave half of it.
+    """Writes curves against the epoch, into the folder of the run.
+
+    There is no `hparams.yaml`, which would repeat `config.yaml`.
 
     Args:
         root: Where `lightning_logs/` is.
-        purge_step: The epoch from which on the run writes, 0 for a new one: what it has of later ones is passed over.
+        purge_step: First epoch to be written; TensorBoard drops what the run had from there on.
     """
 
     def __init__(self, root: Path, purge_step: int) -> None:
         super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
-        self.run: Path | None = None  # `RunFolder` says which, once training starts
-        self.points: list[tuple[dict[str, float], int | None, float]] = []  # that wait to be written
-        self.written = -math.inf  # when, in seconds
+        self.run: Path | None = None  # set when training starts
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._handle_thread_error
 
     @property
     def log_dir(self) -> str:
@@ -38,39 +40,47 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        """TensorBoard's writer; none before training starts, since opening it changes the curves of a resumed run."""
-        return super().experiment if self.run else DummyExperiment()
+        """TensorBoard's writer; until training starts, one that writes nothing."""
+        if self.run is None:
+            return _DummyExperiment()
+        return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds points to the curves."""
-        dicts = {name: value for name, value in metrics.items() if isinstance(value, dict)}
-        if dicts:  # each is several curves, in files of their own
-            super().log_metrics(dicts, step)
-        values = {name: float(value) for name, value in metrics.items() if name not in dicts}
-        if not self.run or not values:
-            return
-        latest = self.points[-1] if self.points else None
-        if latest and latest[1] == step and not latest[0].keys() & values.keys():
-            latest[0].update(values)  # one event for the points of an epoch, each of which would take as long
-        else:
-            self.points.append((values, step, time.time()))
+        """Adds metrics to the curves, at the epoch that Lightning puts among them."""
+        values = dict(metrics)
+        epoch = values.pop("epoch", step)
+        with self._user_errors():
+            for name, value in values.items():
+                self.experiment.add_scalar(name, value, epoch)
+
+    def save(self) -> None:
+        """Does nothing: Lightning calls it each time it logs, and flushing takes time."""
 
     @rank_zero_only
-    def save(self) -> None:
-        """Writes the points, at most once a second: TensorBoard's thread takes time from the training."""
-        if time.monotonic() - self.written >= SECONDS:
-            self.flush()
-
     def flush(self) -> None:
-        """Writes the points, for a checkpoint that takes them for written."""
-        while self.points:
-            metrics, step, seconds = self.points.pop(0)
-            self.experiment._get_file_writer().add_summary(scalars(metrics), step, seconds)
-        self.experiment.flush()
-        self.written = time.monotonic()
+        """Waits until the curves are written, which the next checkpoint takes for granted."""
+        with self._user_errors():
+            self.experiment.flush()
 
+    @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Writes the points and closes the file."""
-        self.flush()
-        super().finalize(status)
+        """Closes the file; a run that failed has told its error by now."""
+        if status == "success":
+            self.flush()
+        with suppress(OSError):
+            super().finalize(status)
+        threading.excepthook = self._excepthook
+
+    @contextmanager
+    def _user_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"{shown(Path(self.log_dir))}: the curves cannot be written: {error.strerror}"
+            raise UserError(reason) from error
+
+    def _handle_thread_error(self, args: threading.ExceptHookArgs) -> None:
+        """Leaves errors of TensorBoard's thread to its next use, which raises them again."""
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            self._excepthook(args)

@@ -1,222 +1,202 @@
-"""What TensorBoard shows of a run beside its curves: the result, what made it, and pictures of the best epoch."""
+"""What TensorBoard shows of a run besides its curves."""
 
 import copy
+import inspect
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.fabric.loggers.logger import _DummyExperiment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 
-from iris_lightning.files import atomic_write
-from iris_lightning.plots import can_draw, draw_classifier, own_style
-from iris_lightning.runs.saving import BestCheckpoint
+from iris_lightning.data import IrisDataModule
+from iris_lightning.plots import Trained, can_draw, draw_all, own_style
 from iris_lightning.runs.signals import Stopped
-from iris_lightning.runs.tabs import RESULTS, graph_of, hparams_columns, layout, picture
-from iris_lightning.weights.reading import read_torch
 
 __all__ = ["TensorBoardReport", "add_evaluation"]
 
-TESTED = ".test"  # how the files end with the test metrics of a best epoch
-METRICS = ("loss/val", "accuracy/val")
-COLUMNS = ("batch_size", "hidden", "lr")  # of HParams: with one for all other settings, the best loss is in view
-LESSON: dict[str, str | float] = {
-    **dict.fromkeys(("activation", "class_weight", "lr_scheduler"), "null"),
-    **dict.fromkeys(("standardize", "stratify"), False),
-    "optimizer": "Adam",
-    "weight_decay": 0.0,
-    "table": "Iris",
-    "seed": 20,
-    "split_seed": 20,
-    "noise": 0.0,
-}
-MOST_ROWS = 65536  # that a network is given at once
+COLUMNS = ("table", "batch_size", "lr", "seed")  # TensorBoard shows five; all others share one
+MOST_ROWS = 65536  # that are predicted at once
+OF_TABLE = ("path", "target", "features", "feature_names", "class_names")
 
 
 class TensorBoardReport(Callback):
-    """Adds to the TensorBoard of a run what makes it understood, for `IrisClassifier` and `IrisDataModule`.
+    """Adds charts, hyperparameters, results and pictures to the TensorBoard of a run.
 
-    From the start: train and validation on one chart (Custom Scalars), the network (Graphs), the hyperparameters
-    (HParams), and `lr` against the epoch if there is a scheduler. At the end: the epoch with the lowest `loss/val`
-    beside the hyperparameters, a table of both (Text), and pictures of that epoch's network on the validation split:
-    confusion matrix, reliability diagram and, for 2 to 6 features, decision regions over each pair. Without a
-    `TensorBoardLogger`, or with a module of another kind, it does nothing.
+    During training: train and validation on one chart for each metric (Custom Scalars), and the
+    learning rate where a scheduler changes it. At the end, of the best epoch: options and metrics
+    (HParams, Text), pictures (Images) and the network (Graphs). The best epoch is that of the first
+    `ModelCheckpoint` that monitors `loss/val`; without one, the report is of the last epoch.
+    Without a `TensorBoardLogger`, only the learning rate is logged.
 
     Args:
-        figures: Whether there are pictures; they need matplotlib.
+        figures: Whether to add pictures and the network, of an `IrisDataModule`; they need
+            matplotlib.
+
+    Example:
+        >>> from lightning.pytorch.loggers import TensorBoardLogger
+        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # it would hide the others
+        >>> trainer = L.Trainer(logger=logger, callbacks=[TensorBoardReport()])
     """
 
     def __init__(self, figures: bool = True) -> None:
         self.figures = figures
-        self.best: dict[str, float] = {}  # metrics and number of the best epoch, where no `BestCheckpoint` has them
-        self.weights: dict[str, Tensor] = {}  # of its network
-        self.first = 0  # epoch of this session
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Begins anew, and keeps Lightning from writing columns of its own to HParams, before these."""
-        if stage == "fit" and trainer.current_epoch == 0:  # what a resumed run has is restored later
-            self.best, self.weights = {}, {}
-        for logger in _loggers(trainer):
-            logger._default_hp_metric = False
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes what is known by now."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-
-        self.first = trainer.current_epoch
-        for logger in _loggers(trainer):
-            values, writer = _columns(_hyperparameters(trainer, pl_module)), logger.experiment._get_file_writer()
-            for summary in (hparams_columns(values), hparams_pb(values, trial_id=""), layout()):
-                writer.add_summary(summary)
-            if not trainer.ckpt_path:  # TensorBoard warns where a resumed run has a second graph
-                writer.add_event(Event(graph_def=graph_of(pl_module.network).SerializeToString()))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the learning rate with which the epoch starts, if a scheduler may change it."""
-        if trainer.lr_scheduler_configs and any(isinstance(item, TensorBoardLogger) for item in trainer.loggers):
+        """Logs the learning rate if a scheduler may change it."""
+        if trainer.lr_scheduler_configs and trainer.loggers:
             pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps the best epoch in mind where no `BestCheckpoint` keeps it in a file."""
-        fits = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if not fits or _best_checkpoint(trainer) or not list(_loggers(trainer)):
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lays out the charts as soon as the metrics are known."""
+        if trainer.current_epoch > 1:  # 1: TensorBoard drops epoch 0 of a run that is resumed there
             return
-        metrics = {name: float(trainer.callback_metrics[name]) for name in METRICS if name in trainer.callback_metrics}
-        if metrics.get("loss/val", math.inf) < self.best.get("loss/val", math.inf):
-            self.best = {**metrics, "epoch": trainer.current_epoch}
-            state = cast("Any", pl_module).network.state_dict()
-            self.weights = {name: tensor.clone() for name, tensor in state.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the best epoch, for checkpoints."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the best epoch of a resumed run."""
-        self.best = state_dict["best"]
+        charts = {}
+        for tag in trainer.callback_metrics:
+            name, _, split = tag.rpartition("/")
+            if split == "val":
+                charts[name] = ["Multiline", [f"{name}/train", tag]]
+        with suppress(OSError):  # the next use of the logger raises it again
+            for logger in _loggers(trainer):
+                logger.experiment.add_custom_scalars({"train and validation": charts})
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the result, and draws."""
-        self._write_result(trainer, pl_module, self.figures and can_draw())
+        self._write(trainer, pl_module, self.figures and can_draw())
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Writes the result of a run that its user ends."""
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Writes the result of a run that its user stops."""
         if isinstance(exception, KeyboardInterrupt | Stopped):
-            self._write_result(trainer, pl_module, draw=False)
+            self._write(trainer, pl_module, draw=False)
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Adds the test metrics to the row of HParams, if they are of the network of the best epoch."""
-        state = cast("Any", pl_module).network.state_dict() if self.weights else {}
-        best = all(torch.equal(tensor, state[name].to(tensor.device)) for name, tensor in self.weights.items())
-        for logger in _loggers(trainer) if state and best else ():
-            _write_test(logger.experiment, trainer.callback_metrics, trainer.current_epoch)
-
-    def _write_result(self, trainer: L.Trainer, pl_module: L.LightningModule, draw: bool) -> None:
-        progress: Any = trainer.fit_loop.epoch_progress.current
-        if not progress.processed or not list(_loggers(trainer)):
+    def _write(self, trainer: L.Trainer, module: L.LightningModule, draw: bool) -> None:
+        loggers = _loggers(trainer)
+        last = trainer.current_epoch - 1
+        if not loggers or last < 0:
             return
-        last = progress.processed - 1
-        best, network, shown = self._best(trainer, pl_module, last)
-        results = {f"result/{name.replace('/', '_')}": best[name] for name in METRICS if name in best}
-        results |= {"result/epoch": best["epoch"], "result/epochs": progress.processed}
-        table = {**{RESULTS[tag]: value for tag, value in results.items()}, **_hyperparameters(trainer, pl_module)}
-        cells = [(name, _text(value).replace("|", r"\|")) for name, value in table.items()]  # of a table in Markdown
-        rows = ["| | |", "|:-|:-|", *(f"| {name} | {text} |" for name, text in cells)]
-        for logger in _loggers(trainer):
-            of_another_epoch = best["epoch"] >= self.first > 0 and [*Path(str(logger.log_dir)).glob(f"*{TESTED}")]
-            tested = dict.fromkeys(("result/loss_test", "result/accuracy_test"), math.nan) if of_another_epoch else {}
-            for tag, value in {**results, **tested}.items():
-                logger.experiment.add_scalar(tag, value, last)
-            logger.experiment.add_text("run", "\n".join(rows), last)
-        data: Any = getattr(trainer, "datamodule", None)
-        finite = all(tensor.isfinite().all() for tensor in network.state_dict().values())
-        if draw and finite and hasattr(data, "tensors"):  # an `IrisDataModule`
-            predict = partial(_probabilities, trainer.precision_plugin, network.eval())
-            of = data.tensors("train"), data.tensors("val"), data.feature_names, data.class_names
-            try:
-                with own_style():
-                    for name, figure in draw_classifier(predict, *of, f"epoch {shown}"):
-                        for logger in _loggers(trainer):
-                            writer = logger.experiment._get_file_writer()
-                            writer.add_summary(picture(f"pictures/{name}", figure), last)
-            except Exception as error:  # whatever it is, the run is whole
-                rank_zero_warn(f"no pictures: {type(error).__name__}: {error}")
-
-    def _best(self, trainer: L.Trainer, pl_module: Any, last: int) -> tuple[dict[str, Any], nn.Module, int]:
-        """Returns metrics and epoch of the lowest `loss/val`, and the network to be shown, with its epoch.
-
-        Without any validation, and where a resumed run has the weights of its best epoch no more, these are the last.
-        """
-        network: nn.Module = copy.deepcopy(pl_module.network)
-        checkpoint = _best_checkpoint(trainer)
-        if checkpoint and os.path.isfile(checkpoint.best_model_path):
-            found = read_torch(Path(checkpoint.best_model_path), "a checkpoint")
-            network.load_state_dict({key.removeprefix("network."): value for key, value in found["state_dict"].items()})
-            return {**found["metrics"], "epoch": found["epoch"]}, network, found["epoch"]
-        if self.weights:
-            network.load_state_dict(self.weights)
-        best = self.best or {"epoch": last}
-        return best, network, int(best["epoch"]) if self.weights else last
+        try:
+            best = _best_checkpoint(trainer, module)
+            epoch = best["epoch"]
+            metrics = {name: round(float(value), 6) for name, value in best["metrics"].items()}
+            options = _options(trainer, module)
+            data = getattr(trainer, "datamodule", None)
+            row = {name: options.get(name) for name in COLUMNS}
+            row["settings"] = _settings(options, module, data)
+            for logger in loggers:
+                logger.log_hyperparams(row, _results(metrics, epoch), last)
+                text = _table({"epoch": epoch, **metrics, **options})
+                logger.experiment.add_text("run", text, epoch)
+                if draw and isinstance(data, IrisDataModule):
+                    module = copy.deepcopy(module).eval()
+                    module.load_state_dict(best["state_dict"])
+                    _draw(logger, module, data, epoch)
+                logger.experiment.flush()
+        except Exception as error:  # the run itself is complete
+            rank_zero_warn(f"TensorBoard's report is incomplete: {error!r}")
 
 
-def _best_checkpoint(trainer: L.Trainer) -> BestCheckpoint | None:
-    """Returns the callback that saves the best epoch, if there is one."""
-    return next((item for item in trainer.checkpoint_callbacks if isinstance(item, BestCheckpoint)), None)
+def _loggers(trainer: L.Trainer) -> list[TensorBoardLogger]:
+    """Returns the loggers that write to TensorBoard, which those of further processes do not."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return [logger for logger in loggers if not isinstance(logger.experiment, _DummyExperiment)]
 
 
-def _loggers(trainer: L.Trainer) -> Iterator[TensorBoardLogger]:
-    """Yields the loggers to which the first process of all writes, of the training of an `IrisClassifier`."""
-    ours = trainer.is_global_zero and hasattr(getattr(trainer.lightning_module, "network", None), "standardize")
-    return (item for item in trainer.loggers if isinstance(item, TensorBoardLogger) and ours)
+def _best_checkpoint(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    """Returns the checkpoint with the lowest `loss/val`, or the present state in its place."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
+            path = Path(callback.best_model_path)
+            if path.is_file():
+                checkpoint: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
+                checkpoint.setdefault("metrics", {"loss/val": callback.best_model_score})
+                return checkpoint
+    return {
+        "state_dict": module.state_dict(),
+        "epoch": trainer.current_epoch - 1,
+        "metrics": trainer.callback_metrics,
+    }
 
 
-def _hyperparameters(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, str | float]:
-    """Returns the hyperparameters that matter."""
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    group: dict[str, Any] = groups[0] if groups else {}
-    lr, weight_decay = group.get("initial_lr", group.get("lr")), group.get("weight_decay", 0.0)
-    kinds = [type(optimizer).__name__ for optimizer in trainer.optimizers]
-    schedulers = [type(config.scheduler).__name__ for config in trainer.lr_scheduler_configs]
-    values = {name: pl_module.hparams.get(name) for name in ("hidden", "activation", "standardize", "class_weight")}
-    values |= {"optimizer": ", ".join(kinds) or None, "lr_scheduler": ", ".join(schedulers) or None}
-    values |= {"lr": None if lr is None else float(lr), "weight_decay": float(weight_decay)}
-    data: Any = getattr(trainer, "datamodule", None)
-    if hasattr(data, "tensors"):
-        values |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
-        values |= {name: data.hparams[name] for name in ("split_seed", "stratify", "noise")}
-    return {key: value if isinstance(value, str | float | int) else json.dumps(value) for key, value in values.items()}
+def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+    """Returns the options of classifier, data and optimizer."""
+    options = dict(module.hparams)
+    data = getattr(trainer, "datamodule", None)
+    if isinstance(data, IrisDataModule):
+        options |= data.hparams
+        options |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
+    for optimizer in trainer.optimizers:
+        options["optimizer"] = type(optimizer).__name__
+        for group in optimizer.param_groups[:1]:
+            options["lr"] = group.get("initial_lr", group.get("lr"))
+    for config in trainer.lr_scheduler_configs:
+        options["lr_scheduler"] = type(config.scheduler).__name__
+    return options
 
 
-def _columns(hyperparameters: dict[str, str | float]) -> dict[str, str | float]:
-    """Returns what HParams has columns for, the same ones for each run: TensorBoard has those of one."""
-    own = {name: hyperparameters.get(name, "null") for name in COLUMNS}
-    unlike = {name: value for name, value in hyperparameters.items() if value != LESSON.get(name, own.get(name))}
-    others = [name if value is True else f"{name} {_text(value)}" for name, value in unlike.items()]
-    return {**own, "settings": ", ".join(others) or "as in the lesson"}
+def _settings(options: Mapping[str, Any], *components: Any) -> str:
+    """Returns options without a column that are not at the defaults of the components' classes."""
+    defaults = {}
+    for component in components:
+        for name, parameter in inspect.signature(type(component)).parameters.items():
+            defaults[name] = parameter.default
+    settings = []
+    for name, value in options.items():
+        if name not in COLUMNS + OF_TABLE and _text(value) != _text(defaults.get(name)):
+            settings.append(f"{name} {_text(value)}")
+    return ", ".join(settings)
 
 
-def _text(value: str | float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _results(metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
+    """Returns the columns of HParams for results; those of tests wait for `add_evaluation`."""
+    validated = {}
+    tested = {}
+    for tag, value in metrics.items():
+        if tag.endswith("/val"):
+            validated[f"result/{tag}"] = value
+            tested[f"result/{tag.removesuffix('val')}test"] = math.nan
+    return {"result/epoch": epoch, **validated, **tested}
 
 
-def _probabilities(precision: Precision, network: nn.Module, features: Tensor) -> Tensor:
-    """Returns those of the classes, float32, shape `(rows, classes)`, in the precision of the training."""
-    device = next(network.parameters()).device
-    with torch.inference_mode(), precision.forward_context():
-        parts = [network(precision.convert_input(rows.to(device))) for rows in features.split(MOST_ROWS)]
-    return torch.cat(parts).float().softmax(dim=1).cpu()
+def _table(values: Mapping[str, Any]) -> str:
+    """Returns a table in Markdown."""
+    lines = ["| | |", "| --- | --- |"]
+    for name, value in values.items():
+        text = _text(value).replace("|", r"\|")
+        lines.append(f"| {name} | {text} |")
+    return "\n".join(lines)
+
+
+def _text(value: object) -> str:
+    """Returns a value as it is typed in a config."""
+    return json.dumps(value, default=str, ensure_ascii=False).strip('"')[:200]
+
+
+def _draw(
+    logger: TensorBoardLogger, module: L.LightningModule, data: IrisDataModule, epoch: int
+) -> None:
+    parameter = next(module.parameters())
+
+    def predict(features: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits = [module(rows.to(parameter)) for rows in features.split(MOST_ROWS)]
+        return torch.cat(logits).float().softmax(dim=1).cpu()
+
+    with own_style():
+        for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}")):
+            logger.experiment.add_figure(f"pictures/{name}", figure, epoch)
+    features, _ = data.tensors("val")
+    with suppress(RuntimeError):  # it prints why it cannot trace a network
+        logger.experiment.add_graph(module.network, features[:1].to(parameter))
 
 
 def add_evaluation(run: Path, metrics: Mapping[str, float], epoch: int, best: bool) -> None:
@@ -225,25 +205,15 @@ def add_evaluation(run: Path, metrics: Mapping[str, float], epoch: int, best: bo
     Args:
         run: Folder of the run.
         metrics: Metrics that its curves do not have at this epoch.
-        epoch: The epoch of the checkpoint.
-        best: Whether it is the best one, whose test metrics are in HParams as well.
+        epoch: Epoch of the checkpoint.
+        best: Whether it is the best one, which HParams is about.
     """
-    from torch.utils.tensorboard import SummaryWriter  # here: a third of a second, that validate seldom needs
+    from torch.utils.tensorboard import SummaryWriter  # here: it takes a third of a second
 
-    if any(run.glob("events.out.tfevents.*")):
-        with tempfile.TemporaryDirectory() as folder:  # a folder that cannot be written to would raise in its thread
-            suffix = TESTED if best and "loss/test" in metrics else ".evaluated"
-            with SummaryWriter(folder, filename_suffix=suffix) as writer:
-                for name, value in metrics.items():
-                    writer.add_scalar(name, value, epoch)
-                if best:
-                    _write_test(writer, metrics, epoch)
-            (written,) = Path(folder).iterdir()
-            with atomic_write(run / written.name) as new:
-                shutil.copyfile(written, new)
-
-
-def _write_test(writer: Any, metrics: Mapping[str, Any], epoch: int) -> None:
-    for name in ("loss", "accuracy"):
-        if f"{name}/test" in metrics:
-            writer.add_scalar(f"result/{name}_test", metrics[f"{name}/test"], epoch)
+    if not any(run.glob("events.out.tfevents.*")):
+        return
+    with SummaryWriter(str(run), filename_suffix=".evaluated") as writer:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, epoch)
+            if best:
+                writer.add_scalar(f"result/{name}", value, epoch)

@@ -8,11 +8,18 @@ __all__ = ["SIGNALS", "Stopped", "set_handlers", "stop"]
 
 
 class Stopped(BaseException):
-    """A signal has asked the command to stop.
+    """A signal, whose number it holds, has asked the command to stop.
 
-    `args` are its number, the checkpoint to go on from, if there is one, and maybe what to say of it in its place. No
-    `Exception`, as `KeyboardInterrupt` is none: nothing on the way but the command line may catch it.
+    Like `KeyboardInterrupt`, it is no `Exception`: only the command line is to catch it.
+
+    Attributes:
+        remedy: How to go on, for the message.
     """
+
+    def __init__(self, number: int, remedy: str = "") -> None:
+        super().__init__(number)
+        self.number = number
+        self.remedy = remedy
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and what a system sends
@@ -20,11 +27,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and what a system sends
 
 def stop(number: int, frame: Any) -> None:
     """Handles a signal by raising `Stopped` at once."""
-    raise Stopped(number, None)
+    raise Stopped(number)
 
 
 def set_handlers(handlers: dict[int, Any]) -> dict[int, Any]:
-    """Sets handlers of signals, and returns those before; in another thread than the main one, Python allows none."""
+    """Sets handlers of signals, in the main thread only, and returns those before."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.signal(number, handler) for number, handler in handlers.items()}

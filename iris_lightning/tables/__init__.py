@@ -1,1 +1,1 @@
-"""CSV and Parquet files: read for training, streamed for predictions. What is done with the rows is not said here."""
+"""CSV and Parquet: columns and their roles, reading, streaming predictions."""

@@ -1,1 +1,1 @@
-"""Files of a network's weights: read, written, checked. Checkpoints, which hold a whole run, are in `runs`."""
+"""Files of a network's weights: `.safetensors`, `.pth`, `.onnx`. Checkpoints are in `runs`."""

@@ -1,10 +1,9 @@
-"""A trained network as a file for others: torch, safetensors or ONNX, checked before it appears."""
+"""A trained network as a file for other programs: torch, safetensors or ONNX."""
 
 import importlib
 import io
 import logging
 import warnings
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +22,39 @@ ROWS = 1000
 
 
 def export(network: IrisNetwork, weights: Weights, path: Path, *inputs: Path) -> str:
-    """Writes a trained network with the names of its features and classes in `weights`, and returns what was checked.
+    """Writes a trained network, and returns what was checked.
 
-    `.pth` is a state dict that plain torch loads, `.safetensors` holds the same tensors, and `.onnx` is a graph from
-    `features`, float32 of shape `(rows, features)` in their own units, to `probabilities`, shape `(rows, classes)`. The
-    file appears once it has been loaded and found equal, or not at all; it must not replace an input.
+    `.pth` is a plain state dict, `.safetensors` holds the same tensors with the names of features
+    and classes, and `.onnx` is a graph from `features`, float32 of shape `(rows, features)` in
+    their own units, to `probabilities`, shape `(rows, classes)`. The file appears once it has been
+    read back and found equal.
+
+    Args:
+        network: The trained network.
+        weights: Its weights and names.
+        path: File to write.
+        *inputs: Files that must not be overwritten.
     """
-    writers = {".pth": _write_pth, ".safetensors": _write_safetensors, ".onnx": _write_onnx}
-    if path.suffix not in writers:
-        raise UserError(f"{path}: expected a file that ends in {', '.join(writers)}")
+    formats = {
+        ".pth": (_write_pth, _check_weights),
+        ".safetensors": (_write_safetensors, _check_weights),
+        ".onnx": (_write_onnx, _check_onnx),
+    }
+    if path.suffix not in formats:
+        raise UserError(f"{path}: expected a file that ends in {', '.join(formats)}")
     check_output(path, *inputs)
-    weights = weights._replace(state=network.state_dict(), activation=network.activation)
+    write, check = formats[path.suffix]
     try:
         with atomic_write(path) as new:
-            new.write_bytes(writers[path.suffix](network, weights))
-            return (_check_onnx if path.suffix == ".onnx" else _check_weights)(network, weights, new)
+            new.write_bytes(write(network, weights))
+            return check(network, weights, new)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _write_pth(network: IrisNetwork, weights: Weights) -> bytes:
-    state = OrderedDict(weights.state)
-    # Beside the versions of modules that torch keeps there: still a plain state dict, for torch and for the lesson.
-    versions = getattr(weights.state, "_metadata", {})
-    state.__dict__["_metadata"] = OrderedDict({**versions, "": {**versions.get("", {}), **weights.metadata()}})
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(network.state_dict(), content)
     return content.getvalue()
 
 
@@ -59,10 +65,12 @@ def _write_safetensors(network: IrisNetwork, weights: Weights) -> bytes:
 
 
 def _check_weights(network: IrisNetwork, weights: Weights, path: Path) -> str:
-    read = read_weights(path)
-    same = all(torch.equal(read.state[name], tensor) for name, tensor in weights.state.items())
-    if not same or read[1:] != weights[1:]:
-        raise AssertionError("export wrote other weights or names than it was given")
+    read = read_weights(path, **weights.options)
+    for name, tensor in weights.state.items():
+        if not torch.equal(read.state[name], tensor):
+            raise AssertionError(f"export wrote another {name} than it was given")
+    if path.suffix == ".safetensors" and read.metadata() != weights.metadata():
+        raise AssertionError("export wrote other names than it was given")
     return f"{len(read.state)} tensors, read back and equal"
 
 
@@ -71,8 +79,10 @@ def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UserError(f"ONNX needs {name}; install it with: pip install 'iris_lightning[onnx]'") from error
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it lists torchvision's operators, which are not needed
+            install = "install it with: pip install 'iris_lightning[onnx]'"
+            raise UserError(f"ONNX needs {name}; {install}") from error
+    # torch lists torchvision's operators, which are not needed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own code
         program = torch.onnx.export(
@@ -84,7 +94,9 @@ def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
             dynamo=True,
             verbose=False,
         )
-    model: Any = program.model_proto if program else None
+    if program is None:
+        raise AssertionError("torch exported no ONNX program")
+    model: Any = program.model_proto
     del model.metadata_props[:]  # the exporter's notes to itself
     for key, value in weights.metadata().items():
         model.metadata_props.add(key=key, value=value)
@@ -92,9 +104,8 @@ def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
 
 
 def _check_onnx(network: IrisNetwork, weights: Weights, path: Path) -> str:
-    session = importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-    if session.get_modelmeta().custom_metadata_map != weights.metadata():
-        raise AssertionError("export wrote other names than it was given")
+    onnxruntime = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     # Around the range of each feature where the network knows it, else around 0.
     rows = torch.randn(ROWS, network.in_features, generator=torch.Generator().manual_seed(0))
     if network.standardize:
@@ -104,5 +115,6 @@ def _check_onnx(network: IrisNetwork, weights: Weights, path: Path) -> str:
     found = torch.from_numpy(session.run(None, {"features": rows.numpy()})[0])
     difference = float((found - expected).abs().max())
     if not difference <= TOLERANCE:  # its logits are so large that float32 rounds them
-        raise UserError(f"{path.name}: its probabilities would differ by {difference:.1e}; export .safetensors instead")
+        differ = f"its probabilities would differ by {difference:.1e}"
+        raise UserError(f"{path.name}: {differ}; export .safetensors instead")
     return f"probabilities of {ROWS} rows within {TOLERANCE:.0e} by onnxruntime"

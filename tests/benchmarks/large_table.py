@@ -1,9 +1,10 @@
-"""Rows per second and peak memory on large tables, beside a bare loop, the lesson's row-by-row loader and skorch.
+"""Rows per second and peak memory on large tables, beside a bare loop and skorch.
 
     python tests/benchmarks/large_table.py
 
-The first table is of a whole `fit` of one epoch, each in a process of its own so that its peak memory can be told; the
-second of training one epoch at batch size 8192, run by turns, each the best of three.
+The first table is of a whole `fit` of one epoch, each in a process of its own so that its peak
+memory can be told; the second of training one epoch at batch size 8192, run by turns, each the best
+of three.
 """
 
 import argparse
@@ -24,10 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from iris_lightning import IrisDataModule, IrisNetwork
+from iris_lightning import IrisClassifier, IrisDataModule, IrisNetwork
 from iris_lightning.cli import main
 from iris_lightning.cli.console import silence_noise
-from iris_lightning.runs.fast import LeanClassifier, LeanPrecision, LeanStrategy, NoProfiler
 
 FEATURES = 4
 BATCH = 8192
@@ -44,7 +44,7 @@ def write_table(path: Path, rows: int) -> None:
 
 
 def measure_run(path: str, warm_up: str, rows: int) -> dict[str, float]:
-    """Trains on a table in this process; returns seconds and peak memory, over what imports and a first run take."""
+    """Trains on a table; returns seconds and peak memory beyond imports and a first run."""
     arguments = ["--data.batch_size", str(BATCH), "--trainer.max_epochs", "1"]
     with contextlib.redirect_stdout(io.StringIO()):
         main(["fit", "--trainer.max_epochs", "1"])  # imports all that a run imports
@@ -58,21 +58,27 @@ def measure_run(path: str, warm_up: str, rows: int) -> dict[str, float]:
 
 
 def peak_memory() -> int:
-    """The most resident memory that this process has had, in bytes (Linux; `ru_maxrss` may be its parent's)."""
+    """Peak resident memory in bytes (Linux; `ru_maxrss` may be the parent's)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def fit_lightning(module: IrisDataModule) -> Callable[[], None]:
-    """One epoch through the Trainer that `fit` builds, without files."""
+    """One epoch through a Trainer, without files."""
 
     def run() -> None:
         import lightning as L
 
-        trainer = L.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-                            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
-                            profiler=NoProfiler(), strategy=LeanStrategy("cpu"), plugins=[LeanPrecision()])  # fmt: skip
-        trainer.fit(LeanClassifier(module.feature_names, module.class_names), module)
+        trainer = L.Trainer(
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+        )
+        trainer.fit(IrisClassifier(module.feature_names, module.class_names), module)
 
     return run
 
@@ -114,9 +120,15 @@ def fit_skorch(features: Tensor, targets: Tensor) -> Callable[[], None] | None:
 
     def run() -> None:
         NeuralNetClassifier(
-            IrisNetwork, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, batch_size=BATCH, max_epochs=1,
-            iterator_train__shuffle=True, train_split=None, verbose=0,
-        ).fit(features, targets)  # fmt: skip
+            IrisNetwork,
+            criterion=nn.CrossEntropyLoss,
+            optimizer=torch.optim.Adam,
+            batch_size=BATCH,
+            max_epochs=1,
+            iterator_train__shuffle=True,
+            train_split=None,
+            verbose=0,
+        ).fit(features, targets)
 
     return run
 
@@ -137,20 +149,37 @@ def benchmark(sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         warm_up = Path(folder, "warm_up.csv")
         write_table(warm_up, 1000)
-        print(f"{torch.get_num_threads()} threads\n\n| rows | file | fit, us per row | peak memory / table's bytes |")
+        print(
+            f"{torch.get_num_threads()} threads\n\n"
+            "| rows | file | fit, us per row | peak memory / table's bytes |"
+        )
         print("| --- | --- | --- | --- |")
         for rows in sizes:
             for suffix in (".csv", ".parquet"):
                 path = Path(folder, f"table{suffix}")
                 write_table(path, rows)
-                command = [sys.executable, __file__, "--run", str(path), str(warm_up), "--rows", str(rows)]
-                result = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--run",
+                    str(path),
+                    str(warm_up),
+                    "--rows",
+                    str(rows),
+                ]
+                result = subprocess.run(
+                    command, cwd=folder, check=True, capture_output=True, text=True
+                )
                 figures = json.loads(result.stdout.splitlines()[-1])
                 print(
-                    f"| {rows:.0e} | {suffix} | {figures['seconds'] / rows * 1e6:.2f} | {figures['memory']:.2f} |",
+                    f"| {rows:.0e} | {suffix} | {figures['seconds'] / rows * 1e6:.2f} "
+                    f"| {figures['memory']:.2f} |",
                     flush=True,
                 )
-        print("\n| rows | what trains an epoch | rows/s | relative to the bare loop |\n| --- | --- | --- | --- |")
+        print(
+            "\n| rows | what trains an epoch | rows/s | relative to the bare loop |\n"
+            "| --- | --- | --- | --- |"
+        )
         for rows in sizes:
             path = Path(folder, "table.parquet")
             write_table(path, rows)
@@ -165,7 +194,10 @@ def benchmark(sizes: list[int]) -> None:
             seconds = best_of(runs)
             for name, taken in seconds.items():
                 speed = len(train[1]) / taken
-                print(f"| {rows:.0e} | {name} | {speed:,.0f} | {seconds['bare loop'] / taken:.2f} |", flush=True)
+                print(
+                    f"| {rows:.0e} | {name} | {speed:,.0f} | {seconds['bare loop'] / taken:.2f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

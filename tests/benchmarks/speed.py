@@ -4,8 +4,9 @@
     python tests/benchmarks/speed.py [--quick] [--json FILE]
     python tests/benchmarks/speed.py --profile
 
-All ways of a table take turns, round by round; a ratio is the median of those of the rounds, with the least and the
-largest. An epoch has the lesson's 105 train rows in batches of 10, and its 30 validation rows. Peak memory: Linux.
+All ways of a table take turns, round by round; a ratio is the median of those of the rounds, with
+the least and the largest. An epoch has the lesson's 105 train rows in batches of 10, and its 30
+validation rows. Peak memory: Linux.
 """
 
 import argparse
@@ -30,7 +31,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from large_table import BATCH, fit_bare, fit_lightning, write_table  # type: ignore[import-not-found]  # beside it
+from large_table import (  # type: ignore[import-not-found]  # beside it
+    BATCH,
+    fit_bare,
+    fit_lightning,
+    write_table,
+)
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -40,7 +46,9 @@ from iris_lightning import IrisDataModule, IrisNetwork
 from iris_lightning.cli import main
 
 SKIPPED = 3  # first epochs of a training, which are not timed
-QUIET: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+QUIET: Any = dict.fromkeys(
+    ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
 IMPORTS = "import iris_lightning.cli.training, sklearn.datasets, torch.utils.tensorboard"
 PREDICTING = "import torch, polars, numpy, jsonargparse"
 
@@ -97,7 +105,9 @@ class Floor(L.LightningModule):
 
 def floor(epochs: int) -> float:
     """Milliseconds of an epoch that Lightning takes for itself."""
-    trainer = L.Trainer(max_epochs=epochs, accelerator="cpu", num_sanity_val_steps=0, callbacks=[Clock()], **QUIET)
+    trainer = L.Trainer(
+        max_epochs=epochs, accelerator="cpu", num_sanity_val_steps=0, callbacks=[Clock()], **QUIET
+    )
     trainer.fit(Floor(), Shuffled("train"), Shuffled("val"))
     return Clock.milliseconds
 
@@ -106,9 +116,22 @@ def fit(*options: str) -> Callable[[int], float]:
     """Milliseconds of an epoch of `fit` with options."""
 
     def run(epochs: int) -> float:
-        how = ["--trainer.max_epochs", str(epochs), "--trainer.callbacks+=__main__.Clock", "--figures=false"]
+        how = [
+            "--trainer.max_epochs",
+            str(epochs),
+            "--trainer.callbacks+=__main__.Clock",
+            "--figures=false",
+        ]
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            main(["fit", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={folder}", *how, *options])
+            main(
+                [
+                    "fit",
+                    "--trainer.accelerator=cpu",
+                    f"--trainer.default_root_dir={folder}",
+                    *how,
+                    *options,
+                ]
+            )
         return Clock.milliseconds
 
     return run
@@ -119,7 +142,11 @@ def loop(batches: Callable[[str], Any]) -> Callable[[int], float]:
 
     def run(epochs: int) -> float:
         network = IrisNetwork()
-        optimizer, train, val = torch.optim.Adam(network.parameters()), batches("train"), batches("val")
+        optimizer, train, val = (
+            torch.optim.Adam(network.parameters()),
+            batches("train"),
+            batches("val"),
+        )
         start = time.perf_counter()
         for _ in range(epochs):
             network.train()
@@ -159,7 +186,9 @@ def lesson(split: str) -> DataLoader[tuple[Tensor, Tensor]]:
 def mlp(epochs: int) -> float:
     """Milliseconds of an epoch of scikit-learn's network, which has no validation."""
     features, targets = (tensor.numpy() for tensor in DATA.tensors("train"))
-    network = MLPClassifier((16, 8), "identity", batch_size=10, max_iter=epochs, n_iter_no_change=epochs)
+    network = MLPClassifier(
+        (16, 8), "identity", batch_size=10, max_iter=epochs, n_iter_no_change=epochs
+    )
     start = time.perf_counter()
     network.fit(features, targets)
     return 1000 * (time.perf_counter() - start) / epochs
@@ -172,9 +201,15 @@ def skorch(epochs: int) -> float:
     from skorch.helper import predefined_split
 
     classifier = NeuralNetClassifier(
-        IrisNetwork, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.Adam, batch_size=10, max_epochs=epochs,
-        iterator_train__shuffle=True, train_split=predefined_split(Dataset(*DATA.tensors("val"))), verbose=0,
-    )  # fmt: skip
+        IrisNetwork,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        batch_size=10,
+        max_epochs=epochs,
+        iterator_train__shuffle=True,
+        train_split=predefined_split(Dataset(*DATA.tensors("val"))),
+        verbose=0,
+    )
     start = time.perf_counter()
     classifier.fit(*DATA.tensors("train"))
     return 1000 * (time.perf_counter() - start) / epochs
@@ -186,19 +221,30 @@ EPOCHS: dict[str, Callable[[int], float]] = {
     "bare tensors": loop(Shuffled),
     "the lesson's loop": loop(lesson),
     "skorch": skorch,
-    "`fit` without logger and checkpoints": fit("--trainer.logger=false", "--trainer.enable_checkpointing=false"),
+    "`fit` without logger and checkpoints": fit(
+        "--trainer.logger=false", "--trainer.enable_checkpointing=false"
+    ),
     "`fit`": fit(),
 }
-BUSY = {"`fit --threads 1`": fit("--threads=1"), "`fit`": fit(), "`fit --threads 2`": fit("--threads=2")}
-PEAK = "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])" if Path("/proc").exists() else ""
+BUSY = {
+    "`fit --threads 1`": fit("--threads=1"),
+    "`fit`": fit(),
+    "`fit --threads 2`": fit("--threads=2"),
+}
+PEAK = (
+    "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    if Path("/proc").exists()
+    else ""
+)
 CODES = {
     "`import torch`": "import torch",
     "`import torch, sklearn.datasets`": "import torch, sklearn.datasets",
     "`import lightning`": "import lightning",
     "imports of `predict`": PREDICTING,
     "imports of `fit`": IMPORTS + PEAK,
-    "those without collecting garbage": f"import gc; gc.disable(); {IMPORTS}; gc.freeze()",  # as the program does
-    "`fit`": "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; program.run()" + PEAK,
+    "those without collecting garbage": f"import gc; gc.disable(); {IMPORTS}; gc.freeze()",
+    "`fit`": "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; "
+    "program.run()" + PEAK,
 }
 COMMANDS = {
     "`--version`": ["--version"],
@@ -212,7 +258,12 @@ COMMANDS = {
 
 
 STARTS = {
-    "`import torch`": ["`import torch, sklearn.datasets`", "`import lightning`", "imports of `fit`", *[*COMMANDS][:3]],
+    "`import torch`": [
+        "`import torch, sklearn.datasets`",
+        "`import lightning`",
+        "imports of `fit`",
+        *[*COMMANDS][:3],
+    ],
     "imports of `predict`": [*COMMANDS][3:5],
     "imports of `fit`": ["`fit`", *[*COMMANDS][5:]],
     "those without collecting garbage": ["`fit`"],
@@ -232,7 +283,9 @@ def starts(rounds: int) -> tuple[Times, Times]:
         for _ in range(rounds):
             for name, command in runs.items():
                 start = time.perf_counter()
-                done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+                done = subprocess.run(
+                    command, cwd=folder, check=False, capture_output=True, text=True
+                )
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
                 if PEAK and name in ("imports of `fit`", "`fit`"):
                     memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
@@ -269,7 +322,10 @@ def large(rows: int, rounds: int) -> Times:
         write_table(path, rows)
         data = IrisDataModule(path=str(path), batch_size=BATCH)
         data.setup("fit")
-        ways = {"bare tensors": fit_bare(*data.tensors("train")), "`fit`'s parts in a Trainer": fit_lightning(data)}
+        ways = {
+            "bare tensors": fit_bare(*data.tensors("train")),
+            "`fit`'s parts in a Trainer": fit_lightning(data),
+        }
         times: Times = {name: [] for name in ways}
         for _ in range(rounds):
             for name, way in ways.items():
@@ -281,15 +337,27 @@ def large(rows: int, rounds: int) -> Times:
 
 def table(title: str, unit: str, times: Times, *bases: str) -> dict[str, Any]:
     """Prints medians and ratios to the bases, and returns them."""
-    print(f"\n| {title} | {unit} | {' | '.join(f'relative to {base} (least, largest)' for base in bases)} |")
+    print(
+        f"\n| {title} | {unit} | "
+        f"{' | '.join(f'relative to {base} (least, largest)' for base in bases)} |"
+    )
     print(f"| --- | --- | {' | '.join('---' for _ in bases)} |")
     found: dict[str, Any] = {}
     for name, own in times.items():
-        ratios = {base: [one / other for one, other in zip(own, times[base], strict=True)] for base in bases}
-        cells = [f"{statistics.median(each):.2f} ({min(each):.2f}, {max(each):.2f})" for each in ratios.values()]
+        ratios = {
+            base: [one / other for one, other in zip(own, times[base], strict=True)]
+            for base in bases
+        }
+        cells = [
+            f"{statistics.median(each):.2f} ({min(each):.2f}, {max(each):.2f})"
+            for each in ratios.values()
+        ]
         cells = [cell.split()[0] if len(own) == 1 else cell for cell in cells]
         print(f"| {name} | {statistics.median(own):.3g} | {' | '.join(cells)} |", flush=True)
-        found[name] = {unit: statistics.median(own), **{base: [*each] for base, each in ratios.items()}}
+        found[name] = {
+            unit: statistics.median(own),
+            **{base: [*each] for base, each in ratios.items()},
+        }
     return found
 
 
@@ -298,18 +366,28 @@ def profile() -> None:
     watch = cProfile.Profile()
     fit()(SKIPPED + 2)
     watch.runcall(fit(), 100)
-    print("100 epochs, which take twice as long with a profile, by the time in each function itself:")
+    print(
+        "100 epochs, which take twice as long with a profile, by the time in each function itself:"
+    )
     pstats.Stats(watch).sort_stats("tottime").print_stats(40)
     print("imports of `fit`, in ms:\n\n  with all that it imports, first | of its own | module")
-    timed = subprocess.run([sys.executable, "-X", "importtime", "-c", IMPORTS], capture_output=True, text=True)
+    timed = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", IMPORTS], capture_output=True, text=True
+    )
     lines = [line.removeprefix("import time:").split("|") for line in timed.stderr.splitlines()]
-    found = [(int(whole), int(own), name.strip()) for own, whole, name in lines if whole.strip().isdigit()]
+    found = [
+        (int(whole), int(own), name.strip())
+        for own, whole, name in lines
+        if whole.strip().isdigit()
+    ]
     for whole, own, name in sorted(found, reverse=True)[:50]:
         print(f"{whole / 1000:8.0f} | {own / 1000:6.0f} | {name}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="in a minute, and less exact")
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument("--profile", action="store_true", help="where an epoch and a start go")
@@ -326,7 +404,13 @@ if __name__ == "__main__":
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     figures = {
-        "epochs": table("an epoch", "ms", epochs_of(EPOCHS, epochs, rounds), "Lightning's floor", "the lesson's loop")
+        "epochs": table(
+            "an epoch",
+            "ms",
+            epochs_of(EPOCHS, epochs, rounds),
+            "Lightning's floor",
+            "the lesson's loop",
+        )
     }
     torch.set_num_threads(threads)
     title = "an epoch, beside as many other processes as cores"
@@ -338,6 +422,8 @@ if __name__ == "__main__":
     if memory:
         figures["memory"] = table("peak memory", "MiB", memory, "imports of `fit`")
     rows = 10**6 if args.quick else 10**7
-    figures["large"] = table(f"an epoch of {rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors")
+    figures["large"] = table(
+        f"an epoch of {rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors"
+    )
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")

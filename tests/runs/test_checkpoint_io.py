@@ -1,86 +1,27 @@
-"""Checkpoints that are held in memory are those of the moment at which they were saved."""
+"""Checkpoints that wait in memory reach the disk, in their order and whole."""
 
-from collections import Counter
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
-import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import CSVLogger
 
-from iris_lightning.errors import UserError
+from iris_lightning.files import atomic_write
 from iris_lightning.runs import checkpoint_io
-from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from tests.conftest import fit, load
+from tests.test_files import full_disk
 
 CHECKPOINTS = Path("lightning_logs/version_0/checkpoints")
+IMPROVES = ["--model.lr", "0.01", "--trainer.max_epochs"]  # each epoch is the best so far
 
 
 @pytest.fixture(autouse=True)
-def hold_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def all_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has no time pass between two checkpoints."""
-    monkeypatch.setattr(checkpoint_io, "SECONDS", float("inf"))
-
-
-def test_what_is_held_does_not_change() -> None:
-    path, io = Path("last.ckpt").absolute(), AtomicCheckpointIO()
-    io.own = {path}
-    tensor, numbers, counts = torch.zeros(1), {1}, Counter([1])
-    checkpoint = {"deep": {"list": [tensor]}, "pair": (tensor, numbers), "counts": counts}
-    io.save_checkpoint(checkpoint, path)
-    io.save_checkpoint(checkpoint, path)
-    tensor += 1
-    numbers.add(2)
-    counts[2] = 1
-    held = io.held[path]
-    assert held["deep"]["list"][0] == held["pair"][0] == 0
-    assert held["pair"][1] == {1}
-    assert held["counts"] == Counter([1])
-    assert type(held["counts"]) is Counter
-    io.write_held()
-    assert load(path)["deep"]["list"][0] == 0
-    assert not io.held
-    io.save_checkpoint(checkpoint, Path("own/last.ckpt"))
-    io.save_checkpoint({"new": 1}, Path("own/last.ckpt"))
-    assert load(Path("own/last.ckpt")) == {"new": 1}, "that of somebody else is written at once"
-
-
-def test_the_last_one_never_speaks_of_a_best_that_was_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    write = AtomicCheckpointIO._write
-
-    def fail(io: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path) -> None:
-        if path.name == "best.ckpt" and checkpoint["epoch"]:
-            raise UserError("no space")
-        write(io, checkpoint, path)
-
-    monkeypatch.setattr(AtomicCheckpointIO, "_write", fail)
-    with pytest.raises(SystemExit) as stop:
-        fit("--trainer.max_epochs", "3", "--model.lr", "0.01")
-    assert stop.value.code == 2
-    best, last = (load(CHECKPOINTS / f"{name}.ckpt") for name in ("best", "last"))
-    assert best["epoch"] == 0
-    scores = [state["best_model_score"] for name, state in last["callbacks"].items() if "BestCheckpoint" in name]
-    assert scores in ([], [None], [best["metrics"]["loss/val"]])
-
-
-class Reader(CSVLogger):
-    """Notes the epoch of each best checkpoint, as a logger that uploads them would read it."""
-
-    epochs: list[int]
-
-    def __init__(self) -> None:
-        super().__init__("csv")
-        Reader.epochs = []
-
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        self.epochs.append(load(Path(checkpoint_callback.best_model_path))["epoch"])
-
-
-def test_a_logger_that_reads_checkpoints_reads_each() -> None:
-    fit("--trainer.max_epochs", "3", "--model.lr", "0.01", "--trainer.logger+=tests.runs.test_checkpoint_io.Reader")
-    assert Reader.epochs == [0, 1, 2]
+    monkeypatch.setattr(checkpoint_io, "INTERVAL", float("inf"))
 
 
 class Raises(Callback):
@@ -91,7 +32,41 @@ class Raises(Callback):
             raise ValueError("mine")
 
 
-def test_what_was_held_is_written_when_a_callback_fails() -> None:
+def test_they_are_written_when_a_callback_fails() -> None:
     with pytest.raises(SystemExit):
-        fit("--model.lr", "0.01", "--trainer.callbacks+=tests.runs.test_checkpoint_io.Raises")
+        fit(*IMPROVES, "4", "--trainer.callbacks+=tests.runs.test_checkpoint_io.Raises")
     assert [load(CHECKPOINTS / f"{name}.ckpt")["epoch"] for name in ("best", "last")] == [1, 1]
+
+
+def test_the_last_one_never_mentions_a_best_that_was_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextlib.contextmanager
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "best.ckpt" and path.exists():
+            raise OSError(5, "broken")
+        with atomic_write(path) as new:
+            yield new
+
+    monkeypatch.setattr(checkpoint_io, "atomic_write", refuse)
+    with pytest.raises(SystemExit) as stop:
+        fit(*IMPROVES, "3")
+    assert stop.value.code == 2
+    assert [load(CHECKPOINTS / f"{name}.ckpt")["epoch"] for name in ("best", "last")] == [0, 0]
+
+
+def test_a_full_disk_leaves_those_before(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(*IMPROVES, "2")
+    files = [CHECKPOINTS / "best.ckpt", CHECKPOINTS / "last.ckpt"]
+    before = [path.read_bytes() for path in files]
+    resume = ["--ckpt_path", "last", "--trainer.max_epochs", "4"]
+    capsys.readouterr()
+    with full_disk(9000), pytest.raises(SystemExit) as stop:
+        fit(*resume)
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert ".ckpt: cannot be written" in err
+    assert len(err.splitlines()) == 1
+    assert [path.read_bytes() for path in files] == before
+    fit(*resume)
+    assert [load(path)["epoch"] for path in files] == [3, 3]

@@ -1,51 +1,70 @@
-"""Curves that wait for their file lose nothing."""
+"""The logger of a run of `fit`."""
 
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pytest
-import torch
 from lightning.pytorch.callbacks import Callback
 
-from iris_lightning.runs import checkpoint_io, logger
+from iris_lightning.errors import UserError
+from iris_lightning.runs.logger import RunLogger
 from tests.conftest import curves, fit
+from tests.test_files import full_disk
 
 RUN = Path("lightning_logs/version_0")
 
 
 class Own(Callback):
-    """Logs what a user may."""
+    """Logs as a user may."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert trainer.logger is not None
-        trainer.logger.log_metrics({"start": 1.0})
-        trainer.logger.log_metrics({"pair": {"a": 1.0, "b": 2.0}}, 0)  # type: ignore[dict-item]  # as TensorBoard's may
+        trainer.logger.log_metrics({"start": 1.0}, 7)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        pl_module.log("own", torch.tensor(float(trainer.current_epoch)))
+        pl_module.log("own", float(trainer.current_epoch))
 
 
-def test_points_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_are_against_the_epoch() -> None:
     fit("--trainer.callbacks+=tests.runs.test_logger.Own", "--trainer.max_epochs", "2")
     found = curves(RUN)
-    assert found["start"] == [(0, 1.0)]
-    assert [value for _, value in found["own"]] == [0.0, 1.0]
+    assert found["own"] == [(0, 0.0), (1, 1.0)]
     assert [epoch for epoch, _ in found["loss/val"]] == [0, 1]
-    assert (RUN / "pair_a").is_dir()
+    assert found["start"] == [(7, 1.0)]
+    assert "epoch" not in found
+    assert not (RUN / "hparams.yaml").exists()
 
 
-def test_curves_are_written_before_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger, "SECONDS", float("inf"))  # between two writes of curves for their own sake
-    monkeypatch.setattr(checkpoint_io, "SECONDS", 0)
-    save, seen = torch.save, []
+def test_nothing_is_written_before_training_starts(folder: Path) -> None:
+    logger = RunLogger(folder, 0)
+    logger.log_metrics({"loss/val": 1.0, "epoch": 0})
+    logger.finalize("failed")
+    assert not list(folder.iterdir())
 
-    def look(checkpoint: dict[str, Any], path: Path) -> None:
-        if checkpoint["global_step"]:
-            points = curves(RUN)
-            seen.append([checkpoint["epoch"], *(points[f"loss/{split}"][-1][0] for split in ("train", "val"))])
-        save(checkpoint, path)
 
-    monkeypatch.setattr(torch, "save", look)
-    fit("--trainer.max_epochs", "3", "--model.lr", "0.01")
-    assert seen == [[epoch] * 3 for epoch in (0, 0, 1, 1, 2, 2)], "of best and of last"
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("before", "during"),
+    [(shutil.rmtree, nullcontext), (Path.exists, lambda: full_disk(0))],
+    ids=["removed folder", "full disk"],
+)
+def test_curves_that_cannot_be_written_are_one_error_without_a_traceback(
+    before: Callable[[Path], object],
+    during: Callable[[], AbstractContextManager[None]],
+    folder: Path,
+) -> None:
+    def log() -> None:
+        for epoch in range(100):
+            logger.log_metrics({"loss/val": 1.0, "epoch": epoch})
+            logger.flush()
+
+    logger = RunLogger(folder, 0)
+    logger.run = folder / RUN
+    log()
+    before(logger.run)
+    with during(), pytest.raises(UserError, match=str(RUN)):
+        log()
+    logger.finalize("failed")

@@ -1,4 +1,4 @@
-"""Batches, how several processes share each, and how losses are weighed: every row once, whoever has it."""
+"""Batches, which several processes may share: every row counts once."""
 
 import math
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ __all__ = [
     "Batches",
     "FixedBatches",
     "Loader",
-    "class_weights",
+    "balanced_weights",
+    "batch_loss",
     "generator_of",
-    "weigh_loss",
 ]
 
 
@@ -32,14 +32,20 @@ def generator_of(*numbers: int) -> torch.Generator:
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Features and targets in whole batches: three times as fast as a `TensorDataset` at 8192 rows a batch.
+    """Features and targets in whole batches, which is three times as fast as row by row.
 
-    Features are float32 of shape `(rows, features)`, targets int64 of shape `(rows,)`. `batch_size` counts the rows of
-    a batch over all processes, of which this one gets its share; the last batch may be shorter.
+    Features are float32 of shape `(rows, features)`, targets int64 of shape `(rows,)`. `batch_size`
+    counts the rows of a batch over all processes, of which this one gets its share; the last batch
+    may be shorter.
     """
 
     def __init__(
-        self, features: Tensor, targets: Tensor, batch_size: int, process: int = 0, num_processes: int = 1
+        self,
+        features: Tensor,
+        targets: Tensor,
+        batch_size: int,
+        process: int = 0,
+        num_processes: int = 1,
     ) -> None:
         self.features = features
         self.targets = targets
@@ -56,16 +62,19 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return self.features.index_select(0, rows), self.targets.index_select(0, rows)
 
     def share_of(self, rows: int) -> slice:
-        """Returns which of so many rows are this process': without padding, so a process may have one more, or none."""
-        first, end = (rows * number // self.num_processes for number in (self.process, self.process + 1))
+        """Returns this process' share of so many rows, without padding: it may be empty."""
+        first, end = (
+            rows * number // self.num_processes for number in (self.process, self.process + 1)
+        )
         return slice(first, end)
 
 
 class BatchOrder(DistributedSampler[Any]):
-    """The row numbers of each batch of an epoch; shuffled, their order follows from the seed and the epoch alone.
+    """The row numbers of each batch. Their random order follows from seed and epoch alone.
 
-    So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since Lightning leaves one
-    alone and tells it each epoch (`set_epoch`); processes share each batch in `Batches`, so there is one "replica".
+    So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since
+    Lightning leaves one alone and tells it each epoch (`set_epoch`); processes share each batch in
+    `Batches`, so there is one "replica".
     """
 
     def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
@@ -77,15 +86,19 @@ class BatchOrder(DistributedSampler[Any]):
         if not self.shuffle:
             return iter(torch.arange(len(self.batches)).split(self.batches.batch_size))
         generator = generator_of(self.seed, self.epoch)
-        return iter(torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size))
+        return iter(
+            torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size)
+        )
 
 
 class BatchLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A `DataLoader` that hands over whole batches at once, where no workers load them beside the training."""
+    """A `DataLoader` that, without workers, indexes the tensors directly."""
 
     def __iter__(self) -> Any:
         """Iterates over the batches, in an order that the sampler draws now."""
-        return super().__iter__() if self.num_workers else map(self.dataset.__getitem__, self.sampler)
+        return (
+            super().__iter__() if self.num_workers else map(self.dataset.__getitem__, self.sampler)
+        )
 
 
 class FixedBatches(list[tuple[Tensor, Tensor]]):
@@ -95,21 +108,26 @@ class FixedBatches(list[tuple[Tensor, Tensor]]):
 Loader = BatchLoader | FixedBatches
 
 
-def weigh_loss(loss: Tensor, num_rows: int) -> Tensor:
-    """Weighs the mean loss of this process' rows by their number.
+def batch_loss(losses: Tensor) -> Tensor:
+    """Returns the mean loss of the rows of a batch, which several processes may share.
 
-    So the mean of the processes' gradients, which Lightning takes, is the gradient of the mean over all rows.
+    Lightning averages the gradients of the processes. Each process' sum is scaled so that this
+    average is the gradient of the mean over all rows, however they are shared.
+
+    Args:
+        losses: Of this process' rows, shape `(rows,)`.
     """
     if not (dist.is_available() and dist.is_initialized()):
-        return loss
-    all_rows = torch.tensor(float(num_rows), device=loss.device)
-    dist.all_reduce(all_rows)
-    if num_rows == 0:  # the mean of no rows is NaN; its gradient is 0 all the same
-        loss = loss.nan_to_num()
-    return loss * (num_rows * dist.get_world_size() / all_rows)
+        return losses.mean()
+    rows = torch.tensor(float(len(losses)), device=losses.device)
+    dist.all_reduce(rows)
+    return losses.sum() * (dist.get_world_size() / rows)
 
 
-def class_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """Returns the weight of a row of each class, shape `(num_classes,)`, with which all classes weigh alike."""
+def balanced_weights(targets: Tensor, num_classes: int) -> Tensor:
+    """Returns the weight of a row of each class, shape `(num_classes,)`.
+
+    As scikit-learn's `class_weight="balanced"`: with these weights, all classes count alike.
+    """
     rows = targets.bincount(minlength=num_classes)
     return len(targets) / (rows.count_nonzero() * rows.clamp(min=1))

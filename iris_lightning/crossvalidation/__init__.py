@@ -1,1 +1,0 @@
-"""Cross-validation: the classifiers of all folds stacked into one. No option of the command line, nothing printed."""

@@ -1,0 +1,71 @@
+"""The folder of a cross-validation."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from iris_lightning.ensemble.pictures import draw_folds
+from iris_lightning.ensemble.results import CrossValidation
+from iris_lightning.ensemble.stack import CURVES
+from iris_lightning.files import atomic_write
+from iris_lightning.plots import own_style
+from iris_lightning.runs.folders import SUMMARY, claim_run, remove_run, training_alone
+from iris_lightning.tables.held_out import HeldOutRows
+
+__all__ = ["open_run", "write_curves", "write_results"]
+
+
+@contextlib.contextmanager
+def open_run(root: Path, name: str | None) -> Iterator[Path]:
+    """Yields the folder of a new run, and removes it if the block ends without results."""
+    run = claim_run(root, name)
+    try:
+        with training_alone(run):
+            yield run
+    finally:
+        if not (run / SUMMARY).exists():
+            remove_run(run)
+
+
+def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None:
+    """Writes `predictions.csv`, `folds.csv`, and last `summary.json`.
+
+    Args:
+        run: The folder.
+        result: The cross-validation.
+        rows: The rows of its table.
+    """
+    with atomic_write(run / "predictions.csv") as new:
+        rows.write(new, result.probabilities.mean(axis=0))
+    with atomic_write(run / "folds.csv") as new:
+        pl.DataFrame(result.fold_columns()).write_csv(new)
+    summary = json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_write(run / SUMMARY) as new:
+        new.write_text(f"{summary}\n", encoding="utf-8")
+
+
+def write_curves(run: Path, result: CrossValidation, figures: bool) -> None:
+    """Writes mean and quartiles of the folds, which Custom Scalars show as a band, and pictures."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    charts = {}
+    for name in CURVES:
+        quartile = f"quartiles/{name.replace('/', '_')}"  # sorted behind all other curves
+        charts[name] = ["Margin", [name, f"{quartile}_lower", f"{quartile}_upper"]]
+    with SummaryWriter(str(run)) as writer:
+        writer.add_custom_scalars({"mean and quartiles of the folds": charts})
+        for epoch, stacks in result.curves.items():
+            values = torch.cat(stacks, dim=1)
+            for (_, tags), folds in zip(charts.values(), values, strict=True):
+                points = [float(folds.mean()), *np.quantile(folds, (0.25, 0.75))]
+                for tag, point in zip(tags, points, strict=True):
+                    writer.add_scalar(tag, point, epoch)
+        if figures:
+            with own_style():
+                for name, figure in draw_folds(result.summary(), result.fold_columns()):
+                    writer.add_figure(f"pictures/{name}", figure)

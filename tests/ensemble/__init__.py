@@ -1,0 +1,1 @@
+"""Tests of stacks and of cross-validation."""

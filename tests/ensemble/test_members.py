@@ -1,0 +1,58 @@
+"""Folds are those of scikit-learn, and their batches hold each row once."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import RepeatedStratifiedKFold
+
+from iris_lightning.ensemble.batches import StackBatches
+from iris_lightning.ensemble.members import assign_folds, folds_of, stacks_of
+from iris_lightning.tables.table import Table, load_iris_table
+
+
+def table_of(rows: int) -> Table:
+    """Returns a table of one feature, the row number, and three classes of unequal size."""
+    draw = np.random.default_rng(0)
+    targets = torch.from_numpy(draw.choice(3, size=rows, p=[0.5, 0.3, 0.2]))
+    features = torch.arange(rows).float()[:, None]
+    return Table(features, targets, ["x"], ["a", "b", "c"], "kind", "rows", [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "folds", "repeats", "seed"), [(97, 4, 2, 7), (61, 2, 1, 2**32 - 1)]
+)
+def test_folds_are_those_of_scikit_learn(rows: int, folds: int, repeats: int, seed: int) -> None:
+    table = table_of(rows)
+    members = list(folds_of(assign_folds(table, folds, repeats, seed), seed=20))
+    splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
+    expected = list(splitter.split(table.features, table.targets))
+    for member, (train, held_out) in zip(members, expected, strict=True):
+        np.testing.assert_array_equal(member.train, train)
+        np.testing.assert_array_equal(member.held_out, held_out)
+
+
+def test_no_fold_changes_the_seed_of_another() -> None:
+    table = load_iris_table()
+    few, many = (list(folds_of(assign_folds(table, 5, repeats, 0), 20)) for repeats in (1, 3))
+    assert [member.seed for member in few] == [member.seed for member in many[:5]]
+    assert len({member.seed for member in many}) == 15
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
+def test_each_row_counts_once_in_folds_of_unequal_size(batch_size: int) -> None:
+    table = table_of(97)
+    members = list(folds_of(assign_folds(table, 4, 2, 3), seed=20))
+    stacks = list(stacks_of(members, batch_size, max_parallel=3))
+    assert sum(len(stack) for stack in stacks) == len(members)
+    assert max(len(stack) for stack in stacks) <= 3
+    for stack in stacks:
+        batches = list(StackBatches(table, stack, "train", batch_size))
+        for i, member in enumerate(stack):
+            seen = []
+            for batch in batches:
+                assert batch.share[i].sum() == pytest.approx(1)
+                seen += batch.features[i, batch.share[i] > 0, 0].long().tolist()
+            assert sorted(seen) == member.train.tolist()
+            assert any(one > other for one, other in pairwise(seen)), "not shuffled"
