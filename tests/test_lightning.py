@@ -1,6 +1,7 @@
 """The classes with a plain `lightning.Trainer`, without the command line."""
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,10 +65,14 @@ def train(seed: int, data: IrisDataModule, epochs: int = 2, **options: Any) -> I
     return model
 
 
-def figures(
-    model: IrisClassifier, split: str, features: torch.Tensor, targets: torch.Tensor
-) -> Any:
-    """Returns what scikit-learn says of a model on some rows, for comparison."""
+def assert_metrics(
+    found: Mapping[str, Any],
+    model: IrisClassifier,
+    split: str,
+    features: torch.Tensor,
+    targets: torch.Tensor,
+) -> None:
+    """Asserts that metrics are what scikit-learn says of a model on some rows."""
     with torch.inference_mode():
         probabilities = model(features).double().softmax(dim=1)
     predictions = probabilities.argmax(dim=1)
@@ -76,7 +81,7 @@ def figures(
         f"accuracy/{split}": accuracy_score(targets, predictions),
         f"macro_f1/{split}": f1_score(targets, predictions, average="macro"),
     }
-    return pytest.approx(expected, rel=1e-5)
+    assert {name: float(found[name]) for name in expected} == pytest.approx(expected, rel=1e-5)
 
 
 def write_flowers(name: str, rows: int = 150, seed: int = 1, suffix: str = "") -> str:
@@ -99,9 +104,9 @@ def test_the_readme_s_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_validate_test_and_the_progress_bar_show_the_metrics(trained: Trained) -> None:
-    assert trained.tested == figures(trained.model, "test", *trained.data.tensors("test"))
+    assert_metrics(trained.tested, trained.model, "test", *trained.data.tensors("test"))
     (validated,) = trained.trainer.validate(trained.model, trained.data, verbose=False)
-    assert validated == figures(trained.model, "val", *trained.data.tensors("val"))
+    assert_metrics(validated, trained.model, "val", *trained.data.tensors("val"))
     for name, value in validated.items():
         assert float(trained.shown[name]) == pytest.approx(value)
     assert "loss/train" in trained.shown
@@ -183,7 +188,7 @@ def test_a_checkpoint_is_evaluated_on_its_own_split(how: str, trained: Trained) 
     fresh = IrisClassifier()
     trainer.fit(fresh, other)  # has no checkpoint: back to its own split
     own = IrisDataModule(split_seed=3).tensors("test")
-    assert trainer.test(fresh, other, verbose=False)[0] == figures(fresh, "test", *own)
+    assert_metrics(trainer.test(fresh, other, verbose=False)[0], fresh, "test", *own)
 
 
 @pytest.mark.parametrize("how", ["ckpt_path", "load_from_checkpoint"])
@@ -200,8 +205,8 @@ def test_a_checkpoint_and_another_table(how: str, trained: Trained) -> None:
     with pytest.raises(ValueError, match=r"other\.csv.*setosa \(wild\).*setosa, versicolor"):
         test("other.csv", trained.path, standardize=True)
     table = IrisDataModule(write_flowers("few.csv", 60)).table
-    every_row = figures(trained.model, "test", table.features, table.targets)
-    assert test("few.csv", trained.path, standardize=True) == every_row
+    found = test("few.csv", trained.path, standardize=True)
+    assert_metrics(found, trained.model, "test", table.features, table.targets)
     train(1, IrisDataModule("few.csv"), enable_checkpointing=True)
     (path,) = Path("checkpoints").glob("*.ckpt")
     write_flowers("few.csv", 60, seed=2)
@@ -218,7 +223,7 @@ def test_a_loaded_model_is_trained_on_with_its_scale(trained: Trained) -> None:
     assert not torch.equal(after["network.layers.0.weight"], before["network.layers.0.weight"])
     # It keeps to its split: some test rows of another one would have been trained on before.
     kept = IrisDataModule().tensors("test")
-    assert trainer.test(model, data, verbose=False)[0] == figures(model, "test", *kept)
+    assert_metrics(trainer.test(model, data, verbose=False)[0], model, "test", *kept)
 
 
 def test_numpy_s_values_are_as_good_as_python_s() -> None:
@@ -276,8 +281,7 @@ def test_a_checkpoint_of_a_cli_of_ones_own_can_be_used(monkeypatch: pytest.Monke
     (path,) = Path("lightning_logs").rglob("*.ckpt")
     found = main(["test", "--ckpt_path", str(path)]).trainer.callback_metrics
     features, targets = own.datamodule.tensors("test")
-    expected = figures(own.model, "test", features, targets)
-    assert {name: float(value) for name, value in found.items()} == expected
+    assert_metrics(found, own.model, "test", features, targets)
     main(["export", "model.safetensors", "--ckpt_path", str(path)])
     for file in (path, "model.safetensors"):
         loaded = iris_lightning.load(file)
@@ -359,4 +363,4 @@ def test_early_stopping_and_checkpoints() -> None:
     assert Path(best.best_model_path).name == "epoch=2.ckpt"
     (tested,) = trainer.test(model, data, ckpt_path="best", verbose=False)
     model = IrisClassifier.load_from_checkpoint(best.best_model_path)
-    assert tested == figures(model, "test", *data.tensors("test"))
+    assert_metrics(tested, model, "test", *data.tensors("test"))
