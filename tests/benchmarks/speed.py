@@ -37,13 +37,16 @@ from large_table import (  # type: ignore[import-not-found]  # beside it
     fit_lightning,
     write_table,
 )
+from lightning.pytorch.callbacks import ModelCheckpoint
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
+from torchmetrics import MetricCollection
 
 from iris_lightning import IrisDataModule, IrisNetwork
 from iris_lightning.cli import main
+from iris_lightning.metrics import epoch_metrics
 
 SKIPPED = 3  # first epochs of a training, which are not timed
 QUIET: Any = dict.fromkeys(
@@ -110,6 +113,52 @@ def floor(epochs: int) -> float:
     )
     trainer.fit(Floor(), Shuffled("train"), Shuffled("val"))
     return Clock.milliseconds
+
+
+class Textbook(Floor):
+    """Metrics of torchmetrics, logged once an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.train_metrics, self.val_metrics = epoch_metrics(3, "train"), epoch_metrics(3, "val")
+
+    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> Tensor:
+        logits = self.network(batch[0])
+        losses = cross_entropy(logits, batch[1], reduction="none")
+        metrics.update(value=losses.detach(), preds=logits.detach(), target=batch[1])
+        return losses.mean()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return self._step(batch, self.train_metrics)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, self.val_metrics)
+
+    def on_train_epoch_end(self) -> None:
+        self.log_dict(self.train_metrics.compute())
+        self.train_metrics.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.val_metrics.compute())
+        self.val_metrics.reset()
+
+
+def textbook(checkpoints: bool) -> Callable[[int], float]:
+    """Milliseconds of an epoch with metrics, and with a best and a last checkpoint of Lightning."""
+
+    def run(epochs: int) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            options = {**QUIET, "enable_checkpointing": checkpoints, "callbacks": [Clock()]}
+            if checkpoints:
+                best = ModelCheckpoint(folder, "best", monitor="loss/val")
+                options["callbacks"] += [best, ModelCheckpoint(folder, "last")]
+            trainer = L.Trainer(
+                max_epochs=epochs, accelerator="cpu", num_sanity_val_steps=0, **options
+            )
+            trainer.fit(Textbook(), Shuffled("train"), Shuffled("val"))
+        return Clock.milliseconds
+
+    return run
 
 
 def fit(*options: str) -> Callable[[int], float]:
@@ -217,6 +266,8 @@ def skorch(epochs: int) -> float:
 
 EPOCHS: dict[str, Callable[[int], float]] = {
     "Lightning's floor": floor,
+    "a textbook's module with three metrics": textbook(False),
+    "a textbook's module with two checkpoints as well": textbook(True),
     "scikit-learn's MLPClassifier": mlp,
     "bare tensors": loop(Shuffled),
     "the lesson's loop": loop(lesson),

@@ -1,5 +1,6 @@
 """What TensorBoard has of a run, read with its own reader."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ pytestmark = [
 
 RUN = Path("lightning_logs/version_0")
 PICTURES = {f"pictures/{name}" for name in plots.PICTURES}
+
+
+def next_second() -> None:
+    """Waits: TensorBoard reads files of one process and one second in the order of their names."""
+    time.sleep(1 - time.time() % 1)
 
 
 def events(run: Path) -> Any:
@@ -118,6 +124,7 @@ def test_the_row_of_a_run_has_its_best_epoch_and_what_test_says_of_it() -> None:
     assert found["result/loss/val"][0][1] == pytest.approx(min(losses), abs=1e-6)
     assert found["result/loss/test"][0][1] is None
     assert "hp_metric" not in found
+    next_second()
     main(["test", "--ckpt_path", "last"])
     main(["test"])
     assert len(curves(RUN)["loss/test"]) == 2
@@ -196,6 +203,7 @@ def test_without_matplotlib_there_are_no_pictures(monkeypatch: pytest.MonkeyPatc
 def test_validate_adds_to_the_curves_what_they_lack() -> None:
     options = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2"]
     fit(*options, "--figures", "false")
+    next_second()
     main(["validate"])
     main(["validate", "--ckpt_path", "last", "--trainer.limit_val_batches", "1"])
     assert [step for step, _ in curves(RUN)["loss/val"]] == [1]
