@@ -18,11 +18,11 @@ __all__ = [
     "Loader",
     "balanced_weights",
     "batch_loss",
-    "generator_of",
+    "seeded_generator",
 ]
 
 
-def generator_of(*numbers: int) -> torch.Generator:
+def seeded_generator(*numbers: int) -> torch.Generator:
     """Returns a generator whose draws follow from these numbers alone, such as a seed and an epoch.
 
     They are mixed: with `seed + epoch`, epoch 1 of one seed would be epoch 0 of the next.
@@ -58,10 +58,10 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Returns this process' share of the batch of these rows."""
-        rows = rows[self.share_of(len(rows))]
+        rows = rows[self.process_share(len(rows))]
         return self.features.index_select(0, rows), self.targets.index_select(0, rows)
 
-    def share_of(self, rows: int) -> slice:
+    def process_share(self, rows: int) -> slice:
         """Returns this process' share of so many rows, without padding: it may be empty."""
         first, end = (
             rows * number // self.num_processes for number in (self.process, self.process + 1)
@@ -85,7 +85,7 @@ class BatchOrder(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         if not self.shuffle:
             return iter(torch.arange(len(self.batches)).split(self.batches.batch_size))
-        generator = generator_of(self.seed, self.epoch)
+        generator = seeded_generator(self.seed, self.epoch)
         return iter(
             torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size)
         )

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["UserError", "closest", "few"]
+__all__ = ["UserError", "closest", "join_names"]
 
 LISTED = 8  # names in a message
 
@@ -44,7 +44,7 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     return known[matches[0]]
 
 
-def few(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Returns the first names of a list, and how many more there are, for a message."""
     text = ", ".join(names[:LISTED])
     if len(names) > LISTED:

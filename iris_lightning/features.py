@@ -4,16 +4,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from iris_lightning.errors import UserError, closest, few
+from iris_lightning.errors import UserError, closest, join_names
 from iris_lightning.network import IRIS_FEATURES
 
 __all__ = [
     "NA_VALUES",
     "WHOLE",
     "Feature",
-    "categories_of",
+    "axis_label",
+    "category_names",
     "find_features",
-    "label_of",
     "missing_column",
     "missing_texts",
 ]
@@ -33,7 +33,7 @@ class Feature(NamedTuple):
     category: str | None = None
 
 
-def categories_of(feature: Feature, features: Sequence[Feature]) -> list[str]:
+def category_names(feature: Feature, features: Sequence[Feature]) -> list[str]:
     """Returns the categories that the network knows of the column of a feature."""
     return [str(other.category) for other in features if other.column == feature.column]
 
@@ -45,7 +45,7 @@ def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[
     return {"", *map(str, na_values)}
 
 
-def label_of(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
+def axis_label(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
     """Returns a class or category as text: `1.0` as `1`, `True` as `true`.
 
     Args:
@@ -93,7 +93,7 @@ def missing_column(
     name: str, columns: Sequence[str], source: str, parameter: str | None = None
 ) -> UserError:
     """Returns the error that a table has no column with a name."""
-    known = few([repr(column) for column in columns])
+    known = join_names([repr(column) for column in columns])
     message = f"{source} has no column {name!r}; found {known}"
     match = closest(name, columns)
     if match is not None:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from iris_lightning.errors import UserError
 
-__all__ = ["atomic_write", "check_output", "remove_leftovers", "same_file", "shown"]
+__all__ = ["atomic_write", "check_output", "relative_path", "remove_leftovers", "same_file"]
 
 LOCK = ".lock"
 
@@ -58,7 +58,7 @@ def remove_leftovers(folder: Path, name: str | None = None, alone: bool = False)
                 shutil.rmtree(part, ignore_errors=True)
 
 
-def shown(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """Returns a path for a message: relative to the current folder if it is inside."""
     with contextlib.suppress(ValueError):  # it is elsewhere
         return str(path.relative_to(Path.cwd()))

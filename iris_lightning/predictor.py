@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iris_lightning.errors import UserError, few
-from iris_lightning.features import Feature, categories_of, find_features, label_of
+from iris_lightning.errors import UserError, join_names
+from iris_lightning.features import Feature, axis_label, category_names, find_features
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_trained, weights_in
 from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
@@ -144,15 +144,15 @@ def _values(
         return values.astype(np.float64)
     if values.dtype.kind in "mM":
         raise UserError(f"column {feature.column!r} holds {values.dtype}; expected numbers or text")
-    known = categories_of(feature, features)
+    known = category_names(feature, features)
     numbers = np.full(len(values), np.nan)
-    for row, label in enumerate(label_of(value, na_values) for value in values):
+    for row, label in enumerate(axis_label(value, na_values) for value in values):
         if label is None:
             continue
         if feature.category is not None:
             if label not in known:
                 found = f"row {row}, {feature.column!r}: unknown category {label!r}"
-                raise UserError(f"{found}; known: {few(known)}")
+                raise UserError(f"{found}; known: {join_names(known)}")
             numbers[row] = label == feature.category
             continue
         try:

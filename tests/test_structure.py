@@ -32,7 +32,7 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def folder_of(module: str) -> str:
+def run_folder(module: str) -> str:
     """Returns the folder of a module, or the module itself beside the folders."""
     return ".".join(module.split(".")[:2])
 
@@ -42,8 +42,8 @@ def test_modules_and_folders_import_one_way() -> None:
     folders: dict[str, set[str]] = {}
     for module, path in FILES.items():
         modules[module] = (imports_of(path) & FILES.keys()) - {module}
-        above = folder_of(module)
-        below = {folder_of(name) for name in modules[module]}
+        above = run_folder(module)
+        below = {run_folder(name) for name in modules[module]}
         folders.setdefault(above, set()).update(below - {above})
     assert sum(map(len, folders.values())) > 20, "imports are found"
     for graph in (modules, folders):

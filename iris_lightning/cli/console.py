@@ -11,10 +11,10 @@ from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from tqdm import tqdm
 
 from iris_lightning.cli.streams import discard_output
-from iris_lightning.files import shown
+from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
 
-__all__ = ["EpochLines", "FoldProgress", "how_to_look", "say", "silence_noise"]
+__all__ = ["EpochLines", "FoldProgress", "echo", "how_to_look", "silence_noise"]
 
 # These say at level INFO what a user of the commands knows, or can do nothing about.
 LOGGERS = (
@@ -53,10 +53,10 @@ def how_to_look(logs: Path) -> tuple[str, str]:
     """Returns the command that serves the curves of all runs in a folder, and the page to open."""
     # Smoothing would hide a run of few epochs.
     page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
-    return f"tensorboard --logdir {shown(logs)}", page
+    return f"tensorboard --logdir {relative_path(logs)}", page
 
 
-def say(*lines: str) -> None:
+def echo(*lines: str) -> None:
     """Prints lines, above a progress bar if there is one; goes on if nobody reads them."""
     try:
         for line in lines:
@@ -72,7 +72,7 @@ class EpochLines(EpochRecord):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Prints the epoch before, whose train metrics were not known at its end."""
         epoch = trainer.current_epoch - 1
-        metrics = self.metrics_of(trainer, epoch)
+        metrics = self.metrics_at(trainer, epoch)
         is_validated = (epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         # Metrics may also be those of a resumed run, or of a callback that tries learning rates.
         is_new = epoch > self.resumed.get("epoch", -1)
@@ -82,7 +82,7 @@ class EpochLines(EpochRecord):
         for name in ("loss/train", "loss/val", "accuracy/val"):
             if name in metrics:
                 line += f"  {name} {metrics[name]:.4f}"
-        say(line)
+        echo(line)
 
     on_train_end = on_train_epoch_start
 

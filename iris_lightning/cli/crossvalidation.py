@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iris_lightning.cli.console import FoldProgress, how_to_look, say
+from iris_lightning.cli.console import FoldProgress, echo, how_to_look
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
 from iris_lightning.ensemble.results import CrossValidation, metric_names
 from iris_lightning.ensemble.saving import open_run, write_curves, write_results
 from iris_lightning.ensemble.training import TRAINER, train_folds
-from iris_lightning.files import shown
+from iris_lightning.files import relative_path
 from iris_lightning.plots import can_draw
 from iris_lightning.runs.callbacks import StopOnSignal
-from iris_lightning.runs.folders import logs_of
-from iris_lightning.runs.saving import describe_run, environment_of
+from iris_lightning.runs.folders import logs_folder
+from iris_lightning.runs.saving import describe_environment, describe_run
 from iris_lightning.tables.held_out import HeldOutRows
 
 __all__ = ["FoldsCLI", "crossvalidate"]
@@ -43,29 +43,29 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     seed = config.seed_everything
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
     rows = HeldOutRows(table, cli.datamodule.hparams)
-    _say_start(cli, result)
+    _echo_start(cli, result)
     device = cli.trainer.strategy.root_device
-    environment = environment_of(device, 1, seed, table.source, table.sha256)
+    environment = describe_environment(device, 1, seed, table.source, table.sha256)
     with open_run(Path(cli.root or "."), config.name) as run:
         _train(cli, result)
         if config.baselines:
-            say("training scikit-learn's classifiers on the same folds ...")
+            echo("training scikit-learn's classifiers on the same folds ...")
             result.baselines = score_baselines(table, result.assigned, seed)
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), environment)
         write_curves(run, result, config.figures and can_draw())
-    _say_result(result, run)
+    _echo_result(result, run)
     return result
 
 
-def _say_start(cli: FoldsCLI, result: CrossValidation) -> None:
+def _echo_start(cli: FoldsCLI, result: CrossValidation) -> None:
     table = result.table
     parameters = sum(parameter.numel() for parameter in cli.model.parameters())
     networks = f"{result.repeats} x {result.folds} networks of {parameters} parameters"
     device = cli.trainer.strategy.root_device
-    say(f"{table.source}: {len(table.targets)} rows; {networks} on {device}")
+    echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}")
     for note in table.notes:
-        say(f"{table.source}: {note}")
+        echo(f"{table.source}: {note}")
 
 
 def _train(cli: FoldsCLI, result: CrossValidation) -> None:
@@ -77,22 +77,22 @@ def _train(cli: FoldsCLI, result: CrossValidation) -> None:
         )
 
 
-def _say_result(result: CrossValidation, run: Path) -> None:
+def _echo_result(result: CrossValidation, run: Path) -> None:
     summary = result.summary()
     names = metric_names(summary)
-    say("", _row("", names), _metrics_row("iris_lightning", summary, names))
+    echo("", _row("", names), _metrics_row("iris_lightning", summary, names))
     for name, baseline in summary.get("baselines", {}).items():
-        say(_metrics_row(name, baseline, names))
+        echo(_metrics_row(name, baseline, names))
         if baseline["difference"]:
-            say(_metrics_row("  ours minus theirs", baseline["difference"], names, "+"))
+            echo(_metrics_row("  ours minus theirs", baseline["difference"], names, "+"))
     over = "repeats" if result.repeats > 1 else "folds"
     meaning = f"±: standard error over the {over}"
     if result.baselines:
         meaning += "; of a difference, for other rows (corrected resampled t-test)"
-    say(meaning, "", f"run:         {shown(run)}")
-    say(f"predictions: {shown(run / 'predictions.csv')}")
-    command, page = how_to_look(logs_of(run))
-    say(f"curves:      {command}", f"open:        {page}")
+    echo(meaning, "", f"run:         {relative_path(run)}")
+    echo(f"predictions: {relative_path(run / 'predictions.csv')}")
+    command, page = how_to_look(logs_folder(run))
+    echo(f"curves:      {command}", f"open:        {page}")
 
 
 def _row(name: str, cells: list[str]) -> str:

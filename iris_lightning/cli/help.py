@@ -6,7 +6,7 @@ import textwrap
 
 from jsonargparse import ArgumentParser
 
-__all__ = ["help_of"]
+__all__ = ["format_help"]
 
 WIDTH = 118
 INDENT = 46
@@ -30,7 +30,7 @@ GENERAL = {  # options that no docstring explains, or in other words
 }
 
 
-def help_of(parser: ArgumentParser) -> str:
+def format_help(parser: ArgumentParser) -> str:
     """Returns the options of a parser, with their defaults."""
     usage = f"usage: python -m {parser.prog}"
     defaults = dict(parser.get_defaults().items())

@@ -29,9 +29,9 @@ from iris_lightning.cli.parsing import as_user_error, parse, simplified
 from iris_lightning.cli.source import Source, find_source
 from iris_lightning.cli.trainer import fit_parts, trainer_parts
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError, few
-from iris_lightning.runs.checkpoints import epochs_done, folder_of
-from iris_lightning.runs.folders import check_name, logs_of
+from iris_lightning.errors import UserError, join_names
+from iris_lightning.runs.checkpoints import epochs_done, run_folder
+from iris_lightning.runs.folders import check_name, logs_folder
 
 __all__ = ["IrisCLI"]
 
@@ -153,7 +153,7 @@ class IrisCLI(LightningCLI):
                 raise UserError(f"--{name}: {kept}")
         self.source = find_source(self.config.ckpt_path, None, self.root, trained=False)
         path = self.source.path
-        self.run = folder_of(path)
+        self.run = run_folder(path)
         if self.run is None or path.name != "last.ckpt":
             raise UserError(f"{path}: expected the last.ckpt of a run, or last", "ckpt_path")
         config = self.run / "config.yaml"
@@ -166,7 +166,7 @@ class IrisCLI(LightningCLI):
             self.config = parser.parse_args(args, namespace=before)
         self.given.trainer = self.config.trainer
         self.config.weights = None  # with which the run started
-        self.config.trainer.default_root_dir = str(logs_of(self.run).parent)
+        self.config.trainer.default_root_dir = str(logs_folder(self.run).parent)
 
     def instantiate_classes(self) -> None:
         """Builds data module, model and Trainer."""
@@ -268,5 +268,5 @@ def _start_from(source: Source, model: IrisClassifier) -> None:
             raise UserError(f"{source.path}: made with {name} {value}, got {ours[name]}", "weights")
     names = weights.class_names
     if names is not None and list(names) != model.hparams["class_names"]:
-        raise UserError(f"{source.path}: made for the classes {few(names)}", "weights")
+        raise UserError(f"{source.path}: made for the classes {join_names(names)}", "weights")
     weights.load_into(model.network)

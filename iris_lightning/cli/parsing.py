@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 from yaml import YAMLError
 
-from iris_lightning.cli.help import help_of
+from iris_lightning.cli.help import format_help
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
@@ -70,7 +70,7 @@ def parse(
         drop: Returns the options of a config without those to be dropped.
     """
     if "-h" in args or "--help" in args:
-        print(help_of(parser))
+        print(format_help(parser))
         raise SystemExit(0)
     names = list(parser.get_defaults().keys())
     typed = list(args)

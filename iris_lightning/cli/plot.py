@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iris_lightning.cli.source import Source, find_source
 from iris_lightning.errors import UserError
-from iris_lightning.files import atomic_write, check_output, shown
+from iris_lightning.files import atomic_write, check_output, relative_path
 from iris_lightning.plots import Trained, can_draw, draw_all, own_style
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.folders import SUMMARY
@@ -44,17 +44,17 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         what, pictures = f"cross-validation: {run}", _of_folds(Path(run))
     else:
         if run is not None:
-            ckpt_path = _best_of(Path(run))
+            ckpt_path = _best_checkpoint(Path(run))
         try:
             source = find_source(ckpt_path, None)
         except UserError as error:  # its remedy may be an option of other commands
             raise UserError(error.message, error.parameter) from error
         what, pictures = str(source), _of_checkpoint(source)
     number = _write(Path(output), pictures, what)
-    print(f"{what}\n{shown(Path(output))}: {number} pictures, each as .png and .svg")
+    print(f"{what}\n{relative_path(Path(output))}: {number} pictures, each as .png and .svg")
 
 
-def _best_of(run: Path) -> str:
+def _best_checkpoint(run: Path) -> str:
     path = run / "checkpoints" / "best.ckpt"
     if not path.is_file():
         raise UserError(f"{run}: has no checkpoints/best.ckpt; expected the folder of a run", "run")
@@ -81,7 +81,7 @@ def _of_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
 def _of_folds(run: Path) -> "Iterator[tuple[str, Figure]]":
     import polars as pl
 
-    from iris_lightning.ensemble.pictures import draw_folds
+    from iris_lightning.ensemble.plots import draw_folds
 
     summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
     yield from draw_folds(summary, pl.read_csv(run / "folds.csv").to_dict(as_series=False))

@@ -12,7 +12,7 @@ from iris_lightning.runs.checkpoints import (
     read_trained,
     weights_in,
 )
-from iris_lightning.runs.folders import logs_of
+from iris_lightning.runs.folders import logs_folder
 from iris_lightning.weights.reading import Weights, read_weights
 
 __all__ = ["Source", "find_source"]
@@ -63,7 +63,7 @@ def find_source(
     for group in (checkpoint["datamodule_hyper_parameters"], checkpoint["trained_on"]):
         table = group.get("path")  # as it was typed where `lightning_logs/` is
         if isinstance(table, str) and not Path(table).exists():
-            found = logs_of(path.absolute().parent.parent).parent / table
+            found = logs_folder(path.absolute().parent.parent).parent / table
             if os.path.isfile(found):
                 group["path"] = str(found)
     return Source(path, weights_in(checkpoint, path), checkpoint)

@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 
-from iris_lightning.cli.console import how_to_look, say, silence_noise
+from iris_lightning.cli.console import echo, how_to_look, silence_noise
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
-from iris_lightning.files import shown
-from iris_lightning.runs.checkpoints import epochs_done, folder_of, read_checkpoint
-from iris_lightning.runs.folders import RESULTS, logs_of, remove_run, training_alone
+from iris_lightning.files import relative_path
+from iris_lightning.runs.checkpoints import epochs_done, read_checkpoint, run_folder
+from iris_lightning.runs.folders import RESULTS, logs_folder, remove_run, training_alone
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import add_evaluation
 from iris_lightning.runs.signals import Stopped
@@ -49,11 +49,11 @@ def run(command: str, args: list[str]) -> object:
 def _fit(cli: IrisCLI) -> None:
     reason = _finished(cli)
     if reason and _is_complete(cli):
-        _say(cli, f"nothing to do: {shown(cli.run or Path())} has {reason}")
+        _echo(cli, f"nothing to do: {relative_path(cli.run or Path())} has {reason}")
         return
-    _say_start(cli)
+    _echo_start(cli)
     if reason:
-        _say(cli, "its results are incomplete, and are written again")
+        _echo(cli, "its results are incomplete, and are written again")
     _check_end(cli)
     try:
         with ExitStack() as alone:
@@ -71,10 +71,10 @@ def _fit(cli: IrisCLI) -> None:
     except BaseException as error:
         _clean_up(cli, error)
         raise
-    _say_result(cli)
+    _echo_result(cli)
 
 
-def _say_start(cli: IrisCLI) -> None:
+def _echo_start(cli: IrisCLI) -> None:
     table, rows = cli.datamodule.table, cli.datamodule.rows
     if "train" not in rows:
         raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
@@ -86,20 +86,20 @@ def _say_start(cli: IrisCLI) -> None:
     where = f"{parameters} parameters on {cli.trainer.strategy.root_device}"
     if cli.trainer.world_size > 1:
         where += f", in {cli.trainer.world_size} processes that share each batch"
-    _say(
+    _echo(
         cli, f"{table.source}: {len(table.targets)} rows ({sizes}), {features}, {classes}; {where}"
     )
     for note in table.notes:
-        _say(cli, f"{table.source}: {note}")
+        _echo(cli, f"{table.source}: {note}")
     if cli.run:
         done = epochs_done(cli.checkpoint)
         after = f"goes on after epoch {done - 1}" if done else "starts anew"
-        _say(cli, f"{shown(cli.run)} {after}")
+        _echo(cli, f"{relative_path(cli.run)} {after}")
         loop = cli.checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-            _say(cli, "it was ended within an epoch: the result may differ from that of one run")
+            _echo(cli, "it was ended within an epoch: the result may differ from that of one run")
     elif cli.source:
-        _say(cli, f"starts from the {cli.source}")
+        _echo(cli, f"starts from the {cli.source}")
 
 
 def _check_end(cli: IrisCLI) -> None:
@@ -117,7 +117,7 @@ def _check_unchanged(cli: IrisCLI) -> None:
         latest = read_checkpoint(cli.ckpt_path)["global_step"]
         if latest != cli.checkpoint["global_step"]:
             raise UserError(
-                f"{shown(cli.run)}: another process has trained it meanwhile; try again"
+                f"{relative_path(cli.run)}: another process has trained it meanwhile; try again"
             )
 
 
@@ -133,11 +133,13 @@ def _clean_up(cli: IrisCLI, error: BaseException) -> None:
     if isinstance(error, Stopped):
         error.remedy = "before training started"
         if described and last.is_file():
-            error.remedy = f"to go on: python -m iris_lightning fit --ckpt_path {shown(last)}"
+            error.remedy = (
+                f"to go on: python -m iris_lightning fit --ckpt_path {relative_path(last)}"
+            )
         elif described:
             error.remedy = "the run keeps no checkpoints"
     elif isinstance(error, UserError) and described and not cli.run:
-        error.message += f"\nwhat was trained before is kept in {shown(run)}"
+        error.message += f"\nwhat was trained before is kept in {relative_path(run)}"
 
 
 def _finished(cli: IrisCLI) -> str | None:
@@ -168,30 +170,30 @@ def _is_complete(cli: IrisCLI) -> bool:
     return bool(found["steps"] == cli.checkpoint["global_step"])
 
 
-def _say_result(cli: IrisCLI) -> None:
+def _echo_result(cli: IrisCLI) -> None:
     """Says where the run is, how good its best epoch was, and what to do next."""
     for stopping in cli.trainer.early_stopping_callbacks:
         message = stopping.stopping_reason_message
         if message:
             reason = message.removesuffix(" Signaling Trainer to stop.")
-            _say(cli, f"ended by {type(stopping).__name__}: {reason}")
+            _echo(cli, f"ended by {type(stopping).__name__}: {reason}")
     if cli.folder is None:
-        _say(cli, "nothing was kept: fast_dev_run")
+        _echo(cli, "nothing was kept: fast_dev_run")
         return
     run = cli.folder.run
     if run is None:  # in another process than the first
         return
-    _say(cli, f"run:    {shown(run)}")
+    _echo(cli, f"run:    {relative_path(run)}")
     for callback in cli.trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
-            _say_best(cli, Path(callback.best_model_path))
+            _echo_best(cli, Path(callback.best_model_path))
     if isinstance(cli.trainer.logger, RunLogger):
-        command, page = how_to_look(logs_of(run))
-        _say(cli, f"curves: {command}")
-        _say(cli, f"open:   {page}")
+        command, page = how_to_look(logs_folder(run))
+        _echo(cli, f"curves: {command}")
+        _echo(cli, f"open:   {page}")
 
 
-def _say_best(cli: IrisCLI, path: Path) -> None:
+def _echo_best(cli: IrisCLI, path: Path) -> None:
     if not path.is_file():
         return
     best = read_torch(path, "a checkpoint")  # with any network, also one that commands refuse
@@ -199,20 +201,20 @@ def _say_best(cli: IrisCLI, path: Path) -> None:
     for name in ("loss/val", "accuracy/val"):
         if name in best["metrics"]:
             figures.append(f"{name} {best['metrics'][name]:.4f}")
-    _say(cli, f"best:   epoch {best['epoch']}, {', '.join(figures)} ({shown(path)})")
+    _echo(cli, f"best:   epoch {best['epoch']}, {', '.join(figures)} ({relative_path(path)})")
     if not all(map(math.isfinite, best["metrics"].values())):
         diverged = "the loss is not a finite number: the training has diverged"
-        _say(cli, f"{diverged}; try a smaller learning rate")
+        _echo(cli, f"{diverged}; try a smaller learning rate")
 
 
 def _evaluate(cli: IrisCLI) -> None:
     table = cli.datamodule.table
-    _say(cli, str(cli.source))
+    _echo(cli, str(cli.source))
     if cli.source:
         cli.source.weights.check_finite(cli.source.path)
     if "train" not in cli.datamodule.rows:
         every = f"so all of its {len(table.targets)} rows"
-        _say(cli, f"{table.source}: not the table of the checkpoint, {every}")
+        _echo(cli, f"{table.source}: not the table of the checkpoint, {every}")
     evaluate = getattr(cli.trainer, cli.command)
     with as_user_error():
         found = evaluate(
@@ -220,14 +222,14 @@ def _evaluate(cli: IrisCLI) -> None:
         )
     if not found or not found[0]:
         raise UserError("no rows were evaluated")
-    _say(cli, "  ".join(f"{name} {value:.4f}" for name, value in found[0].items()))
+    _echo(cli, "  ".join(f"{name} {value:.4f}" for name, value in found[0].items()))
     _add_to_run(cli, found[0])
 
 
 def _add_to_run(cli: IrisCLI, found: Mapping[str, float]) -> None:
     """Adds the metrics of a checkpoint to the curves of its run, if they are of a whole split."""
     path, split = cli.ckpt_path, "val" if cli.command == "validate" else "test"
-    run = folder_of(path) if path and "train" in cli.datamodule.rows else None
+    run = run_folder(path) if path and "train" in cli.datamodule.rows else None
     limited = cli.config.trainer.get(f"limit_{split}_batches") is not None
     if not path or not run or limited or not cli.trainer.is_global_zero:
         return
@@ -250,9 +252,9 @@ def _add_to_run(cli: IrisCLI, found: Mapping[str, float]) -> None:
             add_evaluation(run, new, epoch, is_best)
     except (UserError, OSError):
         unwritable = "is in use, or cannot be written to: its curves do not get these metrics"
-        _say(cli, f"{shown(run)} {unwritable}")
+        _echo(cli, f"{relative_path(run)} {unwritable}")
 
 
-def _say(cli: IrisCLI, line: str) -> None:
+def _echo(cli: IrisCLI, line: str) -> None:
     if cli.trainer.is_global_zero:
-        say(line)
+        echo(line)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from iris_lightning.batching import generator_of
+from iris_lightning.batching import seeded_generator
 from iris_lightning.ensemble.members import Member
 from iris_lightning.tables.table import Table
 
@@ -68,7 +68,9 @@ class StackBatches:
             return self.rows
         order = torch.arange(max(self.sizes)).repeat(len(self.members), 1)
         for own, member, size in zip(order, self.members, self.sizes, strict=True):
-            torch.randperm(size, generator=generator_of(member.seed, self.epoch), out=own[:size])
+            torch.randperm(
+                size, generator=seeded_generator(member.seed, self.epoch), out=own[:size]
+            )
         return self.rows.gather(1, order)
 
     def __iter__(self) -> Iterator[StackBatch]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from iris_lightning.errors import UserError
 from iris_lightning.tables.table import Table
 
-__all__ = ["Member", "assign_folds", "folds_of", "stacks_of"]
+__all__ = ["Member", "assign_folds", "members_of_folds", "split_into_stacks"]
 
 
 class Member(NamedTuple):
@@ -50,7 +50,7 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     return assigned
 
 
-def folds_of(assigned: Tensor, seed: int) -> Iterator[Member]:
+def members_of_folds(assigned: Tensor, seed: int) -> Iterator[Member]:
     """Yields a member for each fold, with a seed that follows from `seed`, repeat and fold."""
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         own_seed = np.random.SeedSequence([seed, repeat, fold]).generate_state(1)[0]
@@ -60,7 +60,7 @@ def folds_of(assigned: Tensor, seed: int) -> Iterator[Member]:
         yield Member(repeat, fold, int(own_seed), train, val=held_out, held_out=held_out)
 
 
-def stacks_of(
+def split_into_stacks(
     members: Iterable[Member], batch_size: int, max_parallel: int
 ) -> Iterator[list[Member]]:
     """Yields the members in stacks of at most `max_parallel`, whose epochs have equally many steps.

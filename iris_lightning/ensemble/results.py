@@ -14,7 +14,7 @@ from iris_lightning.ensemble.members import assign_folds
 from iris_lightning.metrics import make_metrics
 from iris_lightning.tables.table import Table
 
-__all__ = ["CrossValidation", "difference", "metric_names", "score_folds", "summary_of"]
+__all__ = ["CrossValidation", "difference", "mean_and_error", "metric_names", "score_folds"]
 
 Scores = dict[str, NDArray[np.float64]]  # metrics of each fold, shape (repeats, folds), by name
 
@@ -145,10 +145,10 @@ def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Sc
 
 
 def _summaries(scores: Scores) -> dict[str, Any]:
-    return {name: summary_of(values) for name, values in scores.items()}
+    return {name: mean_and_error(values) for name, values in scores.items()}
 
 
-def summary_of(values: NDArray[np.float64]) -> dict[str, float]:
+def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
     """Returns mean and standard deviation over the folds, and the standard error of the mean.
 
     The standard error is that over the repeats: of how the rows were assigned to folds and of the

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from iris_lightning.ensemble.pictures import draw_folds
+from iris_lightning.ensemble.plots import draw_folds
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES
 from iris_lightning.files import atomic_write

@@ -12,7 +12,7 @@ from torch import Tensor
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
 from iris_lightning.ensemble.baselines import score_baselines
-from iris_lightning.ensemble.members import folds_of, stacks_of
+from iris_lightning.ensemble.members import members_of_folds, split_into_stacks
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import EVALUATION_BATCH, StackedClassifier
 from iris_lightning.errors import UserError
@@ -108,7 +108,9 @@ def train_folds(
         max_parallel = _largest_stack(model, parameters, data)
     if max_parallel < 1:
         raise UserError(f"expected at least 1, got {max_parallel}", "max_parallel")
-    for stack in stacks_of(folds_of(result.assigned, result.seed), data.batch_size, max_parallel):
+    for stack in split_into_stacks(
+        members_of_folds(result.assigned, result.seed), data.batch_size, max_parallel
+    ):
         trainer = make_trainer()
         result.epochs = trainer.max_epochs or 0
         if result.epochs < 1:

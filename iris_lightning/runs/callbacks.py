@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from iris_lightning.batching import generator_of
+from iris_lightning.batching import seeded_generator
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 
@@ -30,7 +30,7 @@ class EpochRecord(Callback):
         """Notes the epoch: the Trainer keeps validation metrics until there are newer ones."""
         self.validated = trainer.current_epoch
 
-    def metrics_of(self, trainer: L.Trainer, epoch: int) -> dict[str, float]:
+    def metrics_at(self, trainer: L.Trainer, epoch: int) -> dict[str, float]:
         """Returns the latest metrics, without the validation metrics of an earlier epoch."""
         metrics = {}
         for name, value in trainer.callback_metrics.items():
@@ -44,7 +44,7 @@ class EpochRecord(Callback):
         """Adds `metrics`, and `callback_metrics`, which may be those of an earlier validation."""
         callback_metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         checkpoint["callback_metrics"] = callback_metrics
-        checkpoint["metrics"] = self.metrics_of(trainer, trainer.current_epoch)
+        checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -77,7 +77,7 @@ class SeedEpochs(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Seeds the epoch. The 1 sets these draws apart from the order of the rows."""
         data = cast("Any", trainer).datamodule
-        seed = generator_of(data.seed, trainer.current_epoch, 1).initial_seed()
+        seed = seeded_generator(data.seed, trainer.current_epoch, 1).initial_seed()
         if pl_module.device.type == "cpu":
             torch.default_generator.manual_seed(seed)
         else:  # takes half a millisecond

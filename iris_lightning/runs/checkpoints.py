@@ -11,10 +11,10 @@ from iris_lightning.weights.reading import Weights, make_weights, network_option
 __all__ = [
     "epochs_done",
     "find_checkpoint",
-    "folder_of",
     "read_checkpoint",
     "read_trained",
     "relocate",
+    "run_folder",
     "weights_in",
 ]
 
@@ -55,7 +55,7 @@ def _existing(path: Path) -> Path:
     raise UserError(f"{path}: {found}; {expected}", "ckpt_path")
 
 
-def folder_of(path: Path) -> Path | None:
+def run_folder(path: Path) -> Path | None:
     """Returns the folder of the run that a checkpoint lies in, if it does."""
     folder = path.absolute().parent
     if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file():

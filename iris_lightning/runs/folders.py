@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from iris_lightning.errors import UserError
-from iris_lightning.files import shown
+from iris_lightning.files import relative_path
 
 __all__ = [
     "RESULTS",
@@ -20,7 +20,7 @@ __all__ = [
     "SUMMARY",
     "check_name",
     "claim_run",
-    "logs_of",
+    "logs_folder",
     "newest_run",
     "remove_run",
     "training_alone",
@@ -55,7 +55,7 @@ def _runs(root: Path) -> list[tuple[int, Path]]:
     return sorted(found)  # by number: as text, version_10 would come before version_2
 
 
-def logs_of(run: Path) -> Path:
+def logs_folder(run: Path) -> Path:
     """Returns the folder that holds a run beside others: `lightning_logs/`, unless it was moved."""
     named = run.parent.parent.name == RUNS and run.parent.name != RUNS
     return run.parent.parent if named else run.parent
@@ -88,7 +88,7 @@ def claim_run(root: Path, name: str | None = None) -> Path:
                 continue
             except OSError as error:
                 remove_run(folder)
-                reason = f"{shown(named)}: {error.strerror}; expected a folder for runs"
+                reason = f"{relative_path(named)}: {error.strerror}; expected a folder for runs"
                 raise UserError(reason, "name") from error
         return folder
 
@@ -98,7 +98,7 @@ def remove_run(run: Path) -> None:
     shutil.rmtree(run, ignore_errors=True)
     with contextlib.suppress(OSError):  # it holds other runs
         run.parent.rmdir()
-        logs_of(run).rmdir()
+        logs_folder(run).rmdir()
 
 
 def newest_run(root: Path) -> Path | None:
@@ -116,7 +116,7 @@ def training_alone(run: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{shown(run)}: another process is training this run") from None
+        raise UserError(f"{relative_path(run)}: another process is training this run") from None
     try:
         yield
     finally:

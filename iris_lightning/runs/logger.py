@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from iris_lightning.errors import UserError
-from iris_lightning.files import shown
+from iris_lightning.files import relative_path
 from iris_lightning.runs.folders import RUNS
 
 __all__ = ["RunLogger"]
@@ -77,7 +77,8 @@ class RunLogger(TensorBoardLogger):
         try:
             yield
         except OSError as error:
-            reason = f"{shown(Path(self.log_dir))}: the curves cannot be written: {error.strerror}"
+            folder = relative_path(Path(self.log_dir))
+            reason = f"{folder}: the curves cannot be written: {error.strerror}"
             raise UserError(reason) from error
 
     def _handle_thread_error(self, args: threading.ExceptHookArgs) -> None:

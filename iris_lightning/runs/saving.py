@@ -16,7 +16,13 @@ from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import RESULTS, claim_run
 from iris_lightning.runs.logger import RunLogger
 
-__all__ = ["BestCheckpoint", "RunFolder", "checkpoint_callbacks", "describe_run", "environment_of"]
+__all__ = [
+    "BestCheckpoint",
+    "RunFolder",
+    "checkpoint_callbacks",
+    "describe_environment",
+    "describe_run",
+]
 
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
@@ -95,7 +101,7 @@ class RunFolder(Callback):
         if trainer.checkpoint_callbacks and not last.exists():
             return
         table = cast("Any", trainer).datamodule.table
-        environment = environment_of(
+        environment = describe_environment(
             trainer.strategy.root_device,
             trainer.world_size,
             self.options["seed_everything"],
@@ -120,7 +126,7 @@ class RunFolder(Callback):
                 new.write_text(to_yaml(results), encoding="utf-8")
 
 
-def environment_of(
+def describe_environment(
     device: Any, processes: int, seed: int, source: str, sha256: str
 ) -> dict[str, Any]:
     """Returns what the result of a run depends on beside its options."""

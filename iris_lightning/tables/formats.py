@@ -12,7 +12,7 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, categories_of, label_of, missing_texts
+from iris_lightning.features import Feature, axis_label, category_names, missing_texts
 from iris_lightning.tables.separators import find_separator
 from iris_lightning.tables.table import SEPARATORS
 
@@ -77,7 +77,7 @@ def encode(features: Sequence[Feature]) -> list[pl.Expr]:
     for feature in features:
         value = columns(feature.column)
         if feature.category is not None:
-            is_known = value.is_in(categories_of(feature, features))
+            is_known = value.is_in(category_names(feature, features))
             matches = (value == feature.category).cast(pl.Float64)
             value = pl.when(is_known).then(matches).when(value.is_not_null()).then(math.inf)
         expressions.append(value.cast(pl.Float32).alias(feature.name))
@@ -200,7 +200,7 @@ class TableFile:
 
     def _to_labels(self, values: pl.Series) -> pl.Series:
         distinct = values.unique()
-        labels = [label_of(value, self.dialect.na_values) for value in distinct]
+        labels = [axis_label(value, self.dialect.na_values) for value in distinct]
         return values.replace_strict(distinct, labels, return_dtype=pl.String)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:

@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from polars.exceptions import PolarsError
 
-from iris_lightning.errors import UserError, few
+from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, find_features
 from iris_lightning.tables.formats import CLASS, Dialect, TableFile, number_columns
 from iris_lightning.tables.table import Table, check_columns, check_new_columns, result_columns
@@ -158,7 +158,9 @@ def _encode_classes(
     classes = list(class_names)
     unknown = sorted(set(found).difference(classes))
     if unknown:
-        raise UserError(f"{place} has the unknown class {unknown[0]!r}; known: {few(classes)}")
+        raise UserError(
+            f"{place} has the unknown class {unknown[0]!r}; known: {join_names(classes)}"
+        )
     positions = labels.cast(pl.String).cast(pl.Enum(classes)).to_physical()
     return classes, positions.cast(pl.Int64)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iris_lightning.errors import UserError, few
+from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import missing_column
 
 __all__ = [
@@ -60,7 +60,9 @@ class Table:
             ours = getattr(self, name)
             theirs = list(options.get(name, ours))
             if theirs != ours:
-                found = f"its {name} are {few(ours)}, and the classifier's {few(theirs)}"
+                found = (
+                    f"its {name} are {join_names(ours)}, and the classifier's {join_names(theirs)}"
+                )
                 expected = "expected IrisClassifier(data.feature_names, data.class_names)"
                 raise UserError(f"{self.source}: {found}; {expected}")
         if self.lacks_values and not options.get("impute", True):

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from iris_lightning.errors import UserError, few
-from iris_lightning.features import Feature, categories_of
+from iris_lightning.errors import UserError, join_names
+from iris_lightning.features import Feature, category_names
 from iris_lightning.tables.formats import CLASS, TableFile, columns
 
 __all__ = ["check_decimals", "check_values"]
@@ -69,7 +69,7 @@ def _report(
             check_decimals(file, [feature.column])
             expected = "a finite number"
         else:
-            expected = f"one of {few(categories_of(feature, features))}"
+            expected = f"one of {join_names(category_names(feature, features))}"
         raise UserError(f"{place}: expected {expected}, got {text!r}")
     place = f"{file.name}: column {target!r}, row {row + 1}"
     raise UserError(f"{place}: no class", remedy=("missing", "drop"))

@@ -149,7 +149,7 @@ def make_weights(path: Path, state: Any, meaning: Mapping[str, Any]) -> Weights:
                 f"{path}: holds no weights of a network: {str(name)[:80]!r} is no tensor of numbers"
             )
     plain = {str(name).replace("_orig_mod.", ""): tensor.float() for name, tensor in state.items()}
-    options = {**_options_of(path, plain), **network_options(meaning)}
+    options = {**_infer_options(path, plain), **network_options(meaning)}
     weights = Weights(plain, options, *map(meaning.get, NAMES))
     network = weights.network(path)
     _check_names(path, "feature_names", weights.feature_names, network.in_features)
@@ -164,7 +164,7 @@ def _is_dense(tensor: object) -> bool:
     return tensor.layout == torch.strided and tensor.is_contiguous()
 
 
-def _options_of(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Returns the options that the shapes of the weights tell: all but the activation."""
     shapes = []
     for name in sorted(state, key=lambda name: (len(name), name)):  # layer 10 after layer 2

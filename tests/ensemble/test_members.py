@@ -8,7 +8,7 @@ import torch
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 from iris_lightning.ensemble.batches import StackBatches
-from iris_lightning.ensemble.members import assign_folds, folds_of, stacks_of
+from iris_lightning.ensemble.members import assign_folds, members_of_folds, split_into_stacks
 from iris_lightning.tables.table import Table, load_iris_table
 
 
@@ -25,7 +25,7 @@ def table_of(rows: int) -> Table:
 )
 def test_folds_are_those_of_scikit_learn(rows: int, folds: int, repeats: int, seed: int) -> None:
     table = table_of(rows)
-    members = list(folds_of(assign_folds(table, folds, repeats, seed), seed=20))
+    members = list(members_of_folds(assign_folds(table, folds, repeats, seed), seed=20))
     splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
     expected = list(splitter.split(table.features, table.targets))
     for member, (train, held_out) in zip(members, expected, strict=True):
@@ -35,7 +35,9 @@ def test_folds_are_those_of_scikit_learn(rows: int, folds: int, repeats: int, se
 
 def test_no_fold_changes_the_seed_of_another() -> None:
     table = load_iris_table()
-    few, many = (list(folds_of(assign_folds(table, 5, repeats, 0), 20)) for repeats in (1, 3))
+    few, many = (
+        list(members_of_folds(assign_folds(table, 5, repeats, 0), 20)) for repeats in (1, 3)
+    )
     assert [member.seed for member in few] == [member.seed for member in many[:5]]
     assert len({member.seed for member in many}) == 15
 
@@ -43,8 +45,8 @@ def test_no_fold_changes_the_seed_of_another() -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
 def test_each_row_counts_once_in_folds_of_unequal_size(batch_size: int) -> None:
     table = table_of(97)
-    members = list(folds_of(assign_folds(table, 4, 2, 3), seed=20))
-    stacks = list(stacks_of(members, batch_size, max_parallel=3))
+    members = list(members_of_folds(assign_folds(table, 4, 2, 3), seed=20))
+    stacks = list(split_into_stacks(members, batch_size, max_parallel=3))
     assert sum(len(stack) for stack in stacks) == len(members)
     assert max(len(stack) for stack in stacks) <= 3
     for stack in stacks:

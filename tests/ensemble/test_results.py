@@ -11,7 +11,12 @@ from torchmetrics.classification import MulticlassCohenKappa
 from iris_lightning.ensemble import results
 from iris_lightning.ensemble.baselines import score_baselines
 from iris_lightning.ensemble.members import assign_folds
-from iris_lightning.ensemble.results import CrossValidation, difference, metric_names, summary_of
+from iris_lightning.ensemble.results import (
+    CrossValidation,
+    difference,
+    mean_and_error,
+    metric_names,
+)
 from iris_lightning.metrics import make_metrics
 from iris_lightning.tables.table import Table, load_iris_table
 
@@ -59,8 +64,8 @@ def test_a_new_metric_appears_by_itself(
 def test_the_standard_error_is_that_over_the_repeats() -> None:
     values = np.array([[0.9, 1.0], [0.7, 0.8], [0.8, 0.9]])
     expected = {"mean": 0.85, "std": np.std(values, ddof=1), "standard_error": 0.1 / 3**0.5}
-    assert summary_of(values) == pytest.approx(expected)
-    assert summary_of(values[:1])["standard_error"] == pytest.approx(0.05)  # over the folds
+    assert mean_and_error(values) == pytest.approx(expected)
+    assert mean_and_error(values[:1])["standard_error"] == pytest.approx(0.05)  # over the folds
 
 
 def test_the_error_of_a_difference_is_corrected_for_shared_train_rows() -> None:

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning import IrisClassifier, IrisDataModule, UserError, cross_validate
-from iris_lightning.ensemble.members import Member, assign_folds, folds_of, stacks_of
+from iris_lightning.ensemble.members import (
+    Member,
+    assign_folds,
+    members_of_folds,
+    split_into_stacks,
+)
 from iris_lightning.ensemble.stack import StackedClassifier
 from iris_lightning.ensemble.training import TRAINER
 from tests.conftest import plain_lightning
@@ -136,8 +141,8 @@ def test_a_member_ends_as_it_does_alone(case: str) -> None:
             **options,
         }
     make_trainer = partial(L.Trainer, max_epochs=3, **TRAINER, **trainer_options)
-    members = list(folds_of(assign_folds(table, 4, 1, fold_seed=1), seed=5))
-    stacks = list(stacks_of(members, data.batch_size, max_parallel=3))
+    members = list(members_of_folds(assign_folds(table, 4, 1, fold_seed=1), seed=5))
+    stacks = list(split_into_stacks(members, data.batch_size, max_parallel=3))
     assert len(stacks) > 1
     for stack in stacks:
         trainer = make_trainer()

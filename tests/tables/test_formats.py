@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iris_lightning import IrisDataModule, UserError
-from iris_lightning.features import label_of
+from iris_lightning.features import axis_label
 from iris_lightning.tables.reading import read_table
 
 HEADER = "length,colour,width,species\n"
@@ -203,7 +203,7 @@ def test_classes_are_the_sorted_distinct_values(values: list[str], classes: list
     table = read_table(write("x,y\n" + "".join(rows)))
     assert table.class_names == classes
     labels = [classes[i] for i in table.targets]
-    assert labels == [label_of(value) for value in values * 3]
+    assert labels == [axis_label(value) for value in values * 3]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ NUMBERS = st.floats(-1e30, 1e30, allow_subnormal=False)
 CHARACTERS = st.characters(
     codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs", "Cc"]
 )
-TEXTS = st.text(CHARACTERS, min_size=1).map(str.strip).filter(lambda text: label_of(text) == text)
+TEXTS = st.text(CHARACTERS, min_size=1).map(str.strip).filter(lambda text: axis_label(text) == text)
 
 
 @settings(
