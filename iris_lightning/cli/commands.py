@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from iris_lightning.cli.source import find_source
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.predictor import IrisPredictor
+from iris_lightning.runs.checkpoints import find_source
 from iris_lightning.weights.export import export as write
 
 __all__ = ["export", "predict"]

@@ -1,21 +1,38 @@
 """What a run prints, and which remarks of libraries it does not."""
 
 import logging
+import math
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 from tqdm import tqdm
 
 from iris_lightning.cli.streams import discard_output
+from iris_lightning.errors import join_names
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
+from iris_lightning.tables.table import Table
 
-__all__ = ["EpochLines", "FoldProgress", "echo", "how_to_look", "silence_noise"]
+__all__ = [
+    "EpochProgress",
+    "FoldProgress",
+    "echo",
+    "echo_next_steps",
+    "echo_table",
+    "format_metrics",
+    "majority_share",
+    "silence_noise",
+]
 
+EPOCH_LINES = 20
+LINE = ("loss/train", "loss/val", "accuracy/val")
 # These say at level INFO what a user of the commands knows, or can do nothing about.
 LOGGERS = (
     "lightning.fabric.utilities.distributed",
@@ -49,13 +66,7 @@ def silence_noise() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def how_to_look(logs: Path) -> tuple[str, str]:
-    """Returns the command that serves the curves of all runs in a folder, and the page to open."""
-    # Smoothing would hide a run of few epochs.
-    page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
-    return f"tensorboard --logdir {relative_path(logs)}", page
-
-
+@rank_zero_only
 def echo(*lines: str) -> None:
     """Prints lines, above a progress bar if there is one; goes on if nobody reads them."""
     try:
@@ -66,25 +77,91 @@ def echo(*lines: str) -> None:
         discard_output()
 
 
-class EpochLines(EpochRecord):
-    """Prints a line for each epoch that is validated."""
+def echo_table(table: Table) -> None:
+    """Prints which columns of a table are used, and what else a user should know of it."""
+    share = majority_share(table.targets)
+    echo(
+        f"{len(table.feature_names)} features: {join_names(table.feature_names)}",
+        f"{len(table.class_names)} classes in {table.target!r} ({table.target_reason}): "
+        f"{join_names(table.class_names)}; the largest has {share:.1%} of the rows",
+    )
+    for note in table.notes:
+        echo(f"{table.source}: {note}")
+
+
+def echo_next_steps(logs: Path) -> None:
+    """Prints how to look at the curves of all runs in a folder."""
+    # Smoothing would hide a run of few epochs.
+    page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
+    echo(f"curves: tensorboard --logdir {relative_path(logs)}", f"open:   {page}")
+
+
+def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
+    """Returns those of the metrics that have these names."""
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
+
+
+def majority_share(targets: Tensor) -> float:
+    """Returns the accuracy of always predicting the largest class."""
+    return int(targets.bincount().max()) / len(targets)
+
+
+class EpochProgress(EpochRecord):
+    """Prints how epochs went, and shows a progress bar over all of them.
+
+    The first epochs get a line each, later ones where `loss/val` improves, and ever fewer of them.
+
+    Args:
+        bar: Whether to show the bar.
+    """
+
+    def __init__(self, bar: bool) -> None:
+        super().__init__()
+        self.shows_bar = bar
+        self.bar = tqdm(disable=True)
+        self.best = math.inf
+        self.printed = -1  # the last epoch that was
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Shows the bar."""
+        super().on_train_start(trainer, pl_module)
+        self.best = self.resumed.get("metrics", {}).get("loss/val", math.inf)
+        self.printed = trainer.current_epoch - 1
+        self.bar = tqdm(
+            total=trainer.max_epochs if trainer.max_epochs != -1 else None,
+            initial=trainer.current_epoch,
+            disable=not (self.shows_bar and trainer.is_global_zero),
+            bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
+            leave=False,
+        )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the epoch before, whose train metrics were not known at its end."""
-        epoch = trainer.current_epoch - 1
-        metrics = self.metrics_at(trainer, epoch)
-        is_validated = (epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        # Metrics may also be those of a resumed run, or of a callback that tries learning rates.
-        is_new = epoch > self.resumed.get("epoch", -1)
-        if not (trainer.is_global_zero and metrics and is_validated and is_new):
-            return
-        line = f"epoch {epoch}"
-        for name in ("loss/train", "loss/val", "accuracy/val"):
-            if name in metrics:
-                line += f"  {name} {metrics[name]:.4f}"
-        echo(line)
+        """Reports on the epoch before, whose train metrics were not known at its end."""
+        self._report(trainer)
 
-    on_train_end = on_train_epoch_start
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Reports on the last epoch."""
+        self._report(trainer, is_last=True)
+        self.bar.close()
+
+    def on_exception(self, *args: Any) -> None:
+        """Removes the bar."""
+        self.bar.close()
+
+    def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
+        epoch = trainer.current_epoch - 1
+        if epoch <= self.printed:
+            return
+        metrics = self.metrics_at(trainer, epoch)
+        loss = metrics.get("loss/val", math.inf)
+        improves = loss < self.best
+        if improves:
+            self.best = loss
+        self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
+        self.bar.update()
+        if epoch < EPOCH_LINES or is_last or (improves and epoch > 1.5 * self.printed):
+            self.printed = epoch
+            echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")
 
 
 class FoldProgress(L.Callback):

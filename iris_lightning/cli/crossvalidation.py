@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iris_lightning.cli.console import FoldProgress, echo, how_to_look
+from iris_lightning.cli.console import FoldProgress, echo, echo_next_steps, echo_table
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
@@ -46,7 +46,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     _echo_start(cli, result)
     device = cli.trainer.strategy.root_device
     environment = describe_environment(device, 1, seed, table.source, table.sha256)
-    with open_run(Path(cli.root or "."), config.name) as run:
+    with open_run(cli.root, config.name) as run:
         _train(cli, result)
         if config.baselines:
             echo("training scikit-learn's classifiers on the same folds ...")
@@ -59,13 +59,11 @@ def crossvalidate(args: list[str]) -> CrossValidation:
 
 
 def _echo_start(cli: FoldsCLI, result: CrossValidation) -> None:
-    table = result.table
     parameters = sum(parameter.numel() for parameter in cli.model.parameters())
     networks = f"{result.repeats} x {result.folds} networks of {parameters} parameters"
     device = cli.trainer.strategy.root_device
-    echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}")
-    for note in table.notes:
-        echo(f"{table.source}: {note}")
+    echo(f"{result.table.source}: {len(result.table.targets)} rows; {networks} on {device}")
+    echo_table(result.table)
 
 
 def _train(cli: FoldsCLI, result: CrossValidation) -> None:
@@ -89,10 +87,9 @@ def _echo_result(result: CrossValidation, run: Path) -> None:
     meaning = f"±: standard error over the {over}"
     if result.baselines:
         meaning += "; of a difference, for other rows (corrected resampled t-test)"
-    echo(meaning, "", f"run:         {relative_path(run)}")
-    echo(f"predictions: {relative_path(run / 'predictions.csv')}")
-    command, page = how_to_look(logs_folder(run))
-    echo(f"curves:      {command}", f"open:        {page}")
+    echo(meaning, "", f"run:    {relative_path(run)}")
+    echo(f"rows:   {relative_path(run / 'predictions.csv')}")
+    echo_next_steps(logs_folder(run))
 
 
 def _row(name: str, cells: list[str]) -> str:

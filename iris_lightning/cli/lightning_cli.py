@@ -1,6 +1,7 @@
 """LightningCLI for `fit`, `validate`, `test` and `crossvalidate`."""
 
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,44 +10,43 @@ from typing import Any, cast
 import lightning as L
 import yaml
 from jsonargparse import Namespace
-from jsonargparse.typing import restricted_number_type
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
 
 from iris_lightning.classifier import IrisClassifier
+from iris_lightning.cli.console import EpochProgress
 from iris_lightning.cli.options import (
     GROUPS,
-    RESUMED,
+    LIMITS,
+    OPTIONS,
     TRAINER_DEFAULTS,
-    check_trainer,
-    general_options,
-    keep,
-    known_options,
+    drop_others,
     skipped,
 )
-from iris_lightning.cli.parsing import as_user_error, parse, simplified
-from iris_lightning.cli.source import Source, find_source
-from iris_lightning.cli.trainer import fit_parts, trainer_parts
+from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.runs.checkpoints import epochs_done, run_folder
-from iris_lightning.runs.folders import check_name, logs_folder
+from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
+from iris_lightning.runs.folders import logs_folder
+from iris_lightning.runs.saving import RunFolder
+from iris_lightning.runs.trainer import run_parts
 
 __all__ = ["IrisCLI"]
 
-SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
-LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+EPOCHS = 5
+RESUMED = ("trainer.", "ckpt_path", "data.path", "data.num_workers")  # may be typed to resume
 
 
 class IrisCLI(LightningCLI):
     """LightningCLI for one command: its parser has the options of that command alone.
 
-    A checkpoint never wins silently over what a user typed: options that it decides do not exist.
+    A checkpoint and the run that is resumed give the defaults of options, and a user's own win.
 
     Attributes:
         source: The trained network in use, if there is one.
         run: The folder of the run that is resumed, if one is.
+        folder: The callback that keeps the folder of the run, in `fit`.
     """
 
     datamodule: IrisDataModule
@@ -58,6 +58,7 @@ class IrisCLI(LightningCLI):
         self.trains = command in ("fit", "crossvalidate")
         self.source: Source | None = None
         self.run: Path | None = None
+        self.folder: RunFolder | None = None
         super().__init__(
             IrisClassifier,
             IrisDataModule,
@@ -75,62 +76,53 @@ class IrisCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options that belong to no class."""
-        kinds = {"seed_everything": SEED, "threads": int | None, "max_parallel": int | None}
-        for name, default in general_options(self.command).items():
-            kind = str | None if default is None else type(default)
-            parser.add_argument(f"--{name}", type=kinds.get(name, kind), default=default)
+        for name, kind, default, commands, purpose in OPTIONS:
+            if self.command in commands:
+                parser.add_argument(f"--{name}", type=kind, default=default, help=purpose)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer."""
         for group, kind in GROUPS.items():
-            skip = skipped(self.command, group)
-            if group == "trainer":
-                skip = skip | {*LIMITS}
+            skip = skipped(self.command, group).union(LIMITS)
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
-        names = {name for name in TRAINER_DEFAULTS if name not in skipped(self.command, "trainer")}
-        for name in names:
-            parser.set_defaults({f"trainer.{name}": TRAINER_DEFAULTS[name]})
+        others = skipped(self.command, "trainer")
+        for name, default in TRAINER_DEFAULTS.items():
+            if name not in others:
+                parser.set_defaults({f"trainer.{name}": default})
         for name in LIMITS:
-            if name not in skipped(self.command, "trainer"):
+            if name not in others:
                 # Lightning's annotation has float before int, so that 1 would mean all batches.
-                parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None)
+                purpose = "Batches of an epoch: a number, or a fraction."
+                parser.add_argument(
+                    f"--trainer.{name}", type=int | float | None, default=None, help=purpose
+                )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments, and resolves them against the checkpoint in use."""
-        own = {*parser.get_defaults().keys()}
-        others = known_options() - own
-
-        def drop(options: dict[str, Any]) -> dict[str, Any]:
-            """Drops the options of other commands, which the config of a run has."""
-            kept: dict[str, Any] = keep(options, lambda name: name not in others)
-            return kept
-
-        self.config = parse(parser, args, drop=drop)
-        self.given = parse(parser, args, defaults=False, drop=drop)
-        root = self.config.trainer.default_root_dir
-        if root is not None:
-            self.config.trainer.default_root_dir = os.path.expanduser(root)
-        if self.command == "fit" and self.config.ckpt_path is not None:
-            self._resume(parser, args)
-        elif self.command == "fit" and self.config.weights is not None:
-            self.source = find_source(None, self.config.weights)
-        elif not self.trains:
+        """Parses the arguments, with the options of a checkpoint or a run as defaults."""
+        self.config = config = parse(parser, args, drop_others)
+        weights, resumes = config.get("weights"), self.command == "fit" and config.ckpt_path
+        if resumes or not self.trains:
+            self.source = find_source(config.ckpt_path, weights, self.root, trained=not resumes)
+            recorded = self._resume(args) if resumes else {"data": self._recorded_data()}
+            self.config = parse(parser, args, drop_others, recorded)
+        elif weights:
+            self.source = find_source(None, weights)
+        if not self.trains:
             self.config.seed_everything = False  # nothing is drawn
-            self.source = find_source(self.config.ckpt_path, None, self.root)
-        if self.trains:
-            check_name(self.config.name)
-            check_trainer(self.config.trainer, self.given.get("trainer") or Namespace())
-            typed = {arg.partition("=")[0] for arg in args}
+        trainer = self.config.trainer
+        if self.trains and trainer.max_epochs is None:
+            limited = trainer.get("max_steps", -1) != -1 or trainer.get("max_time")
+            trainer.max_epochs = -1 if limited else EPOCHS
+        if self.trains and self.config.optimizer:
             for name in ("lr", "weight_decay"):
-                if self.config.optimizer and f"--model.{name}" in typed:
+                if any(arg.startswith(f"--model.{name}") for arg in args):
                     instead = f"use --optimizer.{name}"
                     raise UserError(f"--model.{name}: has no effect beside --optimizer; {instead}")
 
     @property
-    def root(self) -> str | None:
+    def root(self) -> Path:
         """Where `lightning_logs/` is."""
-        root: str | None = self.config.trainer.default_root_dir
-        return root
+        return Path(os.path.expanduser(self.config.trainer.default_root_dir or "."))
 
     @property
     def checkpoint(self) -> dict[str, Any]:
@@ -142,40 +134,35 @@ class IrisCLI(LightningCLI):
         """The path of the checkpoint in use."""
         return self.source.path if self.source and self.source.checkpoint else None
 
-    def _resume(self, parser: LightningArgumentParser, args: list[str]) -> None:
-        """Takes every option from the run that is resumed, but for a few that may be typed."""
+    def _recorded_data(self) -> dict[str, Any]:
+        """Returns the options with which the table of the checkpoint was read."""
+        recorded = cast("Source", self.source).options(IrisDataModule)
+        others = skipped(self.command, "data")
+        return {name: value for name, value in recorded.items() if name not in others}
+
+    def _resume(self, args: list[str]) -> dict[str, Any]:
+        """Returns the options of the run that is resumed, of which few may be changed."""
         for arg in args:
             name = arg.partition("=")[0].removeprefix("--")
-            allowed = name in RESUMED or name.startswith("trainer.")
-            if arg.startswith("--") and not allowed:
+            if arg.startswith("--") and not name.startswith(RESUMED):
                 others = "--trainer.*, --data.path and --data.num_workers"
                 kept = f"a resumed run keeps its options; only {others} can be changed"
                 raise UserError(f"--{name}: {kept}")
-        self.source = find_source(self.config.ckpt_path, None, self.root, trained=False)
-        path = self.source.path
+        path = cast("Source", self.source).path
         self.run = run_folder(path)
         if self.run is None or path.name != "last.ckpt":
             raise UserError(f"{path}: expected the last.ckpt of a run, or last", "ckpt_path")
-        config = self.run / "config.yaml"
-        options = yaml.safe_load(config.read_text(encoding="utf-8"))
-        known = {*parser.get_defaults().keys()}
-        with simplified(f"{config}: "):
-            before = parser.parse_object(keep(options, known.__contains__))
-        before.data.path = self.source.options(IrisDataModule).get("path")  # as seen from here
-        with simplified():
-            self.config = parser.parse_args(args, namespace=before)
-        self.given.trainer = self.config.trainer
-        self.config.weights = None  # with which the run started
-        self.config.trainer.default_root_dir = str(logs_folder(self.run).parent)
+        options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
+        options["data"]["path"] = self._recorded_data().get("path")  # as seen from here
+        options["trainer"]["default_root_dir"] = str(logs_folder(self.run).parent)
+        options["weights"] = None  # with which the run started
+        return options
 
     def instantiate_classes(self) -> None:
         """Builds data module, model and Trainer."""
         with as_user_error():
             self.config_init = self.parser.instantiate(self.config)
-        data = dict(self.config.data)
-        if self.source and self.checkpoint:
-            data = {**self.source.options(IrisDataModule), **(self.given.get("data") or {})}
-        self.datamodule = self._build("data", IrisDataModule, data)
+        self.datamodule = self._build("data", IrisDataModule, self.config.data)
         if self.checkpoint:
             self.datamodule.keep_to(self.checkpoint["trained_on"])  # before the table is read
         self.model = self._make_model()
@@ -183,10 +170,6 @@ class IrisCLI(LightningCLI):
             self.trainer = self.instantiate_trainer()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before weights are loaded, which Lightning would cut to float32
-        processes, rows = self.trainer.world_size, self.datamodule.batch_size
-        if processes > rows:
-            found = f"{processes} processes would share batches of {rows} rows"
-            raise UserError(f"--trainer.devices: {found}; expected no more processes than rows")
 
     def _make_model(self) -> IrisClassifier:
         model: IrisClassifier
@@ -202,7 +185,7 @@ class IrisCLI(LightningCLI):
             }
             model = self._build("model", IrisClassifier, options)
         if self.source and not self.checkpoint:
-            _start_from(self.source, model)
+            _load_initial_weights(self.source, model)
         if self.trains and (self.config.optimizer or self.config.lr_scheduler):
             self._set_optimizer(model)
         return model
@@ -233,18 +216,20 @@ class IrisCLI(LightningCLI):
             raise UserError(f"{origin}{str(error).splitlines()[0][:200]}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Builds the Trainer with this project's logger and callbacks beside the user's own."""
+        """Builds the Trainer, with this project's logger and callbacks beside the user's own."""
         return super().instantiate_trainer(**kwargs, **self.trainer_parts())
 
     def trainer_parts(self) -> dict[str, Any]:
-        """Returns what goes into the Trainer in place of a user's options of these names."""
-        self.folder = None
-        parts = trainer_parts(self.config_init.trainer)
-        if self.command == "fit":
-            done = epochs_done(self.checkpoint) if self.run else 0
-            options = self.plain_options()
-            self.folder = fit_parts(parts, self.config_init.trainer, self.run, done, options)
-        return parts
+        """Returns what the Trainer has in place of a user's options of these names."""
+        options = self.config_init.trainer
+        shows_bar = options.enable_progress_bar is not False and sys.stdout.isatty()
+        if self.command != "fit":
+            return {"logger": False, "enable_progress_bar": shows_bar}
+        done = epochs_done(self.checkpoint) if self.run else 0
+        if not options.fast_dev_run:
+            self.folder = RunFolder(self.root, self.run, self.plain_options())
+        progress = EpochProgress(shows_bar)
+        return run_parts(options, progress, self.root, self.folder, done, self.config.figures)
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns that were found in the table."""
@@ -259,7 +244,7 @@ class IrisCLI(LightningCLI):
         return options
 
 
-def _start_from(source: Source, model: IrisClassifier) -> None:
+def _load_initial_weights(source: Source, model: IrisClassifier) -> None:
     """Gives a new classifier weights of the same network and the same classes."""
     weights = source.weights
     ours = cast("Any", model.network).options

@@ -1,145 +1,128 @@
-"""Which options each command has, and how they are resolved against each other."""
+"""The options of each command."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import lightning as L
-from jsonargparse import Namespace
+from jsonargparse.typing import restricted_number_type
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError
 
-__all__ = [
-    "FOLDS",
-    "GROUPS",
-    "RESUMED",
-    "TRAINER_DEFAULTS",
-    "check_trainer",
-    "general_options",
-    "keep",
-    "known_options",
-    "skipped",
-]
+__all__ = ["GROUPS", "LIMITS", "OPTIONS", "TRAINER_DEFAULTS", "drop_others", "skipped"]
 
+SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
+
+
+class Option(NamedTuple):
+    """An option that belongs to no class."""
+
+    name: str
+    type: Any
+    default: Any
+    commands: tuple[str, ...]
+    help: str
+
+
+TRAIN = ("fit", "crossvalidate")
+EVALUATE = ("validate", "test")
+FOLDS = ("crossvalidate",)
+OPTIONS = (
+    Option("seed_everything", SEED, 20, TRAIN, "Seed of the weights and the order of the rows."),
+    Option(
+        "ckpt_path",
+        str | None,
+        None,
+        ("fit", *EVALUATE),
+        "Checkpoint to use, or run to resume: best or last of the newest run, or a file.",
+    ),
+    Option("weights", str | None, None, ("fit",), "Weights to start from: .pth or .safetensors."),
+    Option("name", str | None, None, TRAIN, "Name of the run: lightning_logs/NAME/version_N/."),
+    Option("figures", bool, True, TRAIN, "Whether to draw plots at the end, for TensorBoard."),
+    Option(
+        "threads",
+        int | None,
+        None,
+        ("fit", *EVALUATE),
+        "Threads of PyTorch; by default one for small batches.",
+    ),
+    Option("folds", int, 10, FOLDS, "Folds of each repeat."),
+    Option("repeats", int, 10, FOLDS, "Repeats, each with other folds."),
+    Option("fold_seed", int, 0, FOLDS, "Seed of the folds, scikit-learn's random_state."),
+    Option(
+        "max_parallel",
+        int | None,
+        None,
+        FOLDS,
+        "Folds trained at once; results do not depend on it.",
+    ),
+    Option(
+        "baselines",
+        bool,
+        False,
+        FOLDS,
+        "Whether to evaluate scikit-learn's classifiers on the same folds.",
+    ),
+)
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
-FROM_THE_TABLE = {"feature_names", "class_names", "impute"}
+LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 TRAINER_DEFAULTS = {
-    "max_epochs": 5,
     "log_every_n_steps": 1,  # Lightning warns where an epoch has fewer batches than this
     "num_sanity_val_steps": 0,  # the first epoch validates soon enough
     "enable_model_summary": False,
     "devices": 1,
 }
-HIDDEN = {  # they have no effect on this model and data, or do not work with them
-    *("barebones", "limit_predict_batches", "model_registry"),
+# Options of the Trainer that have no effect on this model and data, or do not work with them.
+HIDDEN = {
+    *("barebones", "limit_predict_batches", "limit_test_batches", "model_registry"),
     *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
 }
-TRAINING = {  # options of the Trainer that an evaluation has no use for
-    *("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "enable_checkpointing"),
-    *("limit_train_batches", "overfit_batches", "check_val_every_n_epoch", "val_check_interval"),
-    *("num_sanity_val_steps", "log_every_n_steps", "accumulate_grad_batches"),
-    *("gradient_clip_val", "gradient_clip_algorithm", "enable_autolog_hparams"),
+COMMON = {
+    *("accelerator", "devices", "precision", "deterministic", "benchmark", "inference_mode"),
+    *("profiler", "default_root_dir", "enable_progress_bar"),
 }
-FOLDS_TRAINER = {  # those that a cross-validation has: one process trains all folds
-    *("max_epochs", "accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm"),
-    *("deterministic", "accumulate_grad_batches", "benchmark", "detect_anomaly"),
-    *("inference_mode", "profiler", "default_root_dir", "enable_progress_bar"),
+TRAINER: dict[str, set[str]] = {
+    "fit": {*inspect.signature(L.Trainer).parameters} - HIDDEN,
+    "validate": COMMON | {"strategy", "num_nodes", "callbacks", "limit_val_batches"},
+    "test": COMMON | {"strategy", "num_nodes", "callbacks", "limit_test_batches"},
+    "crossvalidate": COMMON - {"devices"}
+    | {"max_epochs", "gradient_clip_val", "gradient_clip_algorithm"}
+    | {"accumulate_grad_batches", "detect_anomaly"},
 }
 SPLIT = {"split", "split_seed", "stratify"}
-SEED: dict[str, Any] = {"seed_everything": 20}
-FOLDS: dict[str, Any] = {
-    "folds": 10,
-    "repeats": 10,
-    "fold_seed": 0,
-    "max_parallel": None,
-    "baselines": False,
-}
-# What may be typed to resume a run, beside the options of the Trainer.
-RESUMED = {"ckpt_path", "data.path", "data.num_workers"}
-AT_LEAST = {
-    "max_epochs": -1,
-    "max_steps": -1,
-    "num_sanity_val_steps": -1,
-    "min_epochs": 0,
-    "min_steps": 0,
-    "log_every_n_steps": 0,
-    "gradient_clip_val": 0,
-    "accumulate_grad_batches": 1,
-    "check_val_every_n_epoch": 1,
-}
-
-
-def general_options(command: str) -> dict[str, Any]:
-    """Returns the options of a command that belong to no group, and their defaults."""
-    if command == "crossvalidate":
-        return {**SEED, "name": None, "figures": True, **FOLDS}
-    if command == "fit":
-        start = {"ckpt_path": None, "weights": None}
-        return {**SEED, **start, "name": None, "figures": True, "threads": None}
-    return {"ckpt_path": None, "threads": None}
 
 
 def skipped(command: str, group: str) -> set[str]:
     """Returns the parameters of a group's class that are no options of a command."""
     names = {*inspect.signature(GROUPS[group]).parameters}
-    evaluates = command in ("validate", "test")
-    if group == "model":
-        return names if evaluates else FROM_THE_TABLE  # the checkpoint decides
-    if group == "data":
-        if command == "crossvalidate":
-            return SPLIT | {"num_workers"}
-        return SPLIT | {"features"} if evaluates else set()
+    if group == "trainer":
+        return names - TRAINER[command]
+    if group == "model":  # the checkpoint or the table decides
+        return names if command in EVALUATE else {"feature_names", "class_names", "impute"}
     if command == "crossvalidate":
-        return names - FOLDS_TRAINER
-    if command == "fit":
-        return HIDDEN | {"limit_test_batches"}
-    other = "limit_test_batches" if command == "validate" else "limit_val_batches"
-    return HIDDEN | TRAINING | {other}
+        return SPLIT | {"num_workers"}
+    return SPLIT | {"features"} if command in EVALUATE else set()
 
 
-def known_options() -> set[str]:
-    """Returns the names of the options of all commands."""
-    names: set[str] = {"optimizer", "lr_scheduler"}
-    for command in ("fit", "test", "crossvalidate"):
-        names.update(general_options(command))
-    for group, kind in GROUPS.items():
-        names.update(f"{group}.{name}" for name in inspect.signature(kind).parameters)
-    return names
-
-
-def keep(options: Mapping[str, Any], wanted: Callable[[str], bool], prefix: str = "") -> Any:
-    """Returns the options of a config whose names, such as `trainer.max_epochs`, are wanted."""
-    kept = {}
-    for name, value in options.items():
-        path = f"{prefix}{name}"
-        if path in GROUPS and isinstance(value, dict):
-            kept[name] = keep(value, wanted, f"{path}.")
-        elif wanted(path):
-            kept[name] = value
-    return kept
-
-
-def check_trainer(options: Namespace, given: Namespace) -> None:
-    """Settles how long to train, and refuses numbers that Lightning ignores.
+def drop_others(options: Mapping[str, Any], own: set[str]) -> dict[str, Any]:
+    """Returns the options in a config without those that only other commands have.
 
     Args:
-        options: The options of the Trainer.
-        given: Those that are not defaults.
+        options: Options, those of a group as a mapping.
+        own: Names of the options of this command, such as `trainer.max_epochs`.
     """
-    limited = given.get("max_steps", -1) != -1 or given.get("max_time") is not None
-    if limited and "max_epochs" not in given:
-        options.max_epochs = -1
-    for name, least in AT_LEAST.items():
-        value = options.get(name)
-        if value is not None and value < least:
-            raise UserError(f"--trainer.{name} {value}: expected a number of at least {least}")
-    if options.max_epochs is None:
-        raise UserError("--trainer.max_epochs null: expected a number")
-    for unit in ("epochs", "steps"):
-        fewest = options.get(f"min_{unit}") or 0
-        most = options.get(f"max_{unit}", -1)
-        if -1 != most < fewest:
-            found = f"--trainer.min_{unit} {fewest}: more than --trainer.max_{unit}"
-            raise UserError(f"{found}, which is {most}")
+    names = {"optimizer", "lr_scheduler"}
+    names.update(option.name for option in OPTIONS)
+    kept = {name: value for name, value in options.items() if name in own or name not in names}
+    for group, kind in GROUPS.items():
+        if isinstance(options.get(group), Mapping):
+            others = {*inspect.signature(kind).parameters} - {
+                name.removeprefix(f"{group}.") for name in own
+            }
+            kept[group] = {
+                name: value for name, value in options[group].items() if name not in others
+            }
+            if not kept[group]:
+                del kept[group]
+    return kept

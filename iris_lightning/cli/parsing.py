@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
@@ -27,7 +27,7 @@ MOST_BYTES = 1_000_000  # of a config
 MOST_VALUES = 100_000  # in a config with its aliases expanded
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-CONFIGS.add_argument("-c", "--config", action="append", default=[], type=Path)
+CONFIGS.add_argument("-c", "--config", action="append", default=[])
 
 # What jsonargparse says beside the reason.
 DETAILS = re.compile(
@@ -56,43 +56,60 @@ def call(function: Callable[..., Any], args: Sequence[str]) -> None:
 def parse(
     parser: ArgumentParser,
     args: Sequence[str],
-    defaults: bool = True,
-    drop: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    drop: Callable[[dict[str, Any], set[str]], dict[str, Any]] | None = None,
+    recorded: dict[str, Any] | None = None,
 ) -> Namespace:
     """Parses the arguments of a command.
 
-    Typed options win over those in configs, and later configs over earlier ones.
+    Typed options win over those in configs, later configs over earlier ones, and all over recorded
+    options.
 
     Args:
         parser: The parser of the command.
         args: The arguments.
-        defaults: Whether options that are not given have their defaults.
-        drop: Returns the options of a config without those to be dropped.
+        drop: Returns the options of a config without those that only other commands have.
+        recorded: Options of a checkpoint or a run.
     """
     if "-h" in args or "--help" in args:
         print(format_help(parser))
         raise SystemExit(0)
-    names = list(parser.get_defaults().keys())
-    typed = list(args)
+    if drop is None:  # a command without configs
+        with simplified([action.dest for action in parser._actions]):
+            return parser.parse_args(args)
+    names = {*parser.get_defaults().keys()}
+    with simplified():
+        found, typed = CONFIGS.parse_known_args(args)
+    defaults = f"--config={to_yaml(drop(recorded or {}, names))}"
     configs = {}
-    if "config" in names:
-        with simplified():
-            found, typed = CONFIGS.parse_known_args(args)
-        for path in found.config:
-            with simplified(f"{path}: "):
-                options = drop(_read_config(path, names))
-                configs[path] = f"--config={to_yaml(options)}"
+    for path in map(find_config, found.config):
+        with simplified(prefix=f"{path}: "):
+            configs[path] = f"--config={to_yaml(drop(_read_config(path, names), names))}"
     try:
-        with simplified(names=names):
-            return parser.parse_args([*configs.values(), *typed], defaults=defaults)
+        with simplified(names):
+            return parser.parse_args([defaults, *configs.values(), *typed])
     except UserError:
         for path, config in configs.items():
-            with simplified(f"{path}: ", names):  # if this file has the error
-                parser.parse_args([config], defaults=defaults)
+            with simplified(names, f"{path}: "):  # if this file has the error
+                parser.parse_args([config], defaults=False)
         raise
 
 
-def _read_config(path: Path, names: Sequence[str]) -> dict[str, Any]:
+def find_config(name: str) -> Path:
+    """Returns the path of a config: a file, or a preset that comes with the package."""
+    path = Path(name)
+    if path.exists() or path.suffix or len(path.parts) != 1:
+        return path
+    package = Path(__file__).parents[1]
+    presets: dict[str, Path] = {}
+    for folder in (package, package.parent):  # installed, and in the repository
+        presets.update((file.stem, file) for file in folder.glob("configs/*.yaml"))
+    if name not in presets:
+        expected = f"expected a file or one of {', '.join(sorted(presets))}"
+        raise UserError(f"--config {name}: {expected}")
+    return presets[name]
+
+
+def _read_config(path: Path, names: Iterable[str]) -> dict[str, Any]:
     """Returns the options in a file, in which each group of options is a mapping."""
     if path.stat().st_size > MOST_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MOST_BYTES} bytes")
@@ -137,7 +154,7 @@ def _expanded(value: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def simplified(prefix: str = "", names: Sequence[str] = ()) -> Iterator[None]:
+def simplified(names: Iterable[str] = (), prefix: str = "") -> Iterator[None]:
     """Shortens jsonargparse's messages; `names` are the options that a misspelt one may mean."""
     try:
         yield
@@ -156,10 +173,13 @@ def as_user_error() -> Iterator[None]:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals["__name__"].startswith("iris_lightning"):
             raise
-        raise UserError(_reason(str(error), ()) or type(error).__name__) from error
+        reason = _reason(str(error)) or type(error).__name__
+        if "gloo/transport" in reason:
+            reason = "another process of this run has ended"
+        raise UserError(reason) from error
 
 
-def _reason(message: str, names: Sequence[str]) -> str:
+def _reason(message: str, names: Iterable[str] = ()) -> str:
     """Returns the lines of a message that say what is wrong, and the name that was meant."""
     reasons: list[str] = []
     for line in message.splitlines():
@@ -173,19 +193,15 @@ def _reason(message: str, names: Sequence[str]) -> str:
     return text + _did_you_mean(message, names)
 
 
-def _did_you_mean(message: str, names: Sequence[str]) -> str:
-    """Returns the options or classes whose last part of the name is like that of an unknown one."""
+def _did_you_mean(message: str, names: Iterable[str]) -> str:
+    """Suggests the options or classes whose names are like that of an unknown one."""
     unknown = UNKNOWN.search(message)
     if unknown is None:
         return ""
-    known = {}
+    known = {name.rpartition(".")[2]: f"--{name}" for name in names}
     if unknown[0].startswith(NOT_A_CLASS):
-        for module in CLASSES:
-            for name in getattr(sys.modules.get(module), "__all__", ()):
-                known[name.lower()] = name
-    else:
-        for name in names:
-            known[name.rpartition(".")[2]] = f"--{name}"
+        classes = [cls for module in CLASSES for cls in sys.modules[module].__all__]
+        known = {name.lower(): name for name in classes}
     last = unknown[1].rpartition(".")[2].lower()
     matches = [known[match] for match in get_close_matches(last, known)]
     if not matches or matches[0] in message.split():

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from iris_lightning.cli.source import Source, find_source
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, check_output, relative_path
 from iris_lightning.plots import Trained, can_draw, draw_all, own_style
 from iris_lightning.predictor import IrisPredictor
+from iris_lightning.runs.checkpoints import Source, find_source
 from iris_lightning.runs.folders import SUMMARY
 
 if TYPE_CHECKING:

@@ -62,7 +62,10 @@ class EpochRecord(Callback):
                 logger.log_metrics(metrics)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Steps `ReduceLROnPlateau`, as Lightning does only after an epoch's checkpoints."""
+        """Does what Lightning does after an epoch's checkpoints: plateau and early stopping."""
+        for stopping in trainer.early_stopping_callbacks:
+            if stopping.wait_count >= stopping.patience:
+                trainer.should_stop = True
         known = self.resumed.get("callback_metrics", {})
         metrics = {name: torch.tensor(value) for name, value in known.items()}
         trainer.callback_metrics.update(metrics)

@@ -18,7 +18,6 @@ __all__ = [
     "RESULTS",
     "RUNS",
     "SUMMARY",
-    "check_name",
     "claim_run",
     "logs_folder",
     "newest_run",
@@ -35,10 +34,8 @@ RESERVED = rf"({VERSION}|{RUNS}|con|prn|aux|nul|com\d|lpt\d)(\.|$)"
 NAME = rf"(?!{RESERVED})\w([\w.=+-]{{0,98}}[\w=+-])?"
 
 
-def check_name(name: str | None) -> None:
+def _check_name(name: str) -> None:
     """Refuses a name for runs that is not that of a folder on every system, or has a meaning."""
-    if name is None:
-        return
     if not re.fullmatch(NAME, name, re.IGNORECASE) or len(name.encode()) > 100:
         expected = "expected at most 100 bytes: letters, digits and _ . = + -, not version_N or con"
         raise UserError(f"{expected}; got {name[:110]!r}", "name")
@@ -63,6 +60,8 @@ def logs_folder(run: Path) -> Path:
 
 def claim_run(root: Path, name: str | None = None) -> Path:
     """Makes the folder of a new run under `root`, with a number that no other run has."""
+    if name is not None:
+        _check_name(name)
     while True:
         number = max((number for number, _ in _runs(root)), default=-1) + 1
         folder = root / RUNS / f"version_{number}"

@@ -14,11 +14,14 @@ import torch
 from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from iris_lightning.data import IrisDataModule
+from iris_lightning.errors import UserError
 from iris_lightning.plots import Trained, can_draw, draw_all, own_style
+from iris_lightning.runs.checkpoints import read_checkpoint, run_folder
+from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.signals import Stopped
 
 __all__ = ["TensorBoardReport", "add_evaluation"]
@@ -199,21 +202,39 @@ def _draw(
         logger.experiment.add_graph(module.network, features[:1].to(parameter))
 
 
-def add_evaluation(run: Path, metrics: Mapping[str, float], epoch: int, best: bool) -> None:
-    """Adds metrics of a checkpoint to the curves of its run, if there are any.
+@rank_zero_only
+def add_evaluation(path: Path, checkpoint: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Adds metrics of a checkpoint to the curves of its run, where these lack them.
+
+    TensorBoard may drop points after one of an earlier epoch, so validation metrics are only added
+    for `last.ckpt`.
 
     Args:
-        run: Folder of the run.
-        metrics: Metrics that its curves do not have at this epoch.
-        epoch: Epoch of the checkpoint.
-        best: Whether it is the best one, which HParams is about.
+        path: The checkpoint.
+        checkpoint: Its content.
+        metrics: Metrics of a whole split.
     """
     from torch.utils.tensorboard import SummaryWriter  # here: it takes a third of a second
 
-    if not any(run.glob("events.out.tfevents.*")):
+    run = run_folder(path)
+    is_late = path.name == "last.ckpt"
+    new = {}
+    for name, value in metrics.items():
+        if name not in checkpoint["metrics"] and (is_late or not name.endswith("/val")):
+            new[name] = value
+    if not new or not run or not any(run.glob("events.out.tfevents.*")):
         return
-    with SummaryWriter(str(run), filename_suffix=".evaluated") as writer:
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, epoch)
-            if best:
-                writer.add_scalar(f"result/{name}", value, epoch)
+    epoch = checkpoint["epoch"]
+    best = path.with_name("best.ckpt")
+    is_best = best.is_file() and read_checkpoint(best)["epoch"] == epoch
+    try:
+        with (
+            training_alone(run),  # TensorBoard would not go back to the curves of a run in training
+            SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
+        ):
+            for name, value in new.items():
+                writer.add_scalar(name, value, epoch)
+                if is_best:
+                    writer.add_scalar(f"result/{name}", value, epoch)
+    except (UserError, OSError) as error:
+        rank_zero_warn(f"the curves of {run} do not get these metrics: {error}")

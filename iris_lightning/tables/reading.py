@@ -50,7 +50,7 @@ def read_table(
     """
     file = TableFile(path, Dialect(decimal_comma, separator, na_values))
     with file.reading():
-        target = _choose_target(file, target)
+        target, target_reason = _choose_target(file, target)
         if features is None:
             inputs = _default_features(file, target)
         else:
@@ -82,15 +82,17 @@ def read_table(
     check_new_columns(result_columns(classes), names, path)
     values = frame.drop(CLASS).to_numpy(order="c", writable=True)
     tensors = torch.from_numpy(values), torch.from_numpy(targets.to_numpy(writable=True))
-    return Table(*tensors, names, classes, target, Path(path).name, notes, kept)
+    source = Path(path).name
+    return Table(*tensors, names, classes, target, source, notes, kept, target_reason)
 
 
-def _choose_target(file: TableFile, name: str | None) -> str:
+def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
+    """Returns the column of the class, and how it was chosen."""
     if name is not None:
-        return check_columns("target", [name], file.names, file.name)[0]
+        return check_columns("target", [name], file.names, file.name)[0], "as given"
     if "species" in file.names:
-        return "species"
-    return [name for name in file.names if name][-1]
+        return "species", "found by name"
+    return [name for name in file.names if name][-1], "the last column"
 
 
 def _default_features(file: TableFile, target: str) -> list[Feature]:

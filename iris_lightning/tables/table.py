@@ -38,6 +38,7 @@ class Table:
         source: What messages call the table.
         notes: What a user should know of how the table was read.
         kept: Which rows of the file are in the table, bool, where some were dropped.
+        target_reason: How `target` was chosen.
     """
 
     features: Tensor
@@ -48,6 +49,7 @@ class Table:
     source: str
     notes: list[str]
     kept: Tensor | None = None
+    target_reason: str = "found by name"
 
     def is_named(self, options: Mapping[str, Any]) -> bool:
         """Whether the features and classes have the names that the options say."""
