@@ -59,8 +59,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
 
 
 def _echo_start(cli: FoldsCLI, result: CrossValidation) -> None:
-    parameters = sum(parameter.numel() for parameter in cli.model.parameters())
-    networks = f"{result.repeats} x {result.folds} networks of {parameters} parameters"
+    networks = f"{result.repeats} x {result.folds} networks of {cli.num_parameters} parameters"
     device = cli.trainer.strategy.root_device
     echo(f"{result.table.source}: {len(result.table.targets)} rows; {networks} on {device}")
     echo_table(result.table)

@@ -16,19 +16,14 @@ from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 
 __all__ = ["main"]
 
-COMMANDS = {
-    "fit": "trains, and writes lightning_logs/version_N/ with checkpoints, curves and config.yaml",
-    "validate": "evaluates a checkpoint on the validation split that it was trained with",
-    "test": "evaluates a checkpoint on the test split that it was trained with",
-    "crossvalidate": "cross-validates: accuracy, log-loss and F1 with standard errors",
-    "predict": "predicts the class of every row of a table",
-    "export": "writes a trained network as .pth, .safetensors or .onnx",
-    "plot": "writes the pictures of a checkpoint or a run as .png and .svg",
-}
-FUNCTIONS = {  # commands that do without LightningCLI, and their modules
-    "predict": "iris_lightning.cli.commands",
-    "export": "iris_lightning.cli.commands",
-    "plot": "iris_lightning.cli.plot",
+COMMANDS = {  # modules of `iris_lightning.cli` and purposes
+    "fit": ("training", "trains, and writes lightning_logs/version_N/: checkpoints and curves"),
+    "validate": ("training", "evaluates a checkpoint on the validation split of its training"),
+    "test": ("training", "evaluates a checkpoint on the test split of its training"),
+    "crossvalidate": ("crossvalidation", "cross-validates: metrics with standard errors"),
+    "predict": ("commands", "predicts the class of every row of a table"),
+    "export": ("commands", "writes a trained network as .pth, .safetensors or .onnx"),
+    "plot": ("plot", "writes the plots of a checkpoint or a run as .png and .svg"),
 }
 USAGE = """usage: python -m iris_lightning COMMAND [options]
 
@@ -37,7 +32,7 @@ USAGE = """usage: python -m iris_lightning COMMAND [options]
 COMMAND --help lists its options; --version prints the version. For example:
 
   python -m iris_lightning fit
-  python -m iris_lightning fit --config configs/accurate.yaml --data.path wine.csv
+  python -m iris_lightning fit --config accurate --data.path wine.csv
   python -m iris_lightning predict flowers.csv --output predictions.csv"""
 
 
@@ -77,7 +72,7 @@ def main(args: list[str] | None = None) -> Any:
 def _run(command: str, options: list[str]) -> Any:
     " ".join(options).encode()  # file names in other encodings than UTF-8 are not supported
     if command in ("-h", "--help"):
-        lines = [f"  {name:15}{purpose}" for name, purpose in COMMANDS.items()]
+        lines = [f"  {name:15}{purpose}" for name, (_, purpose) in COMMANDS.items()]
         return print(USAGE.format("\n".join(lines)))
     if command == "--version":
         return print(f"iris_lightning {__version__}")
@@ -90,19 +85,16 @@ def _run(command: str, options: list[str]) -> Any:
     if sys.stdout.isatty():
         # For the seconds that the imports take; the next line covers it.
         print("starting …", end="\r", flush=True)
-    if command not in FUNCTIONS:
-        return _import("iris_lightning.cli.training").run(command, options)
-    function = getattr(_import(FUNCTIONS[command]), command)
-    return _import("iris_lightning.cli.parsing").call(function, options)
-
-
-def _import(name: str) -> Any:
-    """Imports a module, and turns the garbage collector on, which `__main__` has turned off."""
-    module = importlib.import_module(name)
-    if not gc.isenabled():
+    module = importlib.import_module(f"iris_lightning.cli.{COMMANDS[command][0]}")
+    if not gc.isenabled():  # turned off by `__main__`
         gc.freeze()
         gc.enable()
-    return module
+    function = getattr(module, command)
+    if "args" in inspect.signature(function).parameters:
+        return function(options)
+    from iris_lightning.cli.parsing import call  # after what takes long
+
+    return call(function, options)
 
 
 def _message(error: Exception, command: str) -> str:
@@ -111,19 +103,19 @@ def _message(error: Exception, command: str) -> str:
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, UserError):
-        text, *second = error.message.splitlines()
+        text, *others = error.message.splitlines()
         if error.parameter:
             text = f"{_option(error.parameter, command)}: {text}"
         if error.remedy:
             name, value = error.remedy
             text += f"; try {_option(name, command)} {value}"
-        text = "\n".join([text, *second])
+        text = "\n".join([text, *others])
     lines = [" ".join(line.split())[:500] for line in text.splitlines()[:2]]
     return "\n".join(lines)
 
 
 def _option(parameter: str, command: str) -> str:
-    if command not in FUNCTIONS:
+    if COMMANDS[command][0] in ("training", "crossvalidation"):
         from iris_lightning.data import IrisDataModule  # the command has imported it
 
         if parameter in inspect.signature(IrisDataModule).parameters:

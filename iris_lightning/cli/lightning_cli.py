@@ -15,13 +15,12 @@ from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.console import EpochProgress
+from iris_lightning.cli.console import EpochProgress, silence_noise
 from iris_lightning.cli.options import (
     GROUPS,
-    LIMITS,
     OPTIONS,
     TRAINER_DEFAULTS,
-    drop_others,
+    known_options,
     skipped,
 )
 from iris_lightning.cli.parsing import as_user_error, parse
@@ -59,6 +58,7 @@ class IrisCLI(LightningCLI):
         self.source: Source | None = None
         self.run: Path | None = None
         self.folder: RunFolder | None = None
+        silence_noise()
         super().__init__(
             IrisClassifier,
             IrisDataModule,
@@ -76,35 +76,31 @@ class IrisCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options that belong to no class."""
-        for name, kind, default, commands, purpose in OPTIONS:
-            if self.command in commands:
-                parser.add_argument(f"--{name}", type=kind, default=default, help=purpose)
+        self._add_options(parser, "")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer."""
         for group, kind in GROUPS.items():
-            skip = skipped(self.command, group).union(LIMITS)
+            skip = skipped(self.command, group)
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
-        others = skipped(self.command, "trainer")
         for name, default in TRAINER_DEFAULTS.items():
-            if name not in others:
+            if name not in skip:
                 parser.set_defaults({f"trainer.{name}": default})
-        for name in LIMITS:
-            if name not in others:
-                # Lightning's annotation has float before int, so that 1 would mean all batches.
-                purpose = "Batches of an epoch: a number, or a fraction."
-                parser.add_argument(
-                    f"--trainer.{name}", type=int | float | None, default=None, help=purpose
-                )
+        self._add_options(parser, "trainer")
+
+    def _add_options(self, parser: LightningArgumentParser, group: str) -> None:
+        for name, kind, default, commands, purpose in OPTIONS:
+            if self.command in commands and name.rpartition(".")[0] == group:
+                parser.add_argument(f"--{name}", type=kind, default=default, help=purpose)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, with the options of a checkpoint or a run as defaults."""
-        self.config = config = parse(parser, args, drop_others)
+        self.config = config = parse(parser, args, known_options())
         weights, resumes = config.get("weights"), self.command == "fit" and config.ckpt_path
         if resumes or not self.trains:
             self.source = find_source(config.ckpt_path, weights, self.root, trained=not resumes)
             recorded = self._resume(args) if resumes else {"data": self._recorded_data()}
-            self.config = parse(parser, args, drop_others, recorded)
+            self.config = parse(parser, args, known_options(), recorded)
         elif weights:
             self.source = find_source(None, weights)
         if not self.trains:
@@ -134,11 +130,14 @@ class IrisCLI(LightningCLI):
         """The path of the checkpoint in use."""
         return self.source.path if self.source and self.source.checkpoint else None
 
+    @property
+    def num_parameters(self) -> int:
+        """The number of the network's parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
     def _recorded_data(self) -> dict[str, Any]:
         """Returns the options with which the table of the checkpoint was read."""
-        recorded = cast("Source", self.source).options(IrisDataModule)
-        others = skipped(self.command, "data")
-        return {name: value for name, value in recorded.items() if name not in others}
+        return cast("Source", self.source).options(IrisDataModule)
 
     def _resume(self, args: list[str]) -> dict[str, Any]:
         """Returns the options of the run that is resumed, of which few may be changed."""
@@ -153,7 +152,7 @@ class IrisCLI(LightningCLI):
         if self.run is None or path.name != "last.ckpt":
             raise UserError(f"{path}: expected the last.ckpt of a run, or last", "ckpt_path")
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
-        options["data"]["path"] = self._recorded_data().get("path")  # as seen from here
+        options["data"].update(self._recorded_data())  # with what a `BatchSizeFinder` found
         options["trainer"]["default_root_dir"] = str(logs_folder(self.run).parent)
         options["weights"] = None  # with which the run started
         return options
@@ -162,7 +161,10 @@ class IrisCLI(LightningCLI):
         """Builds data module, model and Trainer."""
         with as_user_error():
             self.config_init = self.parser.instantiate(self.config)
-        self.datamodule = self._build("data", IrisDataModule, self.config.data)
+        data = dict(self.config.data)
+        if self.source and self.checkpoint:
+            data = {**self.source.options(IrisDataModule), **data}
+        self.datamodule = self._build("data", IrisDataModule, data)
         if self.checkpoint:
             self.datamodule.keep_to(self.checkpoint["trained_on"])  # before the table is read
         self.model = self._make_model()

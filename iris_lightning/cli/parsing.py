@@ -24,6 +24,7 @@ from iris_lightning.hyperparameters import to_yaml
 __all__ = ["as_user_error", "call", "parse", "simplified"]
 
 MOST_BYTES = 1_000_000  # of a config
+GROUPS = {"model", "data", "trainer"}
 MOST_VALUES = 100_000  # in a config with its aliases expanded
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -56,7 +57,7 @@ def call(function: Callable[..., Any], args: Sequence[str]) -> None:
 def parse(
     parser: ArgumentParser,
     args: Sequence[str],
-    drop: Callable[[dict[str, Any], set[str]], dict[str, Any]] | None = None,
+    known: Iterable[str] = (),
     recorded: dict[str, Any] | None = None,
 ) -> Namespace:
     """Parses the arguments of a command.
@@ -67,31 +68,48 @@ def parse(
     Args:
         parser: The parser of the command.
         args: The arguments.
-        drop: Returns the options of a config without those that only other commands have.
-        recorded: Options of a checkpoint or a run.
+        known: Options of all commands, such as `trainer.max_epochs`. Those of other commands are
+            dropped from configs.
+        recorded: Options of a checkpoint or a run; those that the parser does not have are dropped.
     """
     if "-h" in args or "--help" in args:
         print(format_help(parser))
         raise SystemExit(0)
-    if drop is None:  # a command without configs
-        with simplified([action.dest for action in parser._actions]):
-            return parser.parse_args(args)
-    names = {*parser.get_defaults().keys()}
-    with simplified():
-        found, typed = CONFIGS.parse_known_args(args)
-    defaults = f"--config={to_yaml(drop(recorded or {}, names))}"
+    own = {*parser.get_defaults().keys()}
+    typed = list(args)
     configs = {}
-    for path in map(find_config, found.config):
-        with simplified(prefix=f"{path}: "):
-            configs[path] = f"--config={to_yaml(drop(_read_config(path, names), names))}"
+    if "config" in own:
+        with simplified():
+            found, typed = CONFIGS.parse_known_args(args)
+        others = {*known} - own
+        for path in map(find_config, found.config):
+            with simplified(prefix=f"{path}: "):
+                options = _select(_read_config(path), lambda name: name not in others)
+                configs[path] = f"--config={to_yaml(options)}"
+    first = []
+    if recorded:
+        first = [f"--config={to_yaml(_select(recorded, own.__contains__))}"]
     try:
-        with simplified(names):
-            return parser.parse_args([defaults, *configs.values(), *typed])
+        with simplified(own):
+            return parser.parse_args([*first, *configs.values(), *typed])
     except UserError:
         for path, config in configs.items():
-            with simplified(names, f"{path}: "):  # if this file has the error
+            with simplified(own, f"{path}: "):  # if this file has the error
                 parser.parse_args([config], defaults=False)
         raise
+
+
+def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """Returns the options that are wanted, of groups of options as well."""
+    selected = {}
+    for name, value in options.items():
+        if name in GROUPS and isinstance(value, dict):
+            group = {key: item for key, item in value.items() if wanted(f"{name}.{key}")}
+            if group:
+                selected[name] = group
+        elif wanted(name):
+            selected[name] = value
+    return selected
 
 
 def find_config(name: str) -> Path:
@@ -109,7 +127,7 @@ def find_config(name: str) -> Path:
     return presets[name]
 
 
-def _read_config(path: Path, names: Iterable[str]) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     """Returns the options in a file, in which each group of options is a mapping."""
     if path.stat().st_size > MOST_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MOST_BYTES} bytes")
@@ -120,8 +138,7 @@ def _read_config(path: Path, names: Iterable[str]) -> dict[str, Any]:
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
     if len([*islice(_expanded(options), MOST_VALUES)]) == MOST_VALUES:
         raise ValueError("its aliases expand to too many values")
-    groups = {name.partition(".")[0] for name in names if "." in name}
-    for name in groups & options.keys():
+    for name in GROUPS & options.keys():
         if not isinstance(options[name], dict):
             raise ValueError(f"{name}: expected a mapping, got {options[name]}")
     return options

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,7 +13,6 @@ from iris_lightning.cli.console import (
     echo_table,
     format_metrics,
     majority_share,
-    silence_noise,
 )
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
@@ -27,25 +26,29 @@ from iris_lightning.runs.signals import Stopped
 from iris_lightning.runs.threads import threads
 from iris_lightning.weights.reading import read_torch
 
-__all__ = ["run"]
+__all__ = ["fit", "test", "validate"]
 
 
-def run(command: str, args: list[str]) -> object:
-    """Runs a command with the options that a user gives."""
-    silence_noise()
-    if command == "crossvalidate":
-        # Imported here: the other commands do without polars.
-        from iris_lightning.cli.crossvalidation import crossvalidate
-
-        return crossvalidate(args)
-    cli = IrisCLI(command, args)
-    parameters = sum(parameter.numel() for parameter in cli.model.parameters())
-    with threads(cli.config.threads, parameters * cli.datamodule.batch_size):
-        if command == "fit":
-            _fit(cli)
-        else:
-            _evaluate(cli)
+def fit(args: list[str]) -> IrisCLI:
+    """Trains a classifier, or resumes its training."""
+    cli = IrisCLI("fit", args)
+    with _threads(cli):
+        _fit(cli)
     return cli
+
+
+def validate(args: list[str]) -> IrisCLI:
+    """Evaluates a checkpoint on the validation split."""
+    return _evaluate(IrisCLI("validate", args), "val")
+
+
+def test(args: list[str]) -> IrisCLI:
+    """Evaluates a checkpoint on the test split."""
+    return _evaluate(IrisCLI("test", args), "test")
+
+
+def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
+    return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
 
 
 def _fit(cli: IrisCLI) -> None:
@@ -60,7 +63,7 @@ def _fit(cli: IrisCLI) -> None:
                 cli.trainer.fit(
                     cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True
                 )
-        if cli.trainer.global_step == 0:
+        if not cli.trainer.callback_metrics and not cli.run:
             raise UserError("no training steps were run")
     except BaseException as error:
         _clean_up(cli, error)
@@ -73,11 +76,11 @@ def _echo_start(cli: IrisCLI) -> None:
     if "train" not in rows:
         raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
-    parameters = sum(parameter.numel() for parameter in cli.model.parameters())
     where = str(cli.trainer.strategy.root_device)
     if cli.trainer.world_size > 1:
         where += f", in {cli.trainer.world_size} processes that share each batch"
-    echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {parameters} parameters on {where}")
+    network = f"{cli.num_parameters} parameters on {where}"
+    echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     echo_table(table)
     if cli.run:
         done = epochs_done(cli.checkpoint)
@@ -118,8 +121,8 @@ def _echo_result(cli: IrisCLI) -> None:
             reason = message.removesuffix(" Signaling Trainer to stop.")
             echo(f"ended by {type(stopping).__name__}: {reason}")
     if cli.run and cli.trainer.global_step == cli.checkpoint["global_step"]:
-        done = f"the run has trained all of its {epochs_done(cli.checkpoint)} epochs"
-        echo(f"nothing to do: {done}; raise --trainer.max_epochs to go on")
+        ended = f"the run ended after {epochs_done(cli.checkpoint)} epochs"
+        echo(f"nothing to do: {ended}; to train longer, raise --trainer.max_epochs")
     run = cli.folder.run if cli.folder else None
     if run is None:
         echo("nothing was kept: fast_dev_run")
@@ -143,10 +146,9 @@ def _echo_best(cli: IrisCLI, path: Path) -> None:
         echo(f"{diverged}; try a smaller learning rate")
 
 
-def _evaluate(cli: IrisCLI) -> None:
+def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     table = cli.datamodule.table
     on_own_table = "train" in cli.datamodule.rows
-    split = {"validate": "val", "test": "test"}[cli.command]
     echo(str(cli.source))
     if cli.source:
         cli.source.weights.check_finite(cli.source.path)
@@ -154,7 +156,7 @@ def _evaluate(cli: IrisCLI) -> None:
         every = f"so all of its {len(table.targets)} rows"
         echo(f"{table.source}: not the table of the checkpoint, {every}")
     evaluate = getattr(cli.trainer, cli.command)
-    with as_user_error():
+    with _threads(cli), as_user_error():
         found = evaluate(
             cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True, verbose=False
         )
@@ -163,7 +165,11 @@ def _evaluate(cli: IrisCLI) -> None:
     echo(_format_result(cli, found[0], split))
     is_whole = on_own_table and cli.config.trainer[f"limit_{split}_batches"] is None
     if cli.ckpt_path and is_whole:
-        add_evaluation(cli.ckpt_path, cli.checkpoint, found[0])
+        try:
+            add_evaluation(cli.ckpt_path, cli.checkpoint, found[0])
+        except (UserError, OSError) as error:
+            echo(f"these metrics are not in the curves of the run: {error}")
+    return cli
 
 
 def _format_result(cli: IrisCLI, metrics: Mapping[str, float], split: str) -> str:

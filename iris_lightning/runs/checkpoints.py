@@ -187,7 +187,7 @@ class Source(NamedTuple):
 
 
 def find_source(
-    ckpt_path: str | None, weights: str | None, root: Path = Path(), trained: bool = True
+    ckpt_path: str | None, weights: str | None = None, root: Path = Path(), trained: bool = True
 ) -> Source:
     """Reads the checkpoint or the weights that two options name.
 

@@ -18,7 +18,6 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError
 from iris_lightning.plots import Trained, can_draw, draw_all, own_style
 from iris_lightning.runs.checkpoints import read_checkpoint, run_folder
 from iris_lightning.runs.folders import training_alone
@@ -227,14 +226,11 @@ def add_evaluation(path: Path, checkpoint: Mapping[str, Any], metrics: Mapping[s
     epoch = checkpoint["epoch"]
     best = path.with_name("best.ckpt")
     is_best = best.is_file() and read_checkpoint(best)["epoch"] == epoch
-    try:
-        with (
-            training_alone(run),  # TensorBoard would not go back to the curves of a run in training
-            SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
-        ):
-            for name, value in new.items():
-                writer.add_scalar(name, value, epoch)
-                if is_best:
-                    writer.add_scalar(f"result/{name}", value, epoch)
-    except (UserError, OSError) as error:
-        rank_zero_warn(f"the curves of {run} do not get these metrics: {error}")
+    with (
+        training_alone(run),  # TensorBoard would not go back to the curves of a run in training
+        SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
+    ):
+        for name, value in new.items():
+            writer.add_scalar(name, value, epoch)
+            if is_best:
+                writer.add_scalar(f"result/{name}", value, epoch)

@@ -32,12 +32,19 @@ def test_a_default_run(capfd: pytest.CaptureFixture[str]) -> None:
     fit()
     out, err = capfd.readouterr()
     assert err == ""
-    first, *epochs, run, best, look, page = out.splitlines()
-    assert first.startswith("Iris: 150 rows (105 train, 30 val, 15 test), 4 features, 3 classes")
+    table, features, classes, *epochs, run, best, look, page = out.splitlines()
+    assert table.startswith("Iris: 150 rows (105 train, 30 val, 15 test); 243 parameters on ")
+    assert features.startswith("4 features: sepal length (cm), sepal width (cm), petal")
+    assert classes.startswith("3 classes in 'species' (found by name): setosa, versicolor, virgin")
+    assert "the largest has 33.3% of the rows" in classes
     assert len(epochs) == 5
     assert all(re.fullmatch(EPOCH, line) for line in epochs)
     assert run == "run:    lightning_logs/version_0"
-    assert best.startswith("best:   epoch 4, loss/val 0.")
+    assert re.fullmatch(
+        r"best:   epoch 4  loss/val 0.*  accuracy/val 0.*  macro_f1/val 0.*"
+        r"  \(majority class 0\.\d{4}\)",
+        best,
+    )
     assert look == "curves: tensorboard --logdir lightning_logs"
     assert page.startswith("open:   http://localhost:6006/")
 
@@ -188,7 +195,7 @@ def test_weights_of_other_classes_are_no_start(capsys: pytest.CaptureFixture[str
     weights = ["--weights", "model.safetensors", *SHORT]
     assert "made for the classes x, y" in fails(capsys, "fit", "--data.path", "two.csv", *weights)
     fit("--data.path", "one.csv", *weights)
-    assert "starts from the weights: model.safetensors\n" in capsys.readouterr().out
+    assert "starting from weights: model.safetensors\n" in capsys.readouterr().out
 
 
 def test_columns_whose_names_look_like_numbers(folder: Path) -> None:
@@ -246,14 +253,8 @@ def test_options_that_are_kept_and_make_no_noise(
     fit("--config", "lightning_logs/version_0/config.yaml")
     out, err = capfd.readouterr()
     assert err == ""
-    assert {line.split()[0] for line in out.splitlines()} == {
-        "Iris:",
-        "epoch",
-        "run:",
-        "best:",
-        "curves:",
-        "open:",
-    }
+    words = {line.split()[0] for line in out.splitlines()}
+    assert words == {"Iris:", "4", "3", "epoch", "run:", "best:", "curves:", "open:"}
 
 
 def test_characters_that_cannot_be_printed_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ COMMANDS = {
     "fit --seed_everything -1": "--seed_everything",
     "fit --trainer.max_epochs 0": "step",
     "fit --trainer.max_epochs inf": "--trainer.max_epochs: Expected a int",
-    "fit --trainer.max_steps -2": "--trainer.max_steps -2",
+    "fit --trainer.max_steps -2": "max_steps",
     "fit --trainer.limit_train_batches 0": "step",
     "fit --trainer.val_check_interval 50": "number of the training batches (11)",
     "fit --trainer.gradient_clip_val -1": "--trainer.gradient_clip_val",

@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Process, Path]:
 def test_fit_is_quiet_on_stderr_and_exits_with_0(trained: tuple[Process, Path]) -> None:
     result, _ = trained
     assert (result.returncode, result.stderr) == (0, "")
-    assert len(result.stdout.splitlines()) == 10
+    assert len(result.stdout.splitlines()) == 12
 
 
 def test_two_processes_with_one_seed_have_the_same_weights(

@@ -57,7 +57,7 @@ def test_runs_with_names(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--ckpt_path", "last", "--trainer.max_epochs", "2")
     out = capsys.readouterr().out
     assert "lightning_logs/lr_0.1/version_2/checkpoints/best.ckpt (epoch 0)" in out
-    assert "lightning_logs/lr_0.1/version_2 goes on" in out
+    assert "resuming lightning_logs/lr_0.1/version_2 after" in out
     fit(*SHORT)
     runs = {str(path.parent) for path in Path("lightning_logs").rglob("config.yaml")}
     names = ["version_0", "lr_0.1/version_1", "lr_0.1/version_2", "version_3"]

@@ -220,4 +220,4 @@ def test_a_run_that_cannot_be_written_to_is_evaluated_all_the_same(
     main(["test"])
     printed = capfd.readouterr()
     assert "loss/test" in printed.out
-    assert "cannot be written to" in printed.out
+    assert "not in the curves" in printed.out

@@ -62,7 +62,7 @@ def test_what_the_run_says_of_its_table(capsys: pytest.CaptureFixture[str]) -> N
     fit("--data.path", path, "--data.missing", "drop", *ONE_EPOCH)
     said = capsys.readouterr().out
     assert "20 rows (14 train, 4 val, 2 test)" in said
-    assert "2 features, 2 classes of 'species'" in said
+    assert "2 classes in 'species' (found by name)" in said
     assert "left out" in said
     assert "dropped 1 of 21 rows" in said
 
