@@ -10,17 +10,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = [
-    "BatchLoader",
-    "BatchOrder",
-    "Batches",
-    "FixedBatches",
-    "Loader",
-    "balanced_weights",
-    "batch_loss",
-    "seeded_generator",
-]
-
 
 def seeded_generator(*numbers: int) -> torch.Generator:
     """Returns a generator whose draws follow from these numbers alone, such as a seed and an epoch.

@@ -16,8 +16,6 @@ from iris_lightning.hyperparameters import FORMAT, class_name, to_builtin
 from iris_lightning.metrics import epoch_metrics
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
 
-__all__ = ["IrisClassifier"]
-
 
 class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.

@@ -18,8 +18,6 @@ from iris_lightning.tables.table import Table, check_options, load_iris_table
 if TYPE_CHECKING:
     from lightning import Trainer
 
-__all__ = ["IrisDataModule", "split_rows"]
-
 SPLITS = ("train", "val", "test")
 
 

@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["UserError", "closest", "join_names"]
-
 LISTED = 8  # names in a message
 
 

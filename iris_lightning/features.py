@@ -7,17 +7,6 @@ from typing import NamedTuple
 from iris_lightning.errors import UserError, closest, join_names
 from iris_lightning.network import IRIS_FEATURES
 
-__all__ = [
-    "NA_VALUES",
-    "WHOLE",
-    "Feature",
-    "axis_label",
-    "category_names",
-    "find_features",
-    "missing_column",
-    "missing_texts",
-]
-
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
 WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number written as a decimal
 

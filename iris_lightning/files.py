@@ -12,8 +12,6 @@ from filelock import FileLock, Timeout
 
 from iris_lightning.errors import UserError
 
-__all__ = ["atomic_write", "check_output", "relative_path", "remove_leftovers", "same_file"]
-
 LOCK = ".lock"
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["FORMAT", "class_name", "to_builtin", "to_yaml"]
-
 FORMAT = 1  # of checkpoints; those of version 0.1.0 have no number
 
 

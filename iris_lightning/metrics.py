@@ -3,8 +3,6 @@
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-__all__ = ["epoch_metrics", "make_metrics"]
-
 
 def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics of predictions, by name.

@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "IRIS_CLASSES", "IRIS_FEATURES", "IrisNetwork", "uncompiled"]
-
 # The inputs and outputs of the default network, by scikit-learn's names.
 IRIS_FEATURES = (
     "sepal length (cm)",

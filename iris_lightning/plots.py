@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # matplotlib is imported where it draws: it takes a third of 
 
     from iris_lightning.data import IrisDataModule
 
-__all__ = ["Trained", "can_draw", "draw_all", "draw_confusion", "draw_spread", "own_style"]
-
 MOST_NAMES = 40  # of classes in a confusion matrix
 MOST_FEATURES = 6  # whose pairs fit into one figure
 MOST_POINTS = 500  # of a class and split that are drawn upon a region

@@ -18,8 +18,6 @@ from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IrisPredictor", "load"]
-
 
 class IrisPredictor(nn.Module):
     """A trained network with the names of its features and classes, in eval mode.

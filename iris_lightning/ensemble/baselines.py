@@ -11,8 +11,6 @@ from torch import Tensor
 from iris_lightning.ensemble.results import score_folds
 from iris_lightning.tables.table import Table
 
-__all__ = ["score_baselines"]
-
 
 def _baselines(seed: int) -> dict[str, list[Any]]:
     """Returns the steps of each classifier's pipeline."""

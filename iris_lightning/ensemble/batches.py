@@ -11,8 +11,6 @@ from iris_lightning.batching import seeded_generator
 from iris_lightning.ensemble.members import Member
 from iris_lightning.tables.table import Table
 
-__all__ = ["StackBatch", "StackBatches"]
-
 
 class StackBatch(NamedTuple):
     """A batch of each member; those with fewer rows than others are padded with rows of share 0."""

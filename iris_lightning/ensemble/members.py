@@ -11,8 +11,6 @@ from torch import Tensor
 from iris_lightning.errors import UserError
 from iris_lightning.tables.table import Table
 
-__all__ = ["Member", "assign_folds", "members_of_folds", "split_into_stacks"]
-
 
 class Member(NamedTuple):
     """One classifier of a stack. Rows are row numbers of the table, int64."""

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-__all__ = ["draw_folds"]
-
 
 def draw_folds(
     summary: dict[str, Any], folds: "Mapping[str, ArrayLike]"

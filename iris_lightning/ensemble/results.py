@@ -14,8 +14,6 @@ from iris_lightning.ensemble.members import assign_folds
 from iris_lightning.metrics import make_metrics
 from iris_lightning.tables.table import Table
 
-__all__ = ["CrossValidation", "difference", "mean_and_error", "metric_names", "score_folds"]
-
 Scores = dict[str, NDArray[np.float64]]  # metrics of each fold, shape (repeats, folds), by name
 
 

@@ -17,8 +17,6 @@ from iris_lightning.plots import own_style
 from iris_lightning.runs.folders import SUMMARY, claim_run, remove_run, training_alone
 from iris_lightning.tables.held_out import HeldOutRows
 
-__all__ = ["open_run", "write_curves", "write_results"]
-
 
 @contextlib.contextmanager
 def open_run(root: Path, name: str | None) -> Iterator[Path]:

@@ -22,8 +22,6 @@ from iris_lightning.errors import UserError
 from iris_lightning.network import uncompiled
 from iris_lightning.tables.table import Table
 
-__all__ = ["CURVES", "EVALUATION_BATCH", "StackedClassifier"]
-
 EVALUATION_BATCH = 1024  # rows
 CURVES = ("loss/train", "accuracy/train", "loss/val", "accuracy/val")
 # The methods of the classifier that the stack calls, and that a subclass may therefore override.

@@ -18,8 +18,6 @@ from iris_lightning.ensemble.stack import EVALUATION_BATCH, StackedClassifier
 from iris_lightning.errors import UserError
 from iris_lightning.runs.threads import threads
 
-__all__ = ["TRAINER", "cross_validate", "train_folds"]
-
 MEMORY = 1e9  # bytes of a stack by default; the imports take 0.6e9
 MAX_STACK = 1000  # by default: larger stacks are no faster
 MAX_POINTS = 50  # of a curve

@@ -10,8 +10,6 @@ from iris_lightning.batching import seeded_generator
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 
-__all__ = ["EpochRecord", "SeedEpochs", "StopOnSignal"]
-
 
 class EpochRecord(Callback):
     """Adds the metrics of an epoch to its checkpoints, so that a checkpoint says how good it is.

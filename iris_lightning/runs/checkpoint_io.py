@@ -12,8 +12,6 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write
 from iris_lightning.runs.checkpoints import relocate
 
-__all__ = ["AtomicCheckpointIO"]
-
 INTERVAL = 1.0  # seconds between writes
 
 

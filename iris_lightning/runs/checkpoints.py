@@ -8,16 +8,6 @@ from iris_lightning.hyperparameters import FORMAT
 from iris_lightning.runs.folders import RUNS, newest_run
 from iris_lightning.weights.reading import Weights, make_weights, network_options, read_torch
 
-__all__ = [
-    "epochs_done",
-    "find_checkpoint",
-    "read_checkpoint",
-    "read_trained",
-    "relocate",
-    "run_folder",
-    "weights_in",
-]
-
 MODULE = "iris_lightning.classifier.IrisClassifier"
 NETWORK = "iris_lightning.network.IrisNetwork"
 ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}

@@ -14,18 +14,6 @@ from filelock import FileLock, Timeout
 from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 
-__all__ = [
-    "RESULTS",
-    "RUNS",
-    "SUMMARY",
-    "check_name",
-    "claim_run",
-    "logs_folder",
-    "newest_run",
-    "remove_run",
-    "training_alone",
-]
-
 RUNS = "lightning_logs"
 RESULTS = "results.yaml"  # of a finished `fit`
 SUMMARY = "summary.json"  # of a cross-validation

@@ -14,8 +14,6 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 from iris_lightning.runs.folders import RUNS
 
-__all__ = ["RunLogger"]
-
 
 class RunLogger(TensorBoardLogger):
     """Writes curves against the epoch, into the folder of the run.

@@ -21,8 +21,6 @@ from iris_lightning.data import IrisDataModule
 from iris_lightning.plots import Trained, can_draw, draw_all, own_style
 from iris_lightning.runs.signals import Stopped
 
-__all__ = ["TensorBoardReport", "add_evaluation"]
-
 COLUMNS = ("table", "batch_size", "lr", "seed")  # TensorBoard shows five; all others share one
 MOST_ROWS = 65536  # that are predicted at once
 OF_TABLE = ("path", "target", "features", "feature_names", "class_names")

@@ -16,14 +16,6 @@ from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import RESULTS, claim_run
 from iris_lightning.runs.logger import RunLogger
 
-__all__ = [
-    "BestCheckpoint",
-    "RunFolder",
-    "checkpoint_callbacks",
-    "describe_environment",
-    "describe_run",
-]
-
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
 

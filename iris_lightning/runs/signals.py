@@ -4,8 +4,6 @@ import signal
 import threading
 from typing import Any
 
-__all__ = ["SIGNALS", "Stopped", "set_handlers", "stop"]
-
 
 class Stopped(BaseException):
     """A signal, whose number it holds, has asked the command to stop.

@@ -8,8 +8,6 @@ import torch
 
 from iris_lightning.errors import UserError
 
-__all__ = ["threads"]
-
 # Rows of a batch times parameters, from which on two threads are faster than one, by a fifth: 4096
 # rows in the lesson's network. Below that they wait for each other, on a busy machine twenty times
 # as

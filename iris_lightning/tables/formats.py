@@ -16,17 +16,6 @@ from iris_lightning.features import Feature, axis_label, category_names, missing
 from iris_lightning.tables.separators import find_separator
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = [
-    "CLASS",
-    "FORMATS",
-    "SUFFIXES",
-    "Dialect",
-    "TableFile",
-    "columns",
-    "encode",
-    "number_columns",
-]
-
 SUFFIXES = (
     ".csv",
     ".csv.gz",

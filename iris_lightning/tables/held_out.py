@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from iris_lightning.tables.formats import Dialect, TableFile
 from iris_lightning.tables.table import Table, check_new_columns, load_iris_table, result_columns
 
-__all__ = ["HeldOutRows"]
-
 
 class HeldOutRows:
     """All rows and columns of a table, read before training, since the file may change meanwhile.

@@ -29,8 +29,6 @@ from iris_lightning.tables.validation import check_values
 if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
 
-__all__ = ["predict_table"]
-
 
 def predict_table(
     predictor: "IrisPredictor",

@@ -14,8 +14,6 @@ from iris_lightning.tables.formats import CLASS, Dialect, TableFile, number_colu
 from iris_lightning.tables.table import Table, check_columns, check_new_columns, result_columns
 from iris_lightning.tables.validation import check_decimals, check_values
 
-__all__ = ["read_table"]
-
 MAX_CATEGORIES = 100
 
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = ["find_separator"]
-
 
 def find_separator(lines: Sequence[str], decimal_comma: bool) -> str:
     """Returns the separator that occurs most in the first lines of a file.

@@ -12,16 +12,6 @@ from torch import Tensor
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import missing_column
 
-__all__ = [
-    "SEPARATORS",
-    "Table",
-    "check_columns",
-    "check_new_columns",
-    "check_options",
-    "load_iris_table",
-    "result_columns",
-]
-
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # of the columns of a CSV file
 
 

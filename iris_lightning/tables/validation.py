@@ -9,8 +9,6 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, category_names
 from iris_lightning.tables.formats import CLASS, TableFile, columns
 
-__all__ = ["check_decimals", "check_values"]
-
 
 def check_decimals(file: TableFile, names: Sequence[str]) -> None:
     """Refuses columns that are numbers only with the other decimal mark."""

@@ -15,8 +15,6 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.network import IrisNetwork
 from iris_lightning.weights.reading import Weights, read_weights
 
-__all__ = ["export"]
-
 TOLERANCE = 1e-6  # by which the probabilities of ONNX may differ
 ROWS = 1000
 

@@ -13,8 +13,6 @@ from torch import Tensor
 from iris_lightning.errors import UserError
 from iris_lightning.network import IrisNetwork
 
-__all__ = ["SUFFIXES", "Weights", "make_weights", "network_options", "read_torch", "read_weights"]
-
 SUFFIXES = (".pth", ".safetensors")
 NAMES = ("feature_names", "class_names", "na_values")
 
