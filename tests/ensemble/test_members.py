@@ -54,7 +54,7 @@ def test_each_row_counts_once_in_folds_of_unequal_size(batch_size: int) -> None:
         for i, member in enumerate(stack):
             seen = []
             for batch in batches:
-                assert batch.share[i].sum() == pytest.approx(1)
-                seen += batch.features[i, batch.share[i] > 0, 0].long().tolist()
+                assert batch.row_weights[i].sum() == pytest.approx(1)
+                seen += batch.features[i, batch.row_weights[i] > 0, 0].long().tolist()
             assert sorted(seen) == member.train.tolist()
             assert any(one > other for one, other in pairwise(seen)), "not shuffled"
