@@ -136,8 +136,8 @@ OUTPUTS = {
     "no/out.csv": "no folder no",
     "in.csv/out.csv": "no folder in.csv",
     "folder.csv": "is a folder",
-    "in.csv": "is the input as well",
-    "twin.csv": "is the input as well",
+    "in.csv": "is also the input",
+    "twin.csv": "is also the input",
     "link.csv": "is not a regular file",
 }
 

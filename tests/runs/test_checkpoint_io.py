@@ -21,7 +21,7 @@ IMPROVES = ["--model.lr", "0.01", "--trainer.max_epochs"]  # each epoch is the b
 @pytest.fixture(autouse=True)
 def all_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has no time pass between two checkpoints."""
-    monkeypatch.setattr(checkpoint_io, "INTERVAL", float("inf"))
+    monkeypatch.setattr(checkpoint_io, "WRITE_INTERVAL_SECONDS", float("inf"))
 
 
 class Raises(Callback):

@@ -286,7 +286,9 @@ def test_a_config_appears_after_the_first_checkpoint(monkeypatch: pytest.MonkeyP
 
 def _child(folder: str, args: list[str]) -> None:
     os.chdir(folder)
-    checkpoint_io.INTERVAL = 0.05  # some are written and some wait, in the time that it has
+    checkpoint_io.WRITE_INTERVAL_SECONDS = (
+        0.05  # some are written and some wait, in the time that it has
+    )
     with open("out.txt", "w", buffering=1) as sys.stdout, open(os.devnull, "w") as sys.stderr:
         main(args)
 
