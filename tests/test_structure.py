@@ -88,9 +88,6 @@ def test_what_needs_no_lightning_imports_none(default_run: Path, folder: Path) -
     assert result.stderr.count("\n") == 1
 
 
-def test_each_folder_says_what_belongs_there_and_is_installed() -> None:
-    pyproject = (REPOSITORY / "pyproject.toml").read_text()
+def test_every_folder_says_what_belongs_there() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
-        package = ".".join(path.parent.relative_to(REPOSITORY).parts)
-        assert f'"{package}"' in pyproject

@@ -33,14 +33,16 @@ def find_checkpoint(name: str, root: Path) -> Path:
     if path.with_name("last.ckpt").is_file():
         found = f"the newest run, {run}, has no {name}.ckpt: no epoch was validated"
         raise UserError(found, remedy=("ckpt_path", "last"))
-    raise UserError(f"the newest run, {run}, has no checkpoints", remedy=("ckpt_path", "FILE"))
+    raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
 
 
 def _check_file(path: Path) -> Path:
     if path.is_file():
         return path
     found = "no such file"
-    if path.exists():
+    if path.is_dir():
+        found = "a folder"
+    elif path.exists():
         found = "not a regular file"
     expected = "expected a checkpoint, or best or last for the newest run"
     raise UserError(f"{path}: {found}; {expected}", "ckpt_path")
@@ -97,7 +99,7 @@ def read_trained(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     if checkpoint["global_step"] == 0:
         reason = "the run was stopped before the end of its first epoch"
-        raise UserError(f"{path}: the network is untrained: {reason}")
+        raise UserError(f"{path}: its network is untrained: {reason}")
     return checkpoint
 
 

@@ -189,7 +189,7 @@ def test_bad_tables(
         ("in.xls --output out.csv", "in.xls: expected a file that ends in .csv"),
         ("in.csv --output out.xls", "out.xls: expected a file that ends in .csv"),
         ("in.csv --output no/out.csv", "no folder no"),
-        ("in.csv --output in.csv", "is the input"),
+        ("in.csv --output in.csv", "is also the input"),
         ("in.csv --output sub.csv", "is a folder"),
         ("in.csv --output out.csv --target specis", "--target: in.csv has no column 'specis'"),
     ],
