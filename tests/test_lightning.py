@@ -210,7 +210,7 @@ def test_a_checkpoint_and_another_table(how: str, trained: Trained) -> None:
     train(1, IrisDataModule("few.csv"), enable_checkpointing=True)
     (path,) = Path("checkpoints").glob("*.ckpt")
     write_flowers("few.csv", 60, seed=2)
-    with pytest.raises(ValueError, match=r"few\.csv: the table has changed"):
+    with pytest.raises(ValueError, match=r"few\.csv: the table.* has changed"):
         test("few.csv", str(path))
 
 

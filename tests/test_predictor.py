@@ -64,7 +64,7 @@ def test_it_is_ready_for_use(default_run: Path) -> None:
         ([[1e300, 2, 3, 4]], "row 0, 'sepal length"),
         (pl.DataFrame({"sepal_length": [1.0]}), "no column 'sepal width"),
         (pl.DataFrame({name: [None] for name in UNDERSCORED}), "row 0, 'sepal length"),
-        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "'u' is not a number"),
+        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "'u'.*number"),
         (pl.DataFrame({name: [date(2020, 1, 1)] for name in UNDERSCORED}), "datetime64"),
     ],
 )
