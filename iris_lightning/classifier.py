@@ -1,5 +1,6 @@
 """Loss, optimizer, metrics and steps around a network."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -69,15 +70,13 @@ class IrisClassifier(L.LightningModule):
         impute: bool = False,
     ) -> None:
         super().__init__()
-        largest = torch.finfo(torch.float32).max
         if class_weight not in ("balanced", None):
             raise ValueError(f"class_weight: expected balanced or null, got {class_weight!r}")
-        if not 0 < lr <= largest:
+        if not 0 < lr < math.inf:
             raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not 0 <= weight_decay <= largest:
-            raise ValueError(
-                f"weight_decay: expected a finite number of at least 0, got {weight_decay}"
-            )
+        if not 0 <= weight_decay < math.inf:
+            expected = "expected a finite number of at least 0"
+            raise ValueError(f"weight_decay: {expected}, got {weight_decay}")
         self.save_hyperparameters()
         self.hparams.update(to_builtin(dict(self.hparams)))
         self.network = self.make_network()

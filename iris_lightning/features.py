@@ -31,7 +31,11 @@ class Feature(NamedTuple):
 
 def category_names(feature: Feature, features: Sequence[Feature]) -> list[str]:
     """Returns all categories of a feature's column that the network knows."""
-    return [str(other.category) for other in features if other.column == feature.column]
+    names = []
+    for other in features:
+        if other.column == feature.column:
+            names.append(str(other.category))
+    return names
 
 
 def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:

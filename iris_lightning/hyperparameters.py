@@ -23,7 +23,7 @@ def to_builtin(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {name: to_builtin(item) for name, item in value.items()}
+        return dict(zip(value, map(to_builtin, value.values()), strict=True))
     if isinstance(value, list | tuple):
         return type(value)(map(to_builtin, value))
     return value

@@ -202,7 +202,6 @@ def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: st
     has_counts = len(names) <= MAX_CLASSES_WITH_COUNTS
     side = min(12.0, max(3.0, 0.5 * len(names)) + 1)  # inches
     figure = _figure(title, side + 0.4, side)
-    figure.set_layout_engine("constrained")
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(np.asarray(confusion), display_labels=names)
     display.plot(
@@ -228,7 +227,6 @@ def draw_spread(scores: "Mapping[str, Mapping[str, ArrayLike]]", title: str) -> 
     """
     metrics = list(next(iter(scores.values())))
     figure = _figure(title, height=0.5 + len(metrics) * (0.5 + 0.25 * len(scores)))
-    figure.set_layout_engine("constrained")
     grid = figure.subplots(len(metrics), squeeze=False)
     for axes, metric in zip(grid.flat, metrics, strict=True):
         values = {}
@@ -251,9 +249,8 @@ def _figure(title: str, width: float = 4.4, height: float = 3.0) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure((width, height), dpi=80)
+    figure = Figure((width, height), dpi=80, layout="constrained")
     figure.suptitle(title, fontsize=10)
-    figure.subplots_adjust(0.6 / width, 0.6 / height, 1 - 0.1 / width, 1 - 0.5 / height)
     return figure
 
 

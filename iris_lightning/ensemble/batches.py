@@ -51,8 +51,8 @@ class StackBatches:
         self.epoch = 0
         self.sampler = self  # Lightning calls `set_epoch` on a loader's sampler
         self.batch_sampler = None
-        member_rows = [getattr(member, split) for member in members]
-        self.sizes = [len(rows) for rows in member_rows]
+        member_rows: list[Tensor] = [getattr(member, split) for member in members]
+        self.sizes = list(map(len, member_rows))
         self.rows = pad_sequence(member_rows, batch_first=True)
         is_real = torch.arange(max(self.sizes)) < torch.tensor(self.sizes)[:, None]
         self.row_weights = []
