@@ -23,7 +23,10 @@ def to_builtin(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return dict(zip(value, map(to_builtin, value.values()), strict=True))
+        items = {}
+        for name, item in value.items():
+            items[name] = to_builtin(item)
+        return items
     if isinstance(value, list | tuple):
         return type(value)(map(to_builtin, value))
     return value
