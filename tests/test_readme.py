@@ -1,4 +1,4 @@
-"""README's commands run, and print README's figures."""
+"""The commands in README work, and print the numbers in README."""
 
 import re
 import shlex
