@@ -51,19 +51,15 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return len(self.targets)
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns this process's share of the batch with these row numbers."""
-        rows = rows[self.process_share(len(rows))]
-        return self.features.index_select(0, rows), self.targets.index_select(0, rows)
-
-    def process_share(self, rows: int) -> slice:
-        """Returns which rows of a batch this process gets; possibly none, as there is no padding.
+        """Returns this process's share of a batch; it may be empty, as there is no padding.
 
         Args:
-            rows: Number of rows in the batch.
+            rows: Row numbers of the whole batch, int64.
         """
-        start = rows * self.process // self.num_processes
-        stop = rows * (self.process + 1) // self.num_processes
-        return slice(start, stop)
+        start = len(rows) * self.process // self.num_processes
+        stop = len(rows) * (self.process + 1) // self.num_processes
+        share = rows[start:stop]
+        return self.features.index_select(0, share), self.targets.index_select(0, share)
 
 
 class BatchOrder(DistributedSampler[Any]):

@@ -13,7 +13,7 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, axis_label, category_names, find_features
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_trained, weights_in
-from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
+from iris_lightning.weights.reading import Weights, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -208,11 +208,8 @@ def load(
     path = Path(path)
     if path.suffix == ".ckpt":
         weights = weights_in(read_trained(path), path)
-    elif path.suffix in SUFFIXES:
+    else:
         weights = read_weights(
             path, feature_names=feature_names, class_names=class_names, activation=activation
         )
-    else:
-        suffixes = ", ".join((".ckpt", *SUFFIXES))
-        raise UserError(f"{path}: expected a file that ends in {suffixes}")
     return IrisPredictor.from_weights(weights, path)

@@ -50,7 +50,7 @@ class StackBatches:
         self.batch_size = batch_size
         self.epoch = 0
         self.sampler = self  # Lightning calls `set_epoch` on a loader's sampler
-        self.batch_sampler = None
+        self.batch_sampler = None  # Lightning expects the attribute
         member_rows: list[Tensor] = [getattr(member, split) for member in members]
         self.sizes = list(map(len, member_rows))
         self.rows = pad_sequence(member_rows, batch_first=True)

@@ -81,9 +81,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.waiting.pop(Path(path), None)
         super().remove_checkpoint(path)
 
-    def teardown(self) -> None:
-        """Writes all waiting checkpoints."""
-        self.flush()
+    teardown = flush
 
 
 def _copy(value: Any) -> Any:

@@ -13,7 +13,6 @@ from torch import Tensor
 from iris_lightning.errors import UserError
 from iris_lightning.network import IrisNetwork
 
-SUFFIXES = (".pth", ".safetensors")
 NAME_LISTS = ("feature_names", "class_names", "na_values")
 
 
@@ -98,8 +97,7 @@ def read_weights(path: Path, **names: Any) -> Weights:
     elif path.suffix == ".pth":
         state, metadata = read_torch(path, "a state dict"), {}
     else:
-        suffixes = ", ".join(SUFFIXES)
-        raise UserError(f"{path}: expected a file that ends in {suffixes}, as export writes it")
+        raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
     return make_weights(path, state, {**names, **metadata})
 
 
