@@ -1,6 +1,6 @@
 """Plots of a trained classifier.
 
-To add a plot, write a function that draws a `Trained`, and add it to `PICTURES`: it then appears in
+To add a plot, write a function that draws a `Trained`, and add it to `PLOTS`: it then appears in
 TensorBoard and in the output of the command `plot`.
 """
 
@@ -59,7 +59,7 @@ def own_style() -> AbstractContextManager[None]:
 
 def draw_all(trained: Trained) -> "Iterator[tuple[str, Figure]]":
     """Yields the name and figure of each plot of a classifier."""
-    for name, draw in PICTURES.items():
+    for name, draw in PLOTS.items():
         figure = draw(trained)
         if figure is not None:
             yield name, figure
@@ -258,7 +258,7 @@ def _shorten(name: str) -> str:
     return " ".join(name.split())[:MAX_NAME_LENGTH]
 
 
-PICTURES: dict[str, Callable[[Trained], "Figure | None"]] = {
+PLOTS: dict[str, Callable[[Trained], "Figure | None"]] = {
     "confusion": _confusion,
     "reliability": _reliability,
     "regions": _regions,

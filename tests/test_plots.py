@@ -68,7 +68,7 @@ def test_plots_for_tables_of_many_shapes(features: int, classes: int) -> None:
             assert max(image.size) <= 1100
             assert len(image.getcolors(2**24) or []) > 20, "it is blank"
             assert any("epoch 3" in text for text in texts(figure))
-    expected = {*plots.PICTURES} - {"regions"}
+    expected = {*plots.PLOTS} - {"regions"}
     if features in (2, 6) and classes <= 10:
         expected.add("regions")
     assert {*figures} == expected

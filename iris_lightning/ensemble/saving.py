@@ -75,4 +75,4 @@ def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
         if plots:
             with own_style():
                 for name, figure in draw_folds(result.summary(), result.fold_columns()):
-                    writer.add_figure(f"pictures/{name}", figure)
+                    writer.add_figure(f"plots/{name}", figure)

@@ -198,7 +198,7 @@ def _draw(
 
     with own_style():
         for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}")):
-            logger.experiment.add_figure(f"pictures/{name}", figure, epoch)
+            logger.experiment.add_figure(f"plots/{name}", figure, epoch)
     features, _ = data.tensors("val")
     with suppress(RuntimeError):  # not every network can be traced; torch prints the reason
         logger.experiment.add_graph(module.network, features[:1].to(parameter))

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 RUN = Path("lightning_logs/version_0")
-PICTURES = {f"pictures/{name}" for name in plots.PICTURES}
+PLOTS = {f"plots/{name}" for name in plots.PLOTS}
 
 
 def next_second() -> None:
@@ -96,7 +96,7 @@ def test_contents_of_tensorboard() -> None:
     options = ["--model.lr", "0.1", "--model.hidden", "[12]", "--lr_scheduler", "ExponentialLR"]
     fit(*options, "--lr_scheduler.gamma", "0.5", "--trainer.max_epochs", "3")
     found = events(RUN)
-    assert {*found.Tags()["images"]} == PICTURES
+    assert {*found.Tags()["images"]} == PLOTS
     assert found.Tags()["graph"]
     (layout, *_) = found.Tensors("custom_scalars__config__")
     for tag in ("loss/train", "loss/val", "accuracy/train", "accuracy/val"):
@@ -154,7 +154,7 @@ def test_plots_show_the_predictions_of_a_subclass(drawn: list[Trained]) -> None:
 def test_resuming_a_finished_run_completes_its_report() -> None:
     train()
     run = train(TensorBoardReport(), ckpt_path="last.ckpt")
-    assert {*events(run).Tags()["images"]} == PICTURES
+    assert {*events(run).Tags()["images"]} == PLOTS
     assert text(run)["epoch"] == "5"
 
 
