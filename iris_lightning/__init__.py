@@ -38,12 +38,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `load` needs no Lightning."""
+    """Imports public names on first use, so that `load` does not import Lightning."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    """Returns the public names, also of what is not yet imported."""
+    """Lists the public names, including those that are not imported yet."""
     return [*__all__, "__version__"]

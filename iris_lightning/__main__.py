@@ -1,4 +1,4 @@
-"""`python -m iris_lightning`, and the console script `iris-lightning`."""
+"""Entry point of `python -m iris_lightning` and of the script `iris-lightning`."""
 
 import gc
 import os
@@ -8,15 +8,18 @@ from iris_lightning.cli import main
 
 
 def run() -> None:
-    """Runs the command line given in `sys.argv`; what `main` returns is not an exit status."""
-    # No window is opened, and a backend that is not installed would end in a traceback.
+    """Runs the command in `sys.argv`.
+
+    It returns nothing, since the script would take a return value for its exit status.
+    """
+    # Plots are written to files only, and a missing backend would raise an error.
     os.environ.pop("MPLBACKEND", None)
-    # Until `main` has imported the command: no module is garbage, and looking for it took a
-    # quarter of a `fit`.
+    # Importing creates no garbage, but collecting it took a quarter of the time of a `fit`. `main`
+    # enables collection again.
     gc.disable()
     main()
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "iris_lightning"  # in place of __main__.py, for the help of a class
+    sys.argv[0] = "iris_lightning"  # shown in the help instead of __main__.py
     run()

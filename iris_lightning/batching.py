@@ -1,4 +1,4 @@
-"""Batches, which several processes may share: every row counts once."""
+"""Batches, which several processes can share without counting any row twice."""
 
 import math
 from collections.abc import Iterator
@@ -10,33 +10,27 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-__all__ = [
-    "BatchLoader",
-    "BatchOrder",
-    "Batches",
-    "FixedBatches",
-    "Loader",
-    "balanced_weights",
-    "batch_loss",
-    "seeded_generator",
-]
-
 
 def seeded_generator(*numbers: int) -> torch.Generator:
-    """Returns a generator whose draws follow from these numbers alone, such as a seed and an epoch.
+    """Returns a generator seeded with several numbers, such as a seed and an epoch.
 
-    They are mixed: with `seed + epoch`, epoch 1 of one seed would be epoch 0 of the next.
+    The numbers are hashed. With `seed + epoch` instead, epoch 1 of one seed would equal epoch 0 of
+    the next.
     """
-    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(mixed))
+    sequence = np.random.SeedSequence(numbers)
+    seed = int(sequence.generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(seed)
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Features and targets in whole batches, which is three times as fast as row by row.
+    """A dataset that is indexed by whole batches: three times as fast as row by row.
 
-    Features are float32 of shape `(rows, features)`, targets int64 of shape `(rows,)`. `batch_size`
-    counts the rows of a batch over all processes, of which this one gets its share; the last batch
-    may be shorter.
+    Args:
+        features: Float32, shape `(rows, features)`.
+        targets: Int64, shape `(rows,)`.
+        batch_size: Rows per batch, over all processes. The last batch may have fewer.
+        process: Number of this process.
+        num_processes: Number of processes that share each batch.
     """
 
     def __init__(
@@ -57,24 +51,23 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return len(self.targets)
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns this process' share of the batch of these rows."""
-        rows = rows[self.process_share(len(rows))]
-        return self.features.index_select(0, rows), self.targets.index_select(0, rows)
+        """Returns this process's share of a batch; it may be empty, as there is no padding.
 
-    def process_share(self, rows: int) -> slice:
-        """Returns this process' share of so many rows, without padding: it may be empty."""
-        first, end = (
-            rows * number // self.num_processes for number in (self.process, self.process + 1)
-        )
-        return slice(first, end)
+        Args:
+            rows: Row numbers of the whole batch, int64.
+        """
+        start = len(rows) * self.process // self.num_processes
+        stop = len(rows) * (self.process + 1) // self.num_processes
+        share = rows[start:stop]
+        return self.features.index_select(0, share), self.targets.index_select(0, share)
 
 
 class BatchOrder(DistributedSampler[Any]):
-    """The row numbers of each batch. Their random order follows from seed and epoch alone.
+    """Yields the row numbers of each batch; their order depends on seed and epoch alone.
 
-    So a resumed run needs no state to go on in the same order. It is a `DistributedSampler`, since
-    Lightning leaves one alone and tells it each epoch (`set_epoch`); processes share each batch in
-    `Batches`, so there is one "replica".
+    So a resumed run continues in the same order without any saved state. It is a
+    `DistributedSampler` because Lightning does not replace one, and calls its `set_epoch`. It has a
+    single replica, since it is `Batches` that divides each batch among processes.
     """
 
     def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
@@ -83,39 +76,41 @@ class BatchOrder(DistributedSampler[Any]):
         self.num_samples = math.ceil(len(batches) / batches.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        if not self.shuffle:
-            return iter(torch.arange(len(self.batches)).split(self.batches.batch_size))
-        generator = seeded_generator(self.seed, self.epoch)
-        return iter(
-            torch.randperm(len(self.batches), generator=generator).split(self.batches.batch_size)
-        )
+        order = torch.arange(len(self.batches))
+        if self.shuffle:
+            generator = seeded_generator(self.seed, self.epoch)
+            order = torch.randperm(len(self.batches), generator=generator)
+        return iter(order.split(self.batches.batch_size))
 
 
 class BatchLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """A `DataLoader` that, without workers, indexes the tensors directly."""
+    """A `DataLoader` that indexes the tensors directly if it has no workers, which is faster."""
 
     def __iter__(self) -> Any:
-        """Iterates over the batches, in an order that the sampler draws now."""
-        return (
-            super().__iter__() if self.num_workers else map(self.dataset.__getitem__, self.sampler)
-        )
+        """Iterates over the batches of an epoch."""
+        if self.num_workers:
+            return super().__iter__()
+        return map(self.dataset.__getitem__, self.sampler)
 
 
 class FixedBatches(list[tuple[Tensor, Tensor]]):
-    """The same batches in every epoch. A plain list would be several loaders to Lightning."""
+    """The same batches in every epoch.
+
+    Lightning would treat the items of a plain list as several loaders.
+    """
 
 
 Loader = BatchLoader | FixedBatches
 
 
 def batch_loss(losses: Tensor) -> Tensor:
-    """Returns the mean loss of the rows of a batch, which several processes may share.
+    """Returns the mean loss of a batch, which several processes may share.
 
-    Lightning averages the gradients of the processes. Each process' sum is scaled so that this
-    average is the gradient of the mean over all rows, however they are shared.
+    Lightning averages the gradients of all processes. Each process's sum of losses is scaled so
+    that this average is the gradient of the mean over all rows, whatever the shares.
 
     Args:
-        losses: Of this process' rows, shape `(rows,)`.
+        losses: Losses of this process's rows, shape `(rows,)`.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return losses.mean()
@@ -125,9 +120,9 @@ def batch_loss(losses: Tensor) -> Tensor:
 
 
 def balanced_weights(targets: Tensor, num_classes: int) -> Tensor:
-    """Returns the weight of a row of each class, shape `(num_classes,)`.
+    """Returns class weights inversely proportional to class frequencies, shape `(num_classes,)`.
 
-    As scikit-learn's `class_weight="balanced"`: with these weights, all classes count alike.
+    They are those of scikit-learn's `class_weight="balanced"`.
     """
     rows = targets.bincount(minlength=num_classes)
     return len(targets) / (rows.count_nonzero() * rows.clamp(min=1))

@@ -1,5 +1,6 @@
 """Loss, optimizer, metrics and steps around a network."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -16,37 +17,35 @@ from iris_lightning.hyperparameters import FORMAT, class_name, to_builtin
 from iris_lightning.metrics import epoch_metrics
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
 
-__all__ = ["IrisClassifier"]
-
 
 class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
 
-    Every epoch of a split (train, val, test) logs `loss/<split>`, the mean loss of the split's
-    rows, and the metrics of `iris_lightning/metrics.py`. `loss/<split>` counts all rows alike, also
-    with `class_weight`, so that runs with and without it can be compared.
+    In every epoch, `loss/<split>`, the mean loss over the rows of the split (train, val or test),
+    and the metrics in `iris_lightning/metrics.py` are logged. The logged loss is never weighted,
+    even with `class_weight`, so that runs with and without it can be compared.
 
     To change the network, the optimizer or the loss, override `make_network`, `make_optimizer` or
-    `row_losses`: every command uses them, and so does `cross_validate`.
+    `row_losses`. All commands and `cross_validate` use them.
 
     Args:
-        feature_names: Names of the features, in the order of their columns; by default those of
-            Iris.
+        feature_names: Names of the features, in the order of the columns; by default those of Iris.
         class_names: Names of the classes, in the order of the logits; by default those of Iris.
-        hidden: Sizes of the hidden layers; `[]` is multinomial logistic regression.
-        activation: What follows each hidden layer, such as `relu`; `null` for nothing.
-        standardize: Whether features are scaled to mean 0 and standard deviation 1 over the train
+        hidden: Sizes of the hidden layers; `[]` makes it multinomial logistic regression.
+        activation: Activation after each hidden layer, such as `relu`; `null` for none.
+        standardize: Whether to scale features to mean 0 and standard deviation 1 over the train
             split.
-        class_weight: `balanced` weights classes inversely to their frequency in the train split: as
-            in scikit-learn, a row weighs `rows / (classes * rows of its class)`. `null` weights all
-            rows alike.
+        class_weight: `balanced` weights classes inversely to their frequency in the train split, as
+            in scikit-learn: `rows / (classes * rows of the class)`. `null` weights all rows
+            equally.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
-        impute: Whether missing features (NaN) are replaced by their means over the train split.
+        impute: Whether to replace missing features (NaN) by their means over the train split.
 
     Attributes:
-        network: Any module from features to logits.
-        trained_on: The table and the split of the training, for `IrisDataModule` to keep to.
+        network: Any module that computes logits from features.
+        trained_on: Describes the table and the split of the training, so that an `IrisDataModule`
+            can use the same.
 
     Raises:
         ValueError: If an option is out of range.
@@ -71,15 +70,13 @@ class IrisClassifier(L.LightningModule):
         impute: bool = False,
     ) -> None:
         super().__init__()
-        largest = torch.finfo(torch.float32).max
         if class_weight not in ("balanced", None):
             raise ValueError(f"class_weight: expected balanced or null, got {class_weight!r}")
-        if not 0 < lr <= largest:
+        if not 0 < lr < math.inf:
             raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not 0 <= weight_decay <= largest:
-            raise ValueError(
-                f"weight_decay: expected a finite number of at least 0, got {weight_decay}"
-            )
+        if not 0 <= weight_decay < math.inf:
+            expected = "expected a finite number of at least 0"
+            raise ValueError(f"weight_decay: {expected}, got {weight_decay}")
         self.save_hyperparameters()
         self.hparams.update(to_builtin(dict(self.hparams)))
         self.network = self.make_network()
@@ -88,10 +85,10 @@ class IrisClassifier(L.LightningModule):
         self.trained_on: dict[str, Any] = {}
 
     def make_network(self) -> nn.Module:
-        """Returns the network, any module from features to logits.
+        """Returns the network: any module that computes logits from features.
 
-        The options of the classifier, a subclass' own included, are in `self.hparams`. Without
-        Lightning, only an `IrisNetwork` can be loaded again (`predict`, `export`, `load`).
+        All options, including those of a subclass, are in `self.hparams`. The commands `predict`
+        and `export` and the function `load` work without Lightning and need an `IrisNetwork`.
 
         Example:
             >>> class LogisticRegression(IrisClassifier):
@@ -112,9 +109,11 @@ class IrisClassifier(L.LightningModule):
         )
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
-        """Returns the optimizer of these parameters, or Lightning's dict with a scheduler as well.
+        """Returns the optimizer, or Lightning's dict of an optimizer and a scheduler.
 
-        Use the parameters that are passed: in a cross-validation, they are those of all folds.
+        Args:
+            parameters: Parameters to optimize. In a cross-validation, they are those of all folds,
+                stacked.
 
         Example:
             >>> class Cosine(IrisClassifier):
@@ -127,11 +126,11 @@ class IrisClassifier(L.LightningModule):
             parameters,
             lr=self.hparams["lr"],
             weight_decay=self.hparams["weight_decay"],
-            foreach=True,  # the same bits, faster
+            foreach=True,  # faster, with identical results
         )
 
     def row_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the loss of each row, shape `(rows,)`; here the cross-entropy, in nats.
+        """Returns the loss of each row, shape `(rows,)`: by default the cross-entropy, in nats.
 
         Args:
             logits: Shape `(rows, classes)`.
@@ -145,22 +144,22 @@ class IrisClassifier(L.LightningModule):
         return cross_entropy(logits, targets, reduction="none")
 
     def forward(self, features: Tensor) -> Tensor:
-        """Computes logits, shape `(rows, classes)`, of features, shape `(rows, features)`."""
+        """Computes logits, shape `(rows, classes)`, from features, shape `(rows, features)`."""
         return cast("Tensor", self.network(features))
 
     def setup(self, stage: str) -> None:
-        """Makes the metrics, which nothing but a Trainer uses."""
+        """Creates the metrics."""
         num_classes = len(self.hparams["class_names"])
         self.train_metrics = epoch_metrics(num_classes, "train")
         self.val_metrics = epoch_metrics(num_classes, "val")
         self.test_metrics = epoch_metrics(num_classes, "test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Returns what `make_optimizer` makes of the network's parameters."""
+        """Returns the result of `make_optimizer`."""
         return self.make_optimizer(self.parameters())
 
     def weigh_classes(self, losses: Tensor, targets: Tensor) -> Tensor:
-        """Multiplies the losses of train rows by the weights of their classes (`class_weight`)."""
+        """Multiplies losses by the class weights, if there are any."""
         if self.class_weights is None:
             return losses
         return losses * self.class_weights[targets]
@@ -169,27 +168,28 @@ class IrisClassifier(L.LightningModule):
         features, targets = batch
         logits = self(features)
         losses = self.row_losses(logits, targets)
-        if len(targets):  # one of several processes may have no row of a small batch
+        if len(targets):  # a process may get no rows of a small batch
             metrics.update(value=losses.detach(), preds=logits.detach(), target=targets)
         return losses
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Returns the loss of a batch; zeroing gradients, backward and step are the Trainer's."""
+        """Returns the loss of a batch; the Trainer does zero_grad, backward and step."""
         losses = self._step(batch, self.train_metrics)
         return batch_loss(self.weigh_classes(losses, batch[1]))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Adds a batch to the validation metrics; the Trainer sets eval mode and inference mode."""
+        """Updates the validation metrics; the Trainer sets eval mode and inference mode."""
         self._step(batch, self.val_metrics)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Adds a batch to the test metrics."""
+        """Updates the test metrics."""
         self._step(batch, self.test_metrics)
 
     def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
         """Returns probabilities, shape `(rows, classes)`, for a batch with or without targets."""
-        features = batch if isinstance(batch, Tensor) else batch[0]
-        logits: Tensor = self(features)
+        if not isinstance(batch, Tensor):
+            batch = batch[0]
+        logits: Tensor = self(batch)
         return logits.softmax(dim=1)
 
     def on_train_epoch_end(self) -> None:
@@ -205,12 +205,13 @@ class IrisClassifier(L.LightningModule):
         self._log(self.test_metrics)
 
     def _log(self, metrics: MetricCollection) -> None:
-        # Once an epoch, over all rows and processes: the mean of batch means would not be exact.
+        # Once per epoch: the mean of the batches' means would weight the rows of a smaller last
+        # batch more.
         self.log_dict(metrics.compute(), prog_bar=True, sync_dist=True)
         metrics.reset()
 
     def on_fit_start(self) -> None:
-        """Takes the scale of the features and the weights of the classes from the train split."""
+        """Computes the statistics of the train split."""
         data = cast("Any", self.trainer).datamodule
         if hasattr(data, "tensors"):
             self.fit_statistics(*data.tensors("train"))
@@ -220,7 +221,7 @@ class IrisClassifier(L.LightningModule):
             raise UserError(f"{found}: expected an IrisDataModule")
 
     def fit_statistics(self, features: Tensor, targets: Tensor) -> None:
-        """Takes the scale of the features and the weights of the classes from train rows.
+        """Computes the means and scales of the features, and the class weights.
 
         Args:
             features: Shape `(rows, features)`.
@@ -231,14 +232,14 @@ class IrisClassifier(L.LightningModule):
             if not isinstance(network, IrisNetwork):
                 found = f"standardize and impute need an IrisNetwork, not {class_name(network)}"
                 raise UserError(f"{found}; scale in your own network instead")
-            if not network.is_scaled:  # trained weights keep their scale
+            if not network.is_scaled:  # trained weights need the scale they were trained with
                 network.fit_scaler(features)
         if self.hparams["class_weight"] == "balanced":
             weights = balanced_weights(targets, len(self.hparams["class_names"]))
             self.class_weights = weights.to(next(self.parameters()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Records what the weights were trained on, and the classes that they belong to."""
+        """Records what the weights were trained on, and the types of module and network."""
         network = uncompiled(self.network)
         checkpoint["trained_on"] = self.trained_on
         checkpoint["iris_lightning"] = {
@@ -249,5 +250,5 @@ class IrisClassifier(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes which data the weights were trained on."""
+        """Restores the record of what the weights were trained on."""
         self.trained_on = checkpoint.get("trained_on", {})

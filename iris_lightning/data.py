@@ -1,9 +1,9 @@
-"""A table -> tensors -> seeded split -> loaders."""
+"""Data: from a table to tensors, a seeded split and loaders."""
 
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import torch
@@ -16,9 +16,7 @@ from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.tables.table import Table, check_options, load_iris_table
 
 if TYPE_CHECKING:
-    from lightning import Trainer
-
-__all__ = ["IrisDataModule", "split_rows"]
+    pass
 
 SPLITS = ("train", "val", "test")
 
@@ -34,34 +32,36 @@ def split_rows(
 
     Args:
         targets: Class of each row, int64, shape `(rows,)`.
-        fractions: Share of each split; they sum to 1.
+        fractions: Fraction of rows in each split; they sum to 1.
         seed: Seed of the split.
-        stratify: Whether each split keeps the table's class shares.
+        stratify: Whether each split keeps the class frequencies of the table.
         class_names: Names of the classes, for messages.
 
     Returns:
-        Three int64 tensors of row numbers; without `stratify`, those of
-        `torch.utils.data.random_split` in their order.
+        Three int64 tensors of row numbers. Without `stratify`, they are those of
+        `torch.utils.data.random_split`, in the same order.
+
+    Raises:
+        UserError: If a split would be empty or cannot be stratified.
     """
     num_rows = len(targets)
-    # As in random_split, without its lists: round down, then one more for each split in turn until
-    # no row is left.
+    # The sizes of random_split: rounded down, then the remaining rows are dealt out one by one.
     sizes = [math.floor(num_rows * fraction) for fraction in fractions]
     for i in range(num_rows - sum(sizes)):
         sizes[i % len(sizes)] += 1
     if 0 in sizes:
-        raise UserError(
-            f"{list(fractions)} of {num_rows} rows leave the {SPLITS[sizes.index(0)]} split empty",
-            "split",
-        )
+        empty = SPLITS[sizes.index(0)]
+        found = f"{list(fractions)} of {num_rows} rows leave the {empty} split empty"
+        raise UserError(found, "split")
     if not stratify:
         order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))
         return list(order.split(sizes))
 
     from sklearn.model_selection import train_test_split
 
+    rows = torch.arange(num_rows)
+    classes = targets.numpy()
     try:
-        rows, classes = torch.arange(num_rows), targets.numpy()
         train, rest = train_test_split(
             rows, train_size=sizes[0], stratify=classes, random_state=seed
         )
@@ -69,39 +69,41 @@ def split_rows(
             rest, train_size=sizes[1], stratify=classes[rest.numpy()], random_state=seed
         )
     except ValueError as error:
-        rarest = dict(enumerate(class_names)).get(int(targets.bincount().argmin()))
-        shares = f"cannot keep the class shares in splits of {sizes} rows"
-        reason = f"{shares}, the rarest class being {rarest!r}"
-        raise UserError(f"{reason}; expected a longer table, or false", "stratify") from error
+        rarest = int(targets.bincount().argmin())
+        found = f"cannot keep the class frequencies in splits of {sizes} rows"
+        if class_names:
+            found += f"; the rarest class is {class_names[rarest]!r}"
+        raise UserError(f"{found}; expected more rows, or false", "stratify") from error
     return [train, val, test]
 
 
 class IrisDataModule(L.LightningDataModule):
-    """A table with a class column, in three seeded splits; by default scikit-learn's Iris.
+    """A table with a class column, divided into three seeded splits. By default, it is Iris.
 
     Args:
         path: CSV file (`.csv`, `.tsv`, `.txt`, also with `.gz` or `.zst`) or Parquet file; null
-            means Iris.
-        target: Column of the class: text, whole numbers or booleans. By default `species`, else the
-            last column.
-        features: Columns of the features: numbers, or text as categories. By default all numbers
-            but the target.
-        missing: What to do with missing values: an `error`, `drop` the row, or take the train
-            split's `mean`.
+            means scikit-learn's Iris.
+        target: Column of the class: text, whole numbers or booleans. By default `species` if there
+            is one, else the last column.
+        features: Columns of the features: numbers, or text as categories. By default all columns of
+            numbers but the target.
+        missing: How to handle missing values: raise an `error`, `drop` the row, or use the `mean`
+            over the train split.
         decimal_comma: Whether numbers in the CSV file are written as `5,1`.
-        separator: Column delimiter, one of `, ; tab |`. By default found in the file.
-        na_values: Texts that mean no value, as the empty cell does; by default NA, N/A, NaN, null,
-            None and ?.
+        separator: Column delimiter, one of `, ; tab |`. By default, it is detected.
+        na_values: Texts that mean a missing value, besides the empty cell; by default NA, N/A, NaN,
+            null, None and ?.
         batch_size: Rows per batch, over all processes.
-        split_seed: Seed of the split, independent of the run's seed, so that the test rows stay the
+        split_seed: Seed of the split; independent of the run's seed, so that the test rows stay the
             same.
-        split: Shares of the train, validation and test splits; they sum to 1.
-        stratify: Whether each split keeps the class shares of the whole table.
-        num_workers: Processes that load batches beside the training; 0 is fastest for tables in
+        split: Fractions of rows in the train, validation and test splits; they sum to 1.
+        stratify: Whether each split keeps the class frequencies of the table.
+        num_workers: Number of worker processes that load batches; 0 is fastest for tables in
             memory.
 
     Attributes:
-        trained_on: Table and split of a trained classifier, to which the data module keeps.
+        trained_on: Describes the table and the split that a classifier was trained on, if the data
+            module uses the same (see `keep_to`).
 
     Raises:
         ValueError: If an option is out of range.
@@ -127,14 +129,13 @@ class IrisDataModule(L.LightningDataModule):
         _check_range("batch_size", batch_size, 1, 2**31)
         _check_range("split_seed", split_seed, 0, 2**32)
         _check_range("num_workers", num_workers, 0, 2**10)
-        fractions = all(0 < fraction < 1 for fraction in split)
-        if len(split) != 3 or not fractions or not math.isclose(sum(split), 1):
-            raise ValueError(
-                f"split: expected three fractions above 0 that sum to 1, got {list(split)}"
-            )
+        are_positive = all(fraction > 0 for fraction in split)
+        if len(split) != 3 or not are_positive or not math.isclose(sum(split), 1):
+            expected = "expected three fractions above 0 that sum to 1"
+            raise ValueError(f"split: {expected}, got {list(split)}")
         self.save_hyperparameters()
         self.hparams.update(to_builtin(dict(self.hparams)))
-        self.batch_size = self.hparams["batch_size"]  # Lightning's tuner may change the attribute
+        self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}
         self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -144,14 +145,14 @@ class IrisDataModule(L.LightningDataModule):
         """The whole table.
 
         Raises:
-            UserError: If the table or the options that describe it do not fit.
+            UserError: If the table cannot be read with these options.
         """
         options = self.hparams
         features = self.trained_on.get("feature_names", options["features"])
         if options["path"] is None:
             table = load_iris_table(features)
         else:
-            # Imported here: Iris needs no polars.
+            # Imported here, as Iris does not need polars.
             from iris_lightning.tables.reading import read_table
 
             table = read_table(
@@ -164,7 +165,7 @@ class IrisDataModule(L.LightningDataModule):
                 separator=options["separator"],
                 na_values=options["na_values"],
             )
-        if not self.trained_on:  # what was found in the table is recorded in checkpoints
+        if not self.trained_on:  # checkpoints record the columns that were chosen
             options["target"] = table.target
             options["features"] = table.feature_names
         return table
@@ -181,15 +182,16 @@ class IrisDataModule(L.LightningDataModule):
 
     @cached_property
     def rows(self) -> dict[str, Tensor]:
-        """Row numbers of each split, int64, in order; those of a checkpoint, if one is in use.
+        """Row numbers of each split, int64.
 
-        Another table than that of the checkpoint has no train rows: all of its rows are evaluated.
+        If a checkpoint is in use, they are those it was trained with. If the table is not that of
+        the checkpoint, there is no train split, and all rows are evaluated.
         """
         options = {**self.hparams, **self.trained_on}
         if options.get("sha256", self.table.sha256) != self.table.sha256:
             if same_file(options["path"], self.hparams["path"]):
-                changed = "the table has changed, or how it is read, since the training"
-                raise UserError(f"{self.table.source}: {changed}")
+                found = "the table, or how it is read, has changed since the training"
+                raise UserError(f"{self.table.source}: {found}")
             every_row = torch.arange(len(self.table.targets))
             return {"val": every_row, "test": every_row}
         splits = split_rows(
@@ -208,29 +210,31 @@ class IrisDataModule(L.LightningDataModule):
         """
         self._follow_classifier()
         if split not in self.rows:
-            raise UserError(
-                f"{self.table.source}: not the table that the checkpoint was trained with"
-            )
+            found = "not the table that the checkpoint was trained with"
+            raise UserError(f"{self.table.source}: {found}")
         if split not in self._tensors:
             rows = self.rows[split]
             self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
         return self._tensors[split]
 
     def describe_split(self) -> dict[str, Any]:
-        """Returns what a checkpoint records of the table and the split, for `keep_to`."""
-        options = {name: self.hparams[name] for name in ("split", "split_seed", "stratify")}
-        found = {
+        """Describes the table and the split, for checkpoints and `keep_to`."""
+        description = {
             "sha256": self.table.sha256,
             "feature_names": self.feature_names,
             "class_names": self.class_names,
         }
-        return {**found, **options, **self.trained_on, "path": self.hparams["path"]}
+        for name in ("split", "split_seed", "stratify"):
+            description[name] = self.hparams[name]
+        description |= self.trained_on
+        description["path"] = self.hparams["path"]
+        return description
 
     def keep_to(self, trained_on: dict[str, Any]) -> None:
-        """Keeps to the table and the split of a trained classifier, whichever the options say.
+        """Uses the table and the split of a trained classifier, overriding the options.
 
         Args:
-            trained_on: What `describe_split` returned at its training; empty for none.
+            trained_on: The result of `describe_split` at its training; empty to follow the options.
         """
         if trained_on == self.trained_on:
             return
@@ -238,28 +242,28 @@ class IrisDataModule(L.LightningDataModule):
         vars(self).pop("rows", None)
         self._tensors.clear()
         if "table" in vars(self) and not self.table.is_named(trained_on):
-            del self.table  # it is read again, with the names of the classifier
+            del self.table  # reads it again, with the names of the classifier
 
     def _follow_classifier(self) -> None:
-        """Keeps to the split of the Trainer's classifier, if it is trained."""
-        classifier = self.trainer.lightning_module if self.trainer else None
-        if classifier is None:
+        """Uses the split of the Trainer's classifier, if it is trained."""
+        trainer = self.trainer
+        if trainer is None or trainer.lightning_module is None:
             return
+        classifier = trainer.lightning_module
         trained_on = getattr(classifier, "trained_on", {})
-        fits = cast("Trainer", self.trainer).state.fn == "fit"
-        if fits and trained_on.get("sha256") != self.table.sha256:
-            trained_on = {}  # weights of another table are only where this training starts
+        if trainer.state.fn == "fit" and trained_on.get("sha256") != self.table.sha256:
+            trained_on = {}  # fine-tuning on another table: its own split is used
         self.keep_to(trained_on)
         self.table.check_names(classifier.hparams)
 
     def setup(self, stage: str) -> None:
-        """Notes the seed of the run, that of its first process."""
+        """Stores the seed of the run, which all processes take from the main process."""
         self.seed = torch.initial_seed()
         if stage == "fit" and self.trainer:
             self.seed = self.trainer.strategy.broadcast(self.seed)
 
     def train_dataloader(self) -> Loader:
-        """Loads the train split, in a new order each epoch, which follows from the run's seed."""
+        """Loads the train split, shuffled every epoch with a seed derived from the run's."""
         return self._loader("train")
 
     def val_dataloader(self) -> Loader:
@@ -274,20 +278,22 @@ class IrisDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> Loader:
         trainer: Any = self.trainer
-        process, num_processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        batches = Batches(*self.tensors(split), self.batch_size, process, num_processes)
-        overfits = bool(trainer and trainer.overfit_batches)
-        order = BatchOrder(batches, shuffle=split == "train" and not overfits, seed=self.seed)
-        if overfits:  # Lightning would take rows one by one from a `DataLoader`
-            return FixedBatches(batches[rows] for rows in order)
-        if trainer:  # which may draw the first order before it announces the epoch of a resumed run
+        batches = Batches(*self.tensors(split), self.batch_size)
+        order = BatchOrder(batches, shuffle=split == "train", seed=self.seed)
+        if trainer:
+            batches.process = trainer.global_rank
+            batches.num_processes = trainer.world_size
+            # Lightning may iterate over the loader before it calls `set_epoch` in a resumed run.
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
+        if trainer and trainer.overfit_batches:  # Lightning would load a `DataLoader` row by row
+            order.shuffle = False
+            return FixedBatches(batches[rows] for rows in order)
         return BatchLoader(
             batches,
             batch_size=None,
             sampler=order,
             num_workers=self.hparams["num_workers"],
-            generator=torch.Generator(),  # its own: each epoch draws from it
+            generator=torch.Generator(),  # else each epoch would draw from the global generator
         )
 
 

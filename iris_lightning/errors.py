@@ -3,18 +3,18 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["UserError", "closest", "join_names"]
-
-LISTED = 8  # names in a message
+MAX_LISTED_NAMES = 8
 
 
 class UserError(ValueError):
-    """A user's mistake: the command line prints it without a traceback, and exits with status 2.
+    """An error the user can fix.
+
+    The command line prints it without a traceback, and exits with status 2.
 
     Args:
-        message: One or two lines: where it is, what was found and what was expected.
-        parameter: The parameter that holds the mistake, where it is not in a file.
-        remedy: A parameter that would help, and its value as in YAML.
+        message: One or two lines: where the error is, what was found, and what was expected.
+        parameter: The parameter with the wrong value, if there is one.
+        remedy: The name of a parameter that would help, and its value in YAML.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class UserError(ValueError):
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
-    """Returns the most similar of some names, ignoring case, or `None` if none is similar."""
+    """Returns the most similar name, ignoring case, or `None` if no name is similar."""
     known = {other.lower(): other for other in names}
     matches = difflib.get_close_matches(name.lower(), known, n=1)
     if not matches:
@@ -45,8 +45,8 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Returns the first names of a list, and how many more there are, for a message."""
-    text = ", ".join(names[:LISTED])
-    if len(names) > LISTED:
-        text += f" and {len(names) - LISTED} more"
+    """Formats a list of names for a message; of a long list, only the first names."""
+    text = ", ".join(names[:MAX_LISTED_NAMES])
+    if len(names) > MAX_LISTED_NAMES:
+        text += f" and {len(names) - MAX_LISTED_NAMES} more"
     return text

@@ -1,4 +1,4 @@
-"""The features of a network, and the columns of a table that they come from."""
+"""The features of a network and the table columns they come from."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,26 +7,22 @@ from typing import NamedTuple
 from iris_lightning.errors import UserError, closest, join_names
 from iris_lightning.network import IRIS_FEATURES
 
-__all__ = [
-    "NA_VALUES",
-    "WHOLE",
-    "Feature",
-    "axis_label",
-    "category_names",
-    "find_features",
-    "missing_column",
-    "missing_texts",
-]
-
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
-WHOLE = r"^([+-]?\d+)\.0*$"  # a whole number written as a decimal
+WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 
-# `sepal_length` for scikit-learn's `sepal length (cm)`
+# Other names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
 IRIS_SPELLINGS = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
 
 
 class Feature(NamedTuple):
-    """An input of the network: the numbers of a column, or 1 where it holds a category, else 0."""
+    """An input of the network.
+
+    Attributes:
+        name: Name of the feature.
+        column: The table's column.
+        category: The feature is 1 where the column holds this category, else 0. `None` for a column
+            of numbers, which is used as it is.
+    """
 
     name: str
     column: str
@@ -34,19 +30,23 @@ class Feature(NamedTuple):
 
 
 def category_names(feature: Feature, features: Sequence[Feature]) -> list[str]:
-    """Returns the categories that the network knows of the column of a feature."""
-    return [str(other.category) for other in features if other.column == feature.column]
+    """Returns all categories of a feature's column that the network knows."""
+    names = []
+    for other in features:
+        if other.column == feature.column:
+            names.append(str(other.category))
+    return names
 
 
 def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
-    """Returns the texts that mean a missing value: the empty one and `na_values`."""
+    """Returns the texts that mean a missing value: the empty text and `na_values`."""
     if na_values is None:
         na_values = NA_VALUES
     return {"", *map(str, na_values)}
 
 
 def axis_label(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
-    """Returns a class or category as text: `1.0` as `1`, `True` as `true`.
+    """Formats a class or category as text, so that `1.0` equals `1` and `True` equals `true`.
 
     Args:
         value: A cell of a table.
@@ -58,27 +58,29 @@ def axis_label(value: object, na_values: Iterable[str | float | None] | None = N
     text = str(value).strip()
     label = text.lower()
     if label not in ("true", "false"):
-        label = re.sub(WHOLE, r"\1", text)
+        label = re.sub(WHOLE_DECIMAL, r"\1", text)
     missing = missing_texts(na_values)
     if not isinstance(value, str):
-        missing |= {"None", "nan", "NaT", "<NA>"}  # of Python, NumPy and pandas
+        missing |= {"None", "nan", "NaT", "<NA>"}  # from Python, NumPy and pandas
     if missing & {text, label}:
         return None
     return label
 
 
 def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> list[Feature]:
-    """Finds the columns of features.
+    """Finds the columns of features in a table.
 
     Args:
-        names: Names of features: columns, in either spelling of Iris, or `column=category`.
-        columns: The columns of a table.
-        source: What messages call the table.
+        names: Names of features: either columns, in any spelling of Iris, or `column=category`.
+        columns: Columns of the table.
+        source: Name of the table, for messages.
 
     Raises:
-        UserError: If there is no such column.
+        UserError: If a column is missing.
     """
-    spellings = {IRIS_SPELLINGS.get(column, column): column for column in columns}
+    spellings = {}
+    for column in columns:
+        spellings[IRIS_SPELLINGS.get(column, column)] = column
     spellings.update(zip(columns, columns, strict=True))
     features = []
     for name in names:
@@ -92,7 +94,7 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
 def missing_column(
     name: str, columns: Sequence[str], source: str, parameter: str | None = None
 ) -> UserError:
-    """Returns the error that a table has no column with a name."""
+    """Returns the error for a column that a table does not have."""
     known = join_names([repr(column) for column in columns])
     message = f"{source} has no column {name!r}; found {known}"
     match = closest(name, columns)
@@ -106,7 +108,7 @@ def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
     if column is not None:
         return Feature(name, column)
     parts = name.split("=")
-    for i in range(len(parts) - 1, 0, -1):  # names and categories may contain `=` themselves
+    for i in range(len(parts) - 1, 0, -1):  # columns and categories may contain `=`, too
         column = "=".join(parts[:i])
         if column in spellings:
             return Feature(name, spellings[column], "=".join(parts[i:]))

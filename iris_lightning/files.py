@@ -1,4 +1,4 @@
-"""Atomic file writes, and checks of paths."""
+"""Atomic file writes and checks of paths."""
 
 import contextlib
 import glob
@@ -12,20 +12,18 @@ from filelock import FileLock, Timeout
 
 from iris_lightning.errors import UserError
 
-__all__ = ["atomic_write", "check_output", "relative_path", "remove_leftovers", "same_file"]
-
 LOCK = ".lock"
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a path to write to, and replaces `path` with that file when the block ends.
+    """Yields a temporary path to write to, and moves that file to `path` when the block ends.
 
-    An error leaves `path` as it was. The new file has the same name, in a temporary folder next to
-    `path`, since a rename is atomic only within a file system. What a killed process left there is
-    removed by the next one that writes this file.
+    If the block raises an error, `path` is left as it was. The temporary file is in a folder next
+    to `path`, since renaming is atomic only within a file system. If the process is killed, the
+    next one that writes `path` removes that folder.
     """
-    remove_leftovers(path.parent, path.name)
+    _remove_leftovers(path)
     with TemporaryDirectory(
         dir=path.parent, prefix=f".{path.name}.", suffix=".part", ignore_cleanup_errors=True
     ) as folder:
@@ -39,43 +37,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.replace(new, path)
 
 
-def remove_leftovers(folder: Path, name: str | None = None, alone: bool = False) -> None:
-    """Removes what killed processes left of one file, or of all files in a folder.
-
-    Args:
-        folder: Folder of the file.
-        name: Name of the file, by default any.
-        alone: Whether no other process can be writing there.
-    """
-    files = "*" if name is None else glob.escape(name)
-    for part in folder.glob(f".{files}.????????.part"):
-        lock = part / LOCK
-        # A living process holds the lock, or is about to make it, or has removed it just now.
+def _remove_leftovers(path: Path) -> None:
+    """Removes the temporary folders of killed processes: those whose lock nobody holds."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
+        lock = folder / LOCK
+        if not lock.exists():  # its process is about to create the lock, or has just removed it
+            continue
         with contextlib.suppress(Timeout, OSError):
-            if alone or lock.exists():
-                with FileLock(lock, timeout=0):
-                    pass
-                shutil.rmtree(part, ignore_errors=True)
+            with FileLock(lock, timeout=0):
+                pass
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def relative_path(path: Path) -> str:
-    """Returns a path for a message: relative to the current folder if it is inside."""
-    with contextlib.suppress(ValueError):  # it is elsewhere
-        return str(path.relative_to(Path.cwd()))
+    """Returns a path for messages: relative if it is in the current folder, else unchanged."""
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
     return str(path)
 
 
 def same_file(one: str | None, other: str | None) -> bool:
-    """Whether two paths mean the same file, or both are `None`."""
+    """Returns whether two paths lead to the same file, or both are `None`."""
     if one is None or other is None:
         return one == other
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def check_output(path: Path, *inputs: Path) -> None:
-    """Refuses a path that cannot be written, or is one of the inputs, before any work is done."""
+    """Raises an error if a path cannot be written or is one of the inputs.
+
+    It is called before any work is done, so that no time is lost.
+    """
     if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}")
+        raise UserError(f"{path}: no folder {path.parent}")
     if path.is_dir():
         raise UserError(f"{path}: is a folder")
     if not path.exists():
@@ -84,4 +78,4 @@ def check_output(path: Path, *inputs: Path) -> None:
         raise UserError(f"{path}: is not a regular file")
     for source in inputs:
         if source.exists() and path.samefile(source):
-            raise UserError(f"{path}: is the input as well; expected another file")
+            raise UserError(f"{path}: is also the input; expected another file")

@@ -1,4 +1,4 @@
-"""Hyperparameters and what else a checkpoint records: plain values, which files can hold."""
+"""Hyperparameters as plain values, for checkpoints and YAML files."""
 
 import os
 import re
@@ -7,32 +7,33 @@ from typing import Any
 
 import yaml
 
-__all__ = ["FORMAT", "class_name", "to_builtin", "to_yaml"]
-
-FORMAT = 1  # of checkpoints; those of version 0.1.0 have no number
+FORMAT = 1  # of checkpoints; those of version 0.1.0 record none
 
 
 def class_name(instance: object) -> str:
-    """Returns the qualified name of the class of an object."""
+    """Returns the qualified name of an object's class."""
     kind = type(instance)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def to_builtin(value: Any) -> Any:
-    """Returns an option as Python's own numbers, texts, tuples, lists and dicts."""
-    if hasattr(value, "tolist"):  # NumPy's and torch's
+    """Converts an option to built-in types: numbers, texts, tuples, lists and dicts."""
+    if hasattr(value, "tolist"):  # NumPy and torch
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {name: to_builtin(item) for name, item in value.items()}
+        items = {}
+        for name, item in value.items():
+            items[name] = to_builtin(item)
+        return items
     if isinstance(value, list | tuple):
         return type(value)(map(to_builtin, value))
     return value
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts such as `1e3`, which jsonargparse would read as numbers."""
+    """Quotes texts that jsonargparse would read as numbers, such as `1e3`."""
 
 
 _Dumper.add_implicit_resolver(
@@ -42,5 +43,5 @@ _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
 
 
 def to_yaml(options: Any) -> str:
-    """Returns plain values as YAML, which PyYAML and jsonargparse read as the same values."""
+    """Formats plain values as YAML that PyYAML and jsonargparse read alike."""
     return yaml.dump(options, Dumper=_Dumper, sort_keys=False)

@@ -1,4 +1,4 @@
-"""The network: a plain `torch.nn.Module`, free of Lightning."""
+"""The network: a plain `torch.nn.Module`, independent of Lightning."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "IRIS_CLASSES", "IRIS_FEATURES", "IrisNetwork", "uncompiled"]
-
-# The inputs and outputs of the default network, by scikit-learn's names.
+# The default network's inputs and outputs, named as in scikit-learn.
 IRIS_FEATURES = (
     "sepal length (cm)",
     "sepal width (cm)",
@@ -26,23 +24,23 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class IrisNetwork(nn.Module):
-    """Fully connected layers from the features of a flower to one logit per class.
+    """A fully connected network that computes one logit per class.
 
-    By default `Linear(4, 16)`, `Linear(16, 8)`, `Linear(8, 3)` with nothing between them: 243
+    By default, `Linear(4, 16)`, `Linear(16, 8)` and `Linear(8, 3)` without activations: 243
     parameters.
 
     Args:
         in_features: Number of features.
         num_classes: Number of classes.
-        hidden: Sizes of the hidden layers; none makes it multinomial logistic regression.
-        activation: What follows each hidden layer: a name in `ACTIVATIONS`, or `None` for nothing.
-        standardize: Whether features are scaled with the buffers `mean` and `std` first.
-        impute: Whether missing features (NaN) are replaced by the buffer `fill` before that.
+        hidden: Sizes of the hidden layers; `[]` makes it multinomial logistic regression.
+        activation: Activation after each hidden layer: a name in `ACTIVATIONS`, or `None`.
+        standardize: Whether to scale features with the buffers `mean` and `std`.
+        impute: Whether to replace missing features (NaN) by the buffer `fill` before that.
 
-    Until `fit_scaler` has set the buffers, they only replace NaN by 0.
+    `fit_scaler` sets the buffers. Until then, NaN is replaced by 0, and nothing is scaled.
 
     Attributes:
-        options: The arguments above, with which the same network can be made again.
+        options: The arguments above, from which the same network can be created again.
 
     Raises:
         ValueError: If a size is not positive, or the activation is unknown.
@@ -99,10 +97,10 @@ class IrisNetwork(nn.Module):
             self.register_buffer("std", torch.ones(in_features))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Computes logits, shape `(rows, num_classes)`, of features in their own units.
+        """Computes logits, shape `(rows, num_classes)`.
 
         Args:
-            features: Shape `(rows, in_features)`.
+            features: Features in their original units, shape `(rows, in_features)`.
         """
         if self.impute:
             features = torch.where(features.isnan(), self.fill, features)
@@ -113,7 +111,7 @@ class IrisNetwork(nn.Module):
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the buffers have been fitted, or loaded with trained weights."""
+        """Whether the buffers were set by `fit_scaler` or loaded with trained weights."""
         if self.standardize and (self.mean.any() or (self.std != 1).any()):
             return True
         return self.impute and bool(self.fill.any())
@@ -122,9 +120,9 @@ class IrisNetwork(nn.Module):
     def fit_scaler(self, features: Tensor) -> None:
         """Sets the buffers to the means and standard deviations of the train split.
 
-        The same as scikit-learn's `SimpleImputer` and `StandardScaler`: the standard deviation is
-        that of the population, and 1 for a constant feature. Sums are in float64, one column at a
-        time, which saves memory on long tables.
+        The result is that of scikit-learn's `SimpleImputer` and `StandardScaler`: the population's
+        standard deviation, and 1 for a constant feature. It is computed in float64, one column at a
+        time to save memory on long tables.
 
         Args:
             features: Shape `(rows, in_features)`.
@@ -132,7 +130,7 @@ class IrisNetwork(nn.Module):
         for i, column in enumerate(features.unbind(1)):
             column = column.double()
             if self.impute:
-                fill = column.nanmean().nan_to_num().float()  # 0 for a feature without any value
+                fill = column.nanmean().nan_to_num().float()  # 0 if all values are missing
                 self.fill[i] = fill
                 column = torch.where(column.isnan(), fill.double(), column)
             if self.standardize:

@@ -1,7 +1,7 @@
-"""Pictures of what a classifier does.
+"""Plots of a trained classifier.
 
-A new picture is a function that draws a `Trained`, and a line in `PICTURES`: TensorBoard and the
-command `plot` then show it.
+To add a plot, write a function that draws a `Trained`, and add it to `PLOTS`: it then appears in
+TensorBoard and in the output of the command `plot`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,27 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:  # matplotlib is imported where it draws: it takes a third of a second
+if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so functions do it
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
     from iris_lightning.data import IrisDataModule
 
-__all__ = ["Trained", "can_draw", "draw_all", "draw_confusion", "draw_spread", "own_style"]
-
-MOST_NAMES = 40  # of classes in a confusion matrix
-MOST_FEATURES = 6  # whose pairs fit into one figure
-MOST_POINTS = 500  # of a class and split that are drawn upon a region
-MARKERS = "os^DvP*<>h"  # and as many colors
+MAX_CLASS_LABELS = 40  # in a confusion matrix
+MAX_CLASSES_WITH_COUNTS = 12  # in a confusion matrix
+MAX_REGION_FEATURES = 6
+MAX_POINTS_PER_CLASS = 500  # per split, in a plot of regions
+MAX_NAME_LENGTH = 19
+MARKERS = "os^DvP*<>h"  # one per class; there are as many colors
 
 
 class Trained(NamedTuple):
-    """A trained classifier.
+    """A trained classifier to be drawn.
 
     Attributes:
-        predict: From features, shape `(rows, features)`, to probabilities, shape `(rows, classes)`.
-        data: What it was trained with.
-        title: What captions say of it.
+        predict: Computes probabilities, shape `(rows, classes)`, from features, shape
+            `(rows, features)`.
+        data: The data it was trained on.
+        title: Describes it in captions.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -43,21 +44,22 @@ class Trained(NamedTuple):
 
 
 def can_draw() -> bool:
-    """Returns whether matplotlib is installed, without which there are no pictures."""
+    """Returns whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
 def own_style() -> AbstractContextManager[None]:
-    """Returns a context for drawing and saving figures that ignores a user's `matplotlibrc`."""
+    """Returns a context for drawing and saving plots that ignores the user's `matplotlibrc`."""
     from matplotlib import style
 
-    own = {"text.parse_math": False, "text.hinting": "no_hinting"}  # "$" is text; hinting is slow
+    # A "$" in a name does not start a formula, and hinting is slow.
+    own = {"text.parse_math": False, "text.hinting": "no_hinting"}
     return style.context(["default", "petroff10", own])
 
 
 def draw_all(trained: Trained) -> "Iterator[tuple[str, Figure]]":
-    """Yields the names and figures of all pictures of a classifier."""
-    for name, draw in PICTURES.items():
+    """Yields the name and figure of each plot of a classifier."""
+    for name, draw in PLOTS.items():
         figure = draw(trained)
         if figure is not None:
             yield name, figure
@@ -75,7 +77,7 @@ def _confusion(trained: Trained) -> "Figure":
 
 
 def _reliability(trained: Trained) -> "Figure":
-    """Draws the accuracy of validation rows against the probability of their predicted class."""
+    """Draws accuracy against confidence, the probability of the predicted class."""
     from sklearn.calibration import CalibrationDisplay
     from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -96,12 +98,19 @@ def _reliability(trained: Trained) -> "Figure":
 
 
 def _regions(trained: Trained) -> "Figure | None":
-    """Draws the predicted classes over each pair of features, and rows upon them."""
-    names = [_short(name) for name in trained.data.feature_names]
-    if not 2 <= len(names) <= MOST_FEATURES or len(trained.data.class_names) > len(MARKERS):
+    """Draws the regions of the predicted classes, for each pair of features.
+
+    The network is evaluated with all other features at their train mean.
+
+    Returns:
+        The figure, or `None` if there are too many features or classes, or only one feature.
+    """
+    names = [_shorten(name) for name in trained.data.feature_names]
+    num_classes = len(trained.data.class_names)
+    if not 2 <= len(names) <= MAX_REGION_FEATURES or num_classes > len(MARKERS):
         return None
     rows = len(names) - 1
-    columns = max(2, rows)  # with room for the legend
+    columns = max(2, rows)  # leaves room for the legend
     title = f"{trained.title}, train (small) and validation rows"
     figure = _figure(title, 0.8 + 1.8 * columns, 1.2 + 1.4 * rows)
     for first, second in combinations(range(len(names)), 2):
@@ -115,19 +124,20 @@ def _regions(trained: Trained) -> "Figure | None":
 
 
 def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
-    """Draws the predicted classes over two features, darker where they are more probable."""
+    """Draws the predicted class over two features, darker where it is more probable."""
     from matplotlib.colors import LinearSegmentedColormap
     from sklearn.inspection import DecisionBoundaryDisplay
 
     train, train_targets = trained.data.tensors("train")
     val, val_targets = trained.data.tensors("val")
     features = torch.cat([train, val])[:, pair].double().numpy()
-    low, high = np.nanmin(features, axis=0), np.nanmax(features, axis=0)
+    low = np.nanmin(features, axis=0)
+    high = np.nanmax(features, axis=0)
     margin = 0.05 * (high - low)
     colors = [f"C{number}" for number in range(len(trained.data.class_names))]
-    look: dict[str, Any] = {"multiclass_colors": colors}
-    if len(colors) == 2:
-        look = {"cmap": LinearSegmentedColormap.from_list("", ["C0", "white", "C1"])}
+    color_options: dict[str, Any] = {"multiclass_colors": colors}
+    if len(colors) == 2:  # scikit-learn draws the probability of the second class
+        color_options = {"cmap": LinearSegmentedColormap.from_list("", ["C0", "white", "C1"])}
     DecisionBoundaryDisplay.from_estimator(
         _pair_classifier(trained, pair),
         np.stack([low - margin, high + margin]),
@@ -140,20 +150,21 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
         vmax=1,
         alpha=0.5,
         rasterized=True,
-        **look,
+        **color_options,
     )
     for number, name in enumerate(trained.data.class_names):
-        small = train[train_targets == number][:MOST_POINTS, pair]
-        large = val[val_targets == number][:MOST_POINTS, pair]
+        small = train[train_targets == number][:MAX_POINTS_PER_CLASS, pair]
+        large = val[val_targets == number][:MAX_POINTS_PER_CLASS, pair]
         style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
         axes.plot(*small.T, MARKERS[number], markersize=3, **style)
-        axes.plot(*large.T, MARKERS[number], label=_short(name), **style)
-    mistakes = val[trained.predict(val).argmax(dim=1) != val_targets][:MOST_POINTS, pair]
+        axes.plot(*large.T, MARKERS[number], label=_shorten(name), **style)
+    is_mistake = trained.predict(val).argmax(dim=1) != val_targets
+    mistakes = val[is_mistake][:MAX_POINTS_PER_CLASS, pair]
     axes.plot(*mistakes.T, "kx", markersize=9, label="mistake")
 
 
 def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
-    """Returns a scikit-learn classifier of two features; the others are at their train mean."""
+    """Returns a scikit-learn classifier of two features, with the others at their train mean."""
     from sklearn.base import BaseEstimator, ClassifierMixin
 
     features, _ = trained.data.tensors("train")
@@ -163,7 +174,7 @@ def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
         classes_ = np.arange(len(trained.data.class_names))
 
         def fit(self) -> None:
-            """Makes it an estimator."""
+            """Does nothing; scikit-learn requires the method."""
 
         def __sklearn_is_fitted__(self) -> bool:
             return True
@@ -177,75 +188,77 @@ def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
 
 
 def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: str) -> "Figure":
-    """Draws how many rows of each class were predicted as which.
+    """Draws a confusion matrix.
 
     Args:
-        confusion: Counts, shape `(classes, classes)`, a row for each true class.
+        confusion: Numbers of rows, shape `(classes, classes)`, indexed by true, then predicted
+            class.
         class_names: Names of the classes.
         title: Caption.
     """
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    names = [_short(name) for name in class_names]
-    few = len(names) <= 12
-    side = min(11.0, max(3.0, 0.5 * len(names)))
-    rotation = "horizontal"
-    if len(names) * max(map(len, names)) > 36:
-        rotation = "vertical"
-        side += 1
-    figure = _figure(title, side + 1.4, side)
-    figure.set_layout_engine("constrained")
+    names = [_shorten(name) for name in class_names]
+    has_counts = len(names) <= MAX_CLASSES_WITH_COUNTS
+    side = min(12.0, max(3.0, 0.5 * len(names)) + 1)  # inches
+    figure = _figure(title, side + 0.4, side)
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(np.asarray(confusion), display_labels=names)
     display.plot(
         ax=axes,
         cmap="Blues",
         values_format="d",
-        include_values=few,
-        colorbar=not few,
-        xticks_rotation=rotation,
+        include_values=has_counts,
+        colorbar=not has_counts,
+        xticks_rotation="vertical",
     )
-    if len(names) > MOST_NAMES:
+    if len(names) > MAX_CLASS_LABELS:
         axes.set(xticks=[], yticks=[])
     return figure
 
 
-def draw_spread(figures: "Mapping[str, Mapping[str, ArrayLike]]", title: str) -> "Figure":
-    """Draws how much metrics differ from fold to fold: a box for each classifier.
+def draw_spread(scores: "Mapping[str, Mapping[str, ArrayLike]]", title: str) -> "Figure":
+    """Draws the distribution of each metric over the folds: one box per classifier.
 
     Args:
-        figures: For each classifier, its metrics by name, each of all folds, shape `(folds,)`.
+        scores: For each classifier, the values of each metric, shape `(folds,)`. The first
+            classifier has all metrics.
         title: Caption.
     """
-    metrics = list(next(iter(figures.values())))
-    figure = _figure(title, height=0.5 + len(metrics) * (0.5 + 0.25 * len(figures)))
-    figure.set_layout_engine("constrained")
+    metrics = list(next(iter(scores.values())))
+    figure = _figure(title, height=0.5 + len(metrics) * (0.5 + 0.25 * len(scores)))
     grid = figure.subplots(len(metrics), squeeze=False)
     for axes, metric in zip(grid.flat, metrics, strict=True):
-        names = [name for name in figures if metric in figures[name]]
-        folds = [np.asarray(figures[name][metric]) for name in names]
-        axes.boxplot(folds, orientation="horizontal", tick_labels=[_short(name) for name in names])
+        values = {}
+        for name in scores:
+            if metric in scores[name]:
+                values[_shorten(name)] = np.asarray(scores[name][metric])
+        axes.boxplot([*values.values()], orientation="horizontal", tick_labels=[*values])
         axes.invert_yaxis()
         axes.set_ylabel(metric)
     return figure
 
 
 def _figure(title: str, width: float = 4.4, height: float = 3.0) -> "Figure":
-    """Returns an empty figure, by default as large as TensorBoard shows one."""
+    """Returns an empty figure, by default as large as TensorBoard displays it.
+
+    Args:
+        title: Caption.
+        width: Width in inches.
+        height: Height in inches.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure((width, height), dpi=80)
+    figure = Figure((width, height), dpi=80, layout="constrained")
     figure.suptitle(title, fontsize=10)
-    figure.subplots_adjust(0.6 / width, 0.6 / height, 1 - 0.1 / width, 1 - 0.5 / height)
     return figure
 
 
-def _short(name: str) -> str:
-    """Returns as much of a name as fits."""
-    return " ".join(name.split())[:19]
+def _shorten(name: str) -> str:
+    return " ".join(name.split())[:MAX_NAME_LENGTH]
 
 
-PICTURES: dict[str, Callable[[Trained], "Figure | None"]] = {
+PLOTS: dict[str, Callable[[Trained], "Figure | None"]] = {
     "confusion": _confusion,
     "reliability": _reliability,
     "regions": _regions,

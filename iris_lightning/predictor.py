@@ -1,4 +1,4 @@
-"""A trained classifier for use in Python. Needs no Lightning."""
+"""A trained classifier for use in Python. This module does not import Lightning."""
 
 import os
 from collections.abc import Sequence
@@ -13,22 +13,29 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, axis_label, category_names, find_features
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_trained, weights_in
-from iris_lightning.weights.reading import SUFFIXES, Weights, read_weights
+from iris_lightning.weights.reading import Weights, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["IrisPredictor", "load"]
+
+NaValues = Sequence[str | float | None] | None
 
 
 class IrisPredictor(nn.Module):
     """A trained network with the names of its features and classes, in eval mode.
 
+    Its methods and attributes are named as in scikit-learn.
+
+    Args:
+        network: The trained network.
+        feature_names: Names of the features, in the order of the network's inputs.
+        class_names: Names of the classes, in the order of the logits.
+        na_values: Texts that mean a missing value in a data frame, as in `IrisDataModule`.
+
     Attributes:
-        classes_: The class names in the order of the logits, NumPy array of shape `(classes,)`, as
-            in scikit-learn.
-        feature_names_in_: The feature names in the order of the inputs, NumPy array of shape
-            `(features,)`.
+        classes_: Names of the classes, array of shape `(classes,)`.
+        feature_names_in_: Names of the features, array of shape `(features,)`.
 
     Example:
         >>> flowers = IrisPredictor(IrisNetwork(), IRIS_FEATURES, IRIS_CLASSES)
@@ -41,51 +48,55 @@ class IrisPredictor(nn.Module):
         network: IrisNetwork,
         feature_names: Sequence[str],
         class_names: Sequence[str],
-        na_values: Sequence[str | float | None] | None = None,
+        na_values: NaValues = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.na_values = na_values  # what means no value in a frame, as in `IrisDataModule`
+        self.na_values = na_values
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
         self.eval()
 
     @classmethod
     def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
-        """Returns the classifier of these weights: one of Iris if they name no classes.
+        """Makes a classifier from weights; without names, they must be those of an Iris classifier.
 
         Args:
             weights: Weights and names.
             path: Where they were read, for messages.
+
+        Raises:
+            UserError: If names are missing or weights are not finite.
         """
         network = weights.network(path)
         features = weights.feature_names or IRIS_FEATURES
         classes = weights.class_names or IRIS_CLASSES
         if (network.in_features, network.num_classes) != (len(features), len(classes)):
             sizes = f"its {network.in_features} features and {network.num_classes} classes"
-            raise UserError(
-                f"{path}: does not name {sizes}, and Iris has 4 and 3; export .safetensors, "
-                "or name them: load(path, feature_names=..., class_names=...)"
-            )
+            remedy = "export .safetensors, or use load(path, feature_names=..., class_names=...)"
+            raise UserError(f"{path}: has no names for {sizes}, and they are not Iris's; {remedy}")
         weights.check_finite(path)
         return cls(network, features, classes, weights.na_values)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns probabilities, shape `(rows, classes)`, of features, shape `(rows, features)`."""
+        """Computes probabilities, shape `(rows, classes)`, from features, `(rows, features)`."""
         return cast("Tensor", self.network(features)).softmax(dim=1)
 
     def predict(self, rows: "ArrayLike") -> "NDArray[np.object_]":
         """Returns the most probable class of each row, shape `(rows,)`; see `predict_proba`."""
-        return cast("NDArray[np.object_]", self.classes_[self._logits(rows).argmax(dim=1).numpy()])
+        most_probable = self._logits(rows).argmax(dim=1).numpy()
+        return cast("NDArray[np.object_]", self.classes_[most_probable])
 
     def predict_proba(self, rows: "ArrayLike") -> "NDArray[np.float32]":
-        """Returns the probability of each class, float32 of shape `(rows, classes)`.
+        """Returns the probability of each class, float32, shape `(rows, classes)`.
 
         Args:
-            rows: Numbers of shape `(rows, features)` in their own units, such as a list of lists or
-                an array; or a frame of pandas or polars, whose columns may stand in any order
-                beside further ones, columns of text for the categories that they hold. A UserError
-                says why they are not the features of this classifier.
+            rows: Either numbers of shape `(rows, features)`, such as a list of lists or an array,
+                in their original units. Or a data frame of pandas or polars: its columns may be in
+                any order, there may be others, and categories are columns of text.
+
+        Raises:
+            UserError: If the rows do not hold the features of this classifier.
         """
         return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
 
@@ -99,19 +110,15 @@ class IrisPredictor(nn.Module):
 
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
-        rows = rows.collect() if hasattr(rows, "collect") else rows  # a lazy frame
+        if hasattr(rows, "collect"):  # a lazy frame
+            rows = rows.collect()
         if hasattr(rows, "columns"):
-            columns = {str(column).strip(): column for column in rows.columns}
-            features = find_features(names, list(columns), "the frame")
-            frame = [
-                _values(rows[columns[item.column]], item, features, self.na_values)
-                for item in features
-            ]
-            rows = np.column_stack(frame)
+            rows = _frame_values(rows, names, self.na_values)
         if isinstance(rows, np.ma.MaskedArray):
             rows = np.ma.filled(rows.astype(np.float64), np.nan)
         try:
-            if (kind := np.asarray(rows).dtype).kind in "cmM":
+            kind = np.asarray(rows).dtype
+            if kind.kind in "cmM":  # complex numbers and times
                 raise TypeError(f"got {kind}")
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -119,49 +126,64 @@ class IrisPredictor(nn.Module):
         if values.size == 0:
             values = values.reshape(0, len(names))
         if values.ndim != 2 or values.shape[1] != len(names):
-            expected = f"expected shape (rows, {len(names)}), one column for each feature"
+            expected = f"expected shape (rows, {len(names)}), one column per feature"
             raise UserError(f"{expected}, got {values.shape}")
         with np.errstate(over="ignore"):
-            inputs = torch.from_numpy(values.astype(np.float32))
-        invalid = inputs.isinf() if self.network.impute else ~inputs.isfinite()
-        if invalid.any():
-            row, column = invalid.nonzero()[0].tolist()
-            raise UserError(
-                f"row {row}, {names[column]!r}: expected a finite number, got {values[row, column]}"
-            )
-        return inputs
+            features = torch.from_numpy(values.astype(np.float32))
+        is_invalid = ~features.isfinite()
+        if self.network.impute:
+            is_invalid = features.isinf()
+        if is_invalid.any():
+            row, column = is_invalid.nonzero()[0].tolist()
+            place = f"row {row}, {names[column]!r}"
+            raise UserError(f"{place}: expected a finite number, got {values[row, column]}")
+        return features
 
 
-def _values(
-    column: Any,
-    feature: Feature,
-    features: Sequence[Feature],
-    na_values: Sequence[str | float | None] | None,
+def _frame_values(frame: Any, names: Sequence[str], na_values: NaValues) -> "NDArray[np.float64]":
+    """Returns the features in a data frame, shape `(rows, features)`, NaN where missing."""
+    columns = {str(column).strip(): column for column in frame.columns}
+    features = find_features(names, list(columns), "the frame")
+    values = []
+    for feature in features:
+        cells = np.asarray(frame[columns[feature.column]])
+        if cells.dtype.kind in "mM":
+            found = f"column {feature.column!r} holds {cells.dtype}"
+            raise UserError(f"{found}; expected numbers or text")
+        if feature.category is None and cells.dtype.kind in "biuf" and na_values is None:
+            values.append(cells.astype(np.float64))
+        else:
+            values.append(_parse(cells, feature, category_names(feature, features), na_values))
+    return np.column_stack(values)
+
+
+def _parse(
+    cells: "NDArray[Any]", feature: Feature, categories: list[str], na_values: NaValues
 ) -> "NDArray[np.float64]":
-    """The numbers of a feature, 1 and 0 for a category, NaN where there is no value."""
-    values = np.asarray(column)
-    if feature.category is None and values.dtype.kind in "iuf" and na_values is None:
-        return values.astype(np.float64)
-    if values.dtype.kind in "mM":
-        raise UserError(f"column {feature.column!r} holds {values.dtype}; expected numbers or text")
-    known = category_names(feature, features)
-    numbers = np.full(len(values), np.nan)
-    for row, label in enumerate(axis_label(value, na_values) for value in values):
+    """Parses the cells of a feature's column as numbers or categories.
+
+    Returns:
+        The numbers; for a category, 1 where the column holds it, else 0. NaN where missing.
+    """
+    values = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        label = axis_label(cell, na_values)
         if label is None:
             continue
-        if feature.category is not None:
-            if label not in known:
-                found = f"row {row}, {feature.column!r}: unknown category {label!r}"
-                raise UserError(f"{found}; known: {join_names(known)}")
-            numbers[row] = label == feature.category
-            continue
         try:
-            numbers[row] = (
-                {"true": 1.0, "false": 0.0}[label] if values.dtype.kind == "b" else float(label)
-            )
+            if feature.category is None:
+                values[row] = float(label)
+            elif label in categories:
+                values[row] = label == feature.category
+            else:
+                raise ValueError(label)
         except ValueError as error:
-            raise UserError(f"row {row}, {feature.column!r}: {label!r} is not a number") from error
-    return numbers
+            expected = "a number"
+            if feature.category is not None:
+                expected = f"one of {join_names(categories)}"
+            found = f"row {row}, {feature.column!r}: {label!r}"
+            raise UserError(f"{found}: expected {expected}") from error
+    return values
 
 
 def load(
@@ -170,28 +192,24 @@ def load(
     class_names: Sequence[str] | None = None,
     activation: str | None = None,
 ) -> IrisPredictor:
-    """Loads a trained classifier, as data: nothing in the file can run.
+    """Loads a trained classifier. The file is read as data: it cannot run code.
 
     Args:
-        path: A checkpoint (`.ckpt`), or weights that `export` wrote (`.pth`, `.safetensors`).
-        feature_names: Names of the features, for a `.pth` file, which holds none. By default those
-            of Iris.
-        class_names: Names of the classes, likewise.
-        activation: What follows the hidden layers, likewise. By default nothing, as in the lesson.
+        path: A checkpoint (`.ckpt`), or weights written by `export` (`.pth`, `.safetensors`).
+        feature_names: Names of the features, for `.pth` files, which do not contain them; by
+            default those of Iris.
+        class_names: Names of the classes, for `.pth` files; by default those of Iris.
+        activation: Activation after each hidden layer, for `.pth` files; by default none, as in the
+            lesson.
 
     Raises:
-        UserError: If the file is not one of these.
+        UserError: If the file cannot be used.
     """
     path = Path(path)
     if path.suffix == ".ckpt":
         weights = weights_in(read_trained(path), path)
-    elif path.suffix in SUFFIXES:
-        names = {
-            "feature_names": feature_names,
-            "class_names": class_names,
-            "activation": activation,
-        }
-        weights = read_weights(path, **names)
     else:
-        raise UserError(f"{path}: expected a file that ends in {', '.join(('.ckpt', *SUFFIXES))}")
+        weights = read_weights(
+            path, feature_names=feature_names, class_names=class_names, activation=activation
+        )
     return IrisPredictor.from_weights(weights, path)

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share."""
+"""Shared fixtures."""
 
 import gc
 import math
@@ -37,7 +37,7 @@ plain_lightning = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="session", autouse=True)
 def frozen_imports() -> None:
-    """Spares garbage collections the many objects that imports have made."""
+    """Speeds up garbage collection, by excluding objects created by imports."""
     gc.freeze()
     gc.enable()
 
@@ -50,8 +50,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares each run the half second that its pictures take, but where they are tested."""
+def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips drawing, which takes half a second per run, except in tests marked `pictures`."""
     if not request.node.get_closest_marker("pictures"):
         for module in ("runs.report", "cli.crossvalidation"):
             monkeypatch.setattr(f"iris_lightning.{module}.can_draw", lambda: False)
@@ -75,7 +75,7 @@ def fit(*args: str) -> "IrisCLI":
 
 
 def plain_trainer(**options: Any) -> "L.Trainer":
-    """Returns a Trainer as users make their own, which by default writes and prints nothing."""
+    """Returns a Trainer that writes and prints nothing by default."""
     import lightning as L
 
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
@@ -100,7 +100,7 @@ def assert_same_weights(one: dict[str, "Tensor"], other: dict[str, "Tensor"]) ->
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, Any]]]:
-    """Reads `(step, value)` of each scalar tag of a run with TensorBoard's own reader."""
+    """Reads the points `(step, value)` of each scalar tag, with TensorBoard's own reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run)).Reload()
@@ -123,7 +123,7 @@ def wine(path: Path) -> None:
 
 
 def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """Runs a command that must fail as a user's mistake does, and returns what it said."""
+    """Runs a command that must fail with a `UserError`, and returns the message."""
     before = sorted(Path.cwd().rglob("*"))
     with pytest.raises(SystemExit) as stop:
         main(list(args))

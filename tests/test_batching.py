@@ -1,4 +1,4 @@
-"""One process or many: the same result."""
+"""Results do not depend on the number of processes."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ DDP = str(REPOSITORY / "configs" / "ddp.yaml")
 
 
 def assert_close(one: Path, other: Path) -> None:
-    """Asserts that two runs ended within 1e-6 of each other."""
+    """Asserts that the results of two runs differ by at most 1e-6."""
     first, second = (load(run / "checkpoints" / "last.ckpt") for run in (one, other))
     torch.testing.assert_close(first["state_dict"], second["state_dict"], atol=1e-6, rtol=0)
     assert first["metrics"] == pytest.approx(second["metrics"], abs=1e-6)
@@ -26,7 +26,7 @@ def assert_close(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @pytest.mark.parametrize("rows", [1, 30])
-def test_batches_are_shared_out_without_padding(rows: int, processes: int) -> None:
+def test_processes_share_batches_without_padding(rows: int, processes: int) -> None:
     numbers = torch.arange(rows)
     for batch in numbers.split(4):
         shares = []
@@ -37,7 +37,7 @@ def test_batches_are_shared_out_without_padding(rows: int, processes: int) -> No
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_a_signal_stops_all_processes_and_one_goes_on_alone(folder: Path) -> None:
+def test_a_signal_stops_all_processes_and_one_process_can_resume(folder: Path) -> None:
     command = [sys.executable, "-m", "iris_lightning", "fit", "--config", DDP]
     command += ["--trainer.max_epochs", "10000"]
     with subprocess.Popen(
@@ -75,7 +75,7 @@ def _forked(processes: int) -> list[str]:
         ["--trainer.overfit_batches", "4"],
     ],
 )
-def test_shares_that_differ_and_empty_ones(options: list[str]) -> None:
+def test_unequal_and_empty_shares(options: list[str]) -> None:
     iris = load_iris()
     species = pl.Series(iris.target_names[iris.target])
     rows = pl.DataFrame(iris.data, iris.feature_names).with_columns(species=species)
@@ -113,7 +113,7 @@ def test_a_gpu_fills_missing_values(folder: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-4), ("16-mixed", 0.1)])
-def test_a_gpu_does_as_the_cpu(precision: str, tolerance: float) -> None:
+def test_results_on_gpu_equal_those_on_cpu(precision: str, tolerance: float) -> None:
     fit("--trainer.accelerator", "cpu")
     cli = fit("--trainer.precision", precision)
     assert cli.trainer.strategy.root_device.type == "cuda"

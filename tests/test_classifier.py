@@ -1,4 +1,4 @@
-"""The classifier: its metrics, and what overriding its methods changes."""
+"""The classifier: metrics and overridden methods."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,7 +33,7 @@ LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
 
 
 class Own(IrisClassifier):
-    """A network of its own, with options of its own."""
+    """Overrides the network, and adds options."""
 
     def __init__(
         self, width: int = 16, dropout: dict[str, Any] | None = None, **options: Any
@@ -47,19 +47,19 @@ class Own(IrisClassifier):
 
 
 def compiled(network: nn.Module) -> nn.Module:
-    """Returns a compiled network, of which nothing is generated."""
+    """Returns a compiled network, with a backend that generates no code."""
     return cast("nn.Module", torch.compile(network, backend="eager"))
 
 
 class Compiled(IrisClassifier):
-    """The network of this project, compiled."""
+    """Compiles the default network."""
 
     def make_network(self) -> nn.Module:
         return compiled(super().make_network())
 
 
 class Stepped(IrisClassifier):
-    """Another optimizer, with a scheduler."""
+    """Overrides the optimizer, with a scheduler."""
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
         optimizer = torch.optim.SGD(parameters, lr=0.1)
@@ -68,7 +68,7 @@ class Stepped(IrisClassifier):
 
 
 class Smoothed(IrisClassifier):
-    """Another loss, and an optimizer without a scheduler."""
+    """Overrides the loss, and the optimizer without a scheduler."""
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
         return torch.optim.SGD(parameters, lr=0.1)
@@ -90,7 +90,7 @@ def test_a_subclass_is_trained_tested_and_loaded(kind: type[IrisClassifier]) -> 
         assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 / 4)
 
 
-def test_a_compiled_network_is_saved_as_it_is_without() -> None:
+def test_a_compiled_network_is_saved_like_an_uncompiled_one() -> None:
     model, data, trainer = IrisClassifier(), IrisDataModule(), plain_trainer(max_epochs=1)
     model.network = compiled(model.network)
     trainer.fit(model, data)
@@ -101,13 +101,13 @@ def test_a_compiled_network_is_saved_as_it_is_without() -> None:
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_summary_knows_the_shapes() -> None:
+def test_model_summary_shows_shapes() -> None:
     assert "[1, 4]" in str(ModelSummary(IrisClassifier()))
 
 
 @pytest.fixture
 def own_checkpoint() -> str:
-    """A checkpoint of a subclass, whose options hold a tuple and a dict."""
+    """Saves a checkpoint of a subclass with a tuple and a dict in its options."""
     trainer = plain_trainer(max_epochs=1)
     trainer.fit(Own(width=6, dropout={"p": 0.4}, lr=0.01, hidden=(7, 5)), IrisDataModule())
     trainer.save_checkpoint("own.ckpt")
@@ -146,7 +146,7 @@ def test_commands_refuse_another_network_by_name(
     assert last.network.weight.shape == (3, 4)
 
 
-def test_a_loss_of_a_subclass_is_weighed_by_class_and_logged() -> None:
+def test_class_weights_apply_to_an_overridden_loss() -> None:
     torch.manual_seed(1)
     model, data = Smoothed(class_weight="balanced"), IrisDataModule(batch_size=150)
     before = {name: tensor.clone() for name, tensor in model.network.named_parameters()}
@@ -164,7 +164,7 @@ def test_a_loss_of_a_subclass_is_weighed_by_class_and_logged() -> None:
     torch.testing.assert_close(trainer.callback_metrics["loss/val"], expected.detach())
 
 
-def test_an_edited_loss_and_optimizer_are_those_of_the_commands(
+def test_commands_use_an_edited_loss_and_optimizer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(IrisClassifier, "row_losses", Smoothed.row_losses)
@@ -190,9 +190,7 @@ EDITS: dict[str, Callable[[IrisClassifier], nn.Module]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_an_edited_network_is_that_of_the_commands(
-    edit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_use_an_edited_network(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ACTIVATIONS, "prelu", nn.PReLU)
     monkeypatch.setattr(IrisClassifier, "make_network", EDITS[edit])
     cli = fit("--trainer.max_epochs", "1")
@@ -211,7 +209,7 @@ def test_an_edited_network_is_that_of_the_commands(
 
 
 @pytest.mark.parametrize("batch_size", ["7", "1000"])
-def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
+def test_metrics_equal_scikit_learn(batch_size: str) -> None:
     fit("--data.batch_size", batch_size, "--model.lr", "0.02")
     cli = main(["test", "--ckpt_path", "last"])
     for split, metrics in (("val", load(LAST)["metrics"]), ("test", cli.trainer.callback_metrics)):
@@ -228,7 +226,7 @@ def test_metrics_are_those_of_scikit_learn(batch_size: str) -> None:
             assert float(metrics[f"{name}/{split}"]) == pytest.approx(value, rel=1e-5)
 
 
-def test_the_scale_is_that_of_the_train_split_alone() -> None:
+def test_scaling_uses_the_train_split_only() -> None:
     cli = fit("--model.standardize", "true", "--trainer.max_epochs", "1")
     train, _ = cli.datamodule.tensors("train")
     saved = load(LAST)["state_dict"]
@@ -236,7 +234,7 @@ def test_the_scale_is_that_of_the_train_split_alone() -> None:
     torch.testing.assert_close(saved["network.std"], train.std(dim=0, correction=0))
 
 
-def test_the_sanity_check_leaves_no_trace() -> None:
+def test_sanity_check_does_not_affect_the_result() -> None:
     fit("--trainer.max_epochs", "1")
     fit("--trainer.max_epochs", "1", "--trainer.num_sanity_val_steps", "2")
     plain, checked = (Path(f"lightning_logs/version_{number}") for number in (0, 1))
@@ -257,6 +255,6 @@ def test_the_sanity_check_leaves_no_trace() -> None:
         ("hidden", [16, 0]),
     ],
 )
-def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
+def test_invalid_options_raise_an_error(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
         IrisClassifier(**{name: value})

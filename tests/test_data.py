@@ -20,7 +20,7 @@ def counts(data: IrisDataModule) -> list[list[int]]:
     return [data.tensors(split)[1].bincount(minlength=3).tolist() for split in SPLITS]
 
 
-def test_the_table_is_iris_as_the_lesson_casts_it() -> None:
+def test_default_table_is_iris_with_the_lesson_s_dtypes() -> None:
     table = IrisDataModule().table
     features, targets = load_iris(return_X_y=True)
     assert torch.equal(table.features, torch.tensor(features, dtype=torch.float32))
@@ -31,7 +31,7 @@ def test_the_table_is_iris_as_the_lesson_casts_it() -> None:
 @pytest.mark.parametrize("rows", [10, 101, 150])
 @pytest.mark.parametrize("fractions", [(0.7, 0.2, 0.1), (1 / 3, 1 / 3, 1 / 3)])
 @pytest.mark.parametrize("seed", [20, 2**32 - 1])
-def test_a_split_is_that_of_random_split(
+def test_split_equals_random_split(
     rows: int, fractions: tuple[float, float, float], seed: int
 ) -> None:
     numbers = TensorDataset(torch.arange(rows))
@@ -40,14 +40,14 @@ def test_a_split_is_that_of_random_split(
     assert [split.tolist() for split in ours] == [list(split.indices) for split in theirs]
 
 
-def test_the_default_split_is_the_lesson_s() -> None:
+def test_default_split_is_the_lesson_s() -> None:
     data = IrisDataModule()
     rows = split_rows(data.table.targets, (0.7, 0.2, 0.1), 20, stratify=False)
     assert [data.rows[split].tolist() for split in SPLITS] == [split.tolist() for split in rows]
     assert counts(data) == [[33, 39, 33], [13, 6, 11], [4, 5, 6]]
 
 
-def test_stratified_splits_keep_the_class_shares() -> None:
+def test_stratified_splits_keep_class_frequencies() -> None:
     data, other = (IrisDataModule(stratify=True, split_seed=seed) for seed in (20, 21))
     assert counts(data) == counts(other) == [[35] * 3, [10] * 3, [5] * 3]
     assert data.rows["test"].tolist() != other.rows["test"].tolist()
@@ -58,7 +58,7 @@ def test_stratified_splits_keep_the_class_shares() -> None:
     ("targets", "stratify", "word"),
     [([0, 1, 0], False, "split empty"), ([0] * 20 + [1], True, "stratify")],
 )
-def test_splits_that_cannot_be_made(targets: list[int], stratify: bool, word: str) -> None:
+def test_impossible_splits_raise_an_error(targets: list[int], stratify: bool, word: str) -> None:
     with pytest.raises(UserError, match=word):
         split_rows(torch.tensor(targets), (0.7, 0.2, 0.1), 1, stratify)
 
@@ -80,7 +80,7 @@ def test_an_epoch_yields_every_row_once(num_workers: int) -> None:
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(20, 0), (20, 1), (21, 0), (2**32 - 1, 4)])
-def test_train_order_follows_from_seed_and_epoch(seed: int, epoch: int) -> None:
+def test_train_order_depends_on_seed_and_epoch(seed: int, epoch: int) -> None:
     rows = torch.arange(23)
     batches = Batches(rows[:, None].float(), rows, batch_size=5)
     order = BatchOrder(batches, shuffle=True, seed=seed)
@@ -104,6 +104,6 @@ def test_train_order_follows_from_seed_and_epoch(seed: int, epoch: int) -> None:
         ("missing", "dropp"),
     ],
 )
-def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
+def test_invalid_options_raise_an_error(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
         IrisDataModule(**{name: value})

@@ -1,4 +1,4 @@
-"""A file appears complete or not at all, whatever happens while it is written."""
+"""Atomic file writes, and checks of paths."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from iris_lightning.files import atomic_write, check_output
 
 @contextlib.contextmanager
 def full_disk(size: int) -> Iterator[None]:
-    """Lets no file of this process grow beyond a size in bytes."""
+    """Limits the size of all files this process writes, in bytes."""
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
@@ -32,7 +32,7 @@ def write(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.csv", "a[1].csv", "*.csv", "a b ä.csv"])
-def test_the_file_appears_once_it_is_complete(name: str) -> None:
+def test_file_appears_when_complete(name: str) -> None:
     path = Path(name)
     with atomic_write(path) as new:
         new.write_text("first")
@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_old_file() -> None:
 
 
 def kill_while_writing(name: str) -> None:
-    """Kills a process that has written half of a file."""
+    """Kills a process while it is writing a file."""
     code = (
         "import pathlib, sys, time; from iris_lightning.files import atomic_write\n"
         "with atomic_write(pathlib.Path(sys.argv[1])) as new:\n"
@@ -84,7 +84,7 @@ def kill_while_writing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["out.csv", "*.csv"])
-def test_the_next_writer_removes_what_a_killed_one_left(name: str) -> None:
+def test_leftovers_of_a_killed_writer_are_removed(name: str) -> None:
     write(name, "of yesterday")
     kill_while_writing(name)
     assert Path(name).read_text() == "of yesterday"
@@ -104,7 +104,7 @@ def test_writers_of_different_files(name: str, other: str) -> None:
     assert (Path(name).read_text(), Path(other).read_text()) == ("one", "other")
 
 
-def test_of_two_writers_of_one_file_the_later_wins() -> None:
+def test_last_of_two_writers_wins() -> None:
     with atomic_write(Path("out.csv")) as new:
         write("out.csv", "sooner")
         new.write_text("later")
@@ -112,14 +112,14 @@ def test_of_two_writers_of_one_file_the_later_wins() -> None:
     assert os.listdir() == ["out.csv"]
 
 
-def test_what_only_looks_like_a_leftover_stays() -> None:
+def test_files_that_resemble_leftovers_are_kept() -> None:
     Path(".out.csv.abcdefgh.part").write_text("mine")
     write("out.csv", "of today")
     assert Path(".out.csv.abcdefgh.part").read_text() == "mine"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_permissions_are_those_of_the_old_file_or_of_the_umask() -> None:
+def test_permissions_follow_the_old_file_or_the_umask() -> None:
     path = Path("out.csv")
     umask = os.umask(0o027)
     try:
@@ -136,14 +136,14 @@ OUTPUTS = {
     "no/out.csv": "no folder no",
     "in.csv/out.csv": "no folder in.csv",
     "folder.csv": "is a folder",
-    "in.csv": "is the input as well",
-    "twin.csv": "is the input as well",
+    "in.csv": "is also the input",
+    "twin.csv": "is also the input",
     "link.csv": "is not a regular file",
 }
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_outputs_that_are_refused(output: str) -> None:
+def test_invalid_outputs_raise_an_error(output: str) -> None:
     Path("in.csv").touch()
     Path("folder.csv").mkdir()
     os.link("in.csv", "twin.csv")
@@ -152,7 +152,7 @@ def test_outputs_that_are_refused(output: str) -> None:
         check_output(Path(output), Path("none.csv"), Path("in.csv"))
 
 
-def test_outputs_that_are_not_refused() -> None:
+def test_valid_outputs() -> None:
     Path("in.csv").touch()
     Path("old.csv").touch()
     for output in ("new.csv", "old.csv"):

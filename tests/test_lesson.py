@@ -1,4 +1,4 @@
-"""A plain PyTorch loop as in the lesson ends with the same weights as `fit`, bit for bit."""
+"""`fit` gives the same weights as the lesson's plain PyTorch loop, bit for bit."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.conftest import assert_same_weights, curves, fit
 
 
 class Flowers(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Iris, a row at a time."""
+    """Iris, one row per item."""
 
     def __init__(self) -> None:
         self.data, self.target = load_iris(return_X_y=True)
@@ -38,7 +38,7 @@ class LessonNetwork(nn.Module):
 
 
 def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str, list[float]]]:
-    """Trains as the lesson does, with the order of the train rows drawn from seed and epoch."""
+    """Trains like the lesson, but with the row order that `fit` derives from seed and epoch."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     train, val, _ = random_split(Flowers(), [0.7, 0.2, 0.1], torch.Generator().manual_seed(20))
     torch.manual_seed(seed)
@@ -74,7 +74,7 @@ def lesson(seed: int, batch_size: int, epochs: int) -> tuple[nn.Module, dict[str
 
 
 @pytest.mark.parametrize(("seed", "batch_size"), [(20, 10), (7, 16)])
-def test_fit_does_what_the_lesson_does(seed: int, batch_size: int) -> None:
+def test_fit_equals_the_lesson(seed: int, batch_size: int) -> None:
     model, history = lesson(seed, batch_size, epochs=5)
     cli = fit("--seed_everything", str(seed), "--data.batch_size", str(batch_size))
     ours = cli.model.network.to(next(model.parameters()).device)

@@ -14,7 +14,7 @@ from iris_lightning.cli import main
 from tests.conftest import curves, fit, load
 
 
-def test_they_are_those_of_scikit_learn_also_where_classes_are_missing() -> None:
+def test_metrics_equal_scikit_learn_even_if_classes_are_missing() -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(501, 6, generator=generator)
     logits[:, 4] = -9.0  # a class that occurs and is never predicted
@@ -35,7 +35,7 @@ def test_they_are_those_of_scikit_learn_also_where_classes_are_missing() -> None
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
-def test_a_new_metric_appears_wherever_the_others_do(
+def test_a_new_metric_appears_everywhere(
     default_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_metrics = metrics.make_metrics

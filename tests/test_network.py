@@ -31,7 +31,7 @@ def test_an_activation_follows_each_hidden_layer(name: str) -> None:
     assert kinds == [nn.Linear, ACTIVATIONS[name], nn.Linear, ACTIVATIONS[name], nn.Linear]
 
 
-def test_the_scale_is_that_of_scikit_learn() -> None:
+def test_scaling_equals_scikit_learn() -> None:
     features = torch.randn(200, 3, generator=torch.Generator().manual_seed(1))
     features = features * torch.tensor([1.0, 50.0, 0.0]) + torch.tensor([0.0, 1000.0, 7.0])
     features[::5, :2] = torch.nan

@@ -1,4 +1,4 @@
-"""Pictures: what is in them, and that odd tables can be drawn."""
+"""The content of plots, and plots of unusual tables."""
 
 import io
 from pathlib import Path
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 def trained(
     features: int = 2, classes: int = 3, scale: float = 1.0, names: list[str] | None = None
 ) -> Trained:
-    """A classifier of random rows, with a missing value and a constant feature."""
+    """Returns a classifier of random rows, with a missing value and a constant feature."""
     generator = torch.Generator().manual_seed(classes)
     weights = torch.randn(features, classes, generator=generator)
 
@@ -60,7 +60,7 @@ def png(figure: Any) -> bytes:
 @pytest.mark.parametrize(
     ("features", "classes"), [(1, 3), (2, 2), (6, 3), (7, 3), (2, 11), (1, 60)]
 )
-def test_which_pictures_there_are(features: int, classes: int) -> None:
+def test_plots_for_tables_of_many_shapes(features: int, classes: int) -> None:
     with own_style():
         figures = dict(draw_all(trained(features, classes)))
         for figure in figures.values():
@@ -68,7 +68,7 @@ def test_which_pictures_there_are(features: int, classes: int) -> None:
             assert max(image.size) <= 1100
             assert len(image.getcolors(2**24) or []) > 20, "it is blank"
             assert any("epoch 3" in text for text in texts(figure))
-    expected = {*plots.PICTURES} - {"regions"}
+    expected = {*plots.PLOTS} - {"regions"}
     if features in (2, 6) and classes <= 10:
         expected.add("regions")
     assert {*figures} == expected
@@ -100,7 +100,7 @@ def test_the_confusion_matrix_counts_validation_rows() -> None:
     assert found == (3 * targets + predictions).bincount(minlength=9).tolist()
 
 
-def test_regions_are_what_is_predicted_there_with_other_features_at_their_mean() -> None:
+def test_regions_show_predictions_with_other_features_at_their_mean() -> None:
     model = trained(3)
     axes = dict(draw_all(model))["regions"].axes[0]
     meshes: Any = axes.collections
@@ -122,7 +122,7 @@ def test_regions_mark_mistakes() -> None:
     assert np.allclose(np.asarray(marked.get_xydata()), mistakes)
 
 
-def test_numbers_stay_within_their_cells() -> None:
+def test_counts_fit_into_their_cells() -> None:
     for size in (3, 8, 12):
         names = [f"class {i} of the beans"[: 4 + i] for i in range(size)]
         figure = draw_confusion(np.full((size, size), 12345), names, "title")
@@ -132,7 +132,7 @@ def test_numbers_stay_within_their_cells() -> None:
         assert all(text.get_window_extent().width < width for text in axes.texts)
 
 
-def test_the_spread_has_a_box_for_each_classifier_that_has_the_metric() -> None:
+def test_spread_has_a_box_per_classifier_with_the_metric() -> None:
     ours = {"accuracy": torch.rand(10), "f1": torch.rand(10)}
     figure = draw_spread({"ours": ours, "theirs": {"f1": torch.rand(10)}}, "10 folds")
     png(figure)
@@ -140,7 +140,7 @@ def test_the_spread_has_a_box_for_each_classifier_that_has_the_metric() -> None:
     assert names == [["ours"], ["ours", "theirs"]]
 
 
-def test_pictures_do_not_depend_on_a_matplotlibrc() -> None:
+def test_plots_ignore_matplotlibrc() -> None:
     written = []
     ways: list[Any] = [{}, {"text.usetex": True, "font.family": "NoSuchFont"}]
     for options in ways:

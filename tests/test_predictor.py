@@ -29,7 +29,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_predictions_are_those_of_the_plain_network(kind: str, default_run: Path) -> None:
+def test_predictions_equal_the_plain_network(kind: str, default_run: Path) -> None:
     path = default_run / "checkpoints" / "best.ckpt"
     plain = torch.nn.ModuleDict({"network": IrisNetwork()})
     plain.load_state_dict(load(path)["state_dict"])
@@ -41,7 +41,7 @@ def test_predictions_are_those_of_the_plain_network(kind: str, default_run: Path
     np.testing.assert_array_equal(model.predict_proba(ROWS[kind]), probabilities)
 
 
-def test_it_is_ready_for_use(default_run: Path) -> None:
+def test_attributes_after_loading(default_run: Path) -> None:
     model = iris_lightning.load(str(default_run / "checkpoints" / "best.ckpt"))
     assert model.classes_.tolist() == IRIS.target_names.tolist()
     assert model.feature_names_in_.tolist() == IRIS.feature_names
@@ -64,18 +64,18 @@ def test_it_is_ready_for_use(default_run: Path) -> None:
         ([[1e300, 2, 3, 4]], "row 0, 'sepal length"),
         (pl.DataFrame({"sepal_length": [1.0]}), "no column 'sepal width"),
         (pl.DataFrame({name: [None] for name in UNDERSCORED}), "row 0, 'sepal length"),
-        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "'u' is not a number"),
+        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "'u'.*number"),
         (pl.DataFrame({name: [date(2020, 1, 1)] for name in UNDERSCORED}), "datetime64"),
     ],
 )
-def test_rows_that_are_no_features(rows: Any, words: str) -> None:
+def test_invalid_rows_raise_an_error(rows: Any, words: str) -> None:
     model = IrisPredictor(IrisNetwork(), IRIS.feature_names, ["a", "b", "c"])
     with pytest.raises(UserError, match=words):
         model.predict(rows)
 
 
 @pytest.mark.parametrize("name", ["none.ckpt", "none.pth", "a.pkl", "a.onnx", "."])
-def test_paths_that_are_no_file_of_weights(name: str) -> None:
+def test_invalid_paths_raise_an_error(name: str) -> None:
     with pytest.raises(UserError, match=rf"^{name}: "):
         iris_lightning.load(name)
 
@@ -94,7 +94,7 @@ READ: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture
 def table(folder: Path) -> None:
-    """A table with a category, booleans and missing values, and a run that is trained with it."""
+    """Trains on a table with a category, booleans and missing values."""
     (folder / "table.csv").write_text(TABLE)
     options = ["--data.path", "table.csv", "--data.missing", "mean", "--trainer.max_epochs", "1"]
     fit(*options, "--data.features", "[a, isl, ok, b]", "--data.na_values", "[-999, none]")
@@ -102,7 +102,7 @@ def table(folder: Path) -> None:
 
 @pytest.mark.usefixtures("table")
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
-def test_a_frame_is_treated_as_the_table_it_was_read_from(suffix: str) -> None:
+def test_frames_give_the_same_predictions_as_files(suffix: str) -> None:
     main(["predict", "table.csv", "--output", "out.csv"])
     path = "lightning_logs/version_0/checkpoints/best.ckpt"
     if suffix != ".ckpt":
@@ -117,7 +117,7 @@ def test_a_frame_is_treated_as_the_table_it_was_read_from(suffix: str) -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_plain_weights_are_named_by_hand() -> None:
+def test_plain_weights_need_names() -> None:
     main(["export", "model.pth"])
     with pytest.raises(UserError, match="feature_names"):
         iris_lightning.load("model.pth")
@@ -130,7 +130,7 @@ def test_plain_weights_are_named_by_hand() -> None:
     np.testing.assert_array_equal(model.predict_proba(rows), best.predict_proba(missing))
 
 
-def test_a_network_that_was_never_trained_is_refused(default_run: Path) -> None:
+def test_untrained_networks_raise_an_error(default_run: Path) -> None:
     content = load(default_run / "checkpoints" / "last.ckpt") | {"global_step": 0}
     torch.save(content, "last.ckpt")
     with pytest.raises(UserError, match=r"last\.ckpt: .*untrained"):

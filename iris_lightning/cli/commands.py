@@ -10,8 +10,6 @@ from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import find_source
 from iris_lightning.weights.export import export as write
 
-__all__ = ["export", "predict"]
-
 
 def predict(
     table: str,

@@ -20,17 +20,6 @@ from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
 from iris_lightning.tables.table import Table
 
-__all__ = [
-    "EpochProgress",
-    "FoldProgress",
-    "echo",
-    "echo_next_steps",
-    "echo_table",
-    "format_metrics",
-    "majority_share",
-    "silence_noise",
-]
-
 EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")
 # These say at level INFO what a user of the commands knows, or can do nothing about.

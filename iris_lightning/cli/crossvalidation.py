@@ -20,8 +20,6 @@ from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_environment, describe_run
 from iris_lightning.tables.held_out import HeldOutRows
 
-__all__ = ["FoldsCLI", "crossvalidate"]
-
 
 class FoldsCLI(IrisCLI):
     """The options of `crossvalidate`, and a Trainer for each stack of folds."""

@@ -14,8 +14,6 @@ from iris_lightning.cli.streams import discard_output, prepare_streams
 from iris_lightning.errors import UserError, closest
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
 
-__all__ = ["main"]
-
 COMMANDS = {  # modules of `iris_lightning.cli` and purposes
     "fit": ("training", "trains, and writes lightning_logs/version_N/: checkpoints and curves"),
     "validate": ("training", "evaluates a checkpoint on the validation split of its training"),

@@ -6,8 +6,6 @@ import textwrap
 
 from jsonargparse import ArgumentParser
 
-__all__ = ["format_help"]
-
 WIDTH = 118  # characters
 INDENT = 46
 CLASSES = {  # jsonargparse lists the classes that may be given

@@ -31,8 +31,6 @@ from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
 from iris_lightning.runs.trainer import run_parts
 
-__all__ = ["IrisCLI"]
-
 EPOCHS = 5
 RESUMED = ("trainer.", "ckpt_path", "data.path", "data.num_workers")  # may be typed to resume
 

@@ -9,8 +9,6 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
 
-__all__ = ["GROUPS", "OPTIONS", "TRAINER_DEFAULTS", "known_options", "skipped"]
-
 SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
 
 

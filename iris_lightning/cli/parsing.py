@@ -21,8 +21,6 @@ from iris_lightning.cli.help import format_help
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
-__all__ = ["as_user_error", "call", "parse", "simplified"]
-
 MOST_BYTES = 1_000_000  # of a config
 GROUPS = {"model", "data", "trainer"}
 MOST_VALUES = 100_000  # in a config with its aliases expanded

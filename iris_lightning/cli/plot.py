@@ -19,8 +19,6 @@ from iris_lightning.runs.folders import SUMMARY
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot"]
-
 SUFFIXES = (".png", ".svg")
 
 

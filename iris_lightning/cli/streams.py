@@ -4,8 +4,6 @@ import io
 import os
 import sys
 
-__all__ = ["discard_output", "prepare_streams"]
-
 
 def prepare_streams() -> None:
     """Replaces closed streams, as by `>&-`, and has characters escaped that cannot be encoded."""

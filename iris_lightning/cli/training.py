@@ -26,8 +26,6 @@ from iris_lightning.runs.signals import Stopped
 from iris_lightning.runs.threads import threads
 from iris_lightning.weights.reading import read_torch
 
-__all__ = ["fit", "test", "validate"]
-
 
 def fit(args: list[str]) -> IrisCLI:
     """Trains a classifier, or resumes its training."""

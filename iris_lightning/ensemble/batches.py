@@ -1,4 +1,4 @@
-"""The batches of all members of a stack, side by side."""
+"""Batches that hold rows of every member of a stack."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -6,30 +6,35 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
+from torch.nn.utils.rnn import pad_sequence
 
 from iris_lightning.batching import seeded_generator
 from iris_lightning.ensemble.members import Member
 from iris_lightning.tables.table import Table
 
-__all__ = ["StackBatch", "StackBatches"]
-
 
 class StackBatch(NamedTuple):
-    """A batch of each member; those with fewer rows than others are padded with rows of share 0."""
+    """One batch per member, padded to equal length with rows of weight 0.
 
-    features: Tensor  # float32, shape (members, rows, features)
-    targets: Tensor  # int64, shape (members, rows)
-    share: Tensor  # float32, shape (members, rows): weight of a row in the mean of its batch
+    Attributes:
+        features: Float32, shape `(members, rows, features)`.
+        targets: Int64, shape `(members, rows)`.
+        row_weights: Weight of each row in its batch's mean, float32, shape `(members, rows)`.
+    """
+
+    features: Tensor
+    targets: Tensor
+    row_weights: Tensor
 
 
 class StackBatches:
-    """Loads rows of each member; train rows are shuffled, as in an `IrisDataModule`.
+    """Loads one split of all members; train rows are shuffled every epoch.
 
     Args:
         table: The table.
         members: The members of the stack.
-        split: Which of their rows.
-        batch_size: Rows per batch of each member.
+        split: The split to load.
+        batch_size: Rows per batch and member.
     """
 
     def __init__(
@@ -41,40 +46,37 @@ class StackBatches:
     ) -> None:
         self.table = table
         self.members = members
-        self.split = split
+        self.shuffle = split == "train"
         self.batch_size = batch_size
         self.epoch = 0
-        self.sampler = self  # where Lightning looks for `set_epoch`, as in a `DataLoader`
-        self.batch_sampler = None
-        rows = [getattr(member, split) for member in members]
-        self.sizes = [len(own) for own in rows]
-        longest = max(self.sizes)
-        padded = [torch.cat([own, own[:1].expand(longest - len(own))]) for own in rows]
-        self.rows = torch.stack(padded)
-        counts = torch.arange(longest) < torch.tensor(self.sizes)[:, None]
-        self.shares = []
-        for mask in counts.split(batch_size, dim=1):
-            self.shares.append(mask / mask.sum(dim=1, keepdim=True).clamp(min=1))
+        self.sampler = self  # Lightning calls `set_epoch` on a loader's sampler
+        self.batch_sampler = None  # Lightning expects the attribute
+        member_rows: list[Tensor] = [getattr(member, split) for member in members]
+        self.sizes = list(map(len, member_rows))
+        self.rows = pad_sequence(member_rows, batch_first=True)
+        is_real = torch.arange(max(self.sizes)) < torch.tensor(self.sizes)[:, None]
+        self.row_weights = []
+        for mask in is_real.split(batch_size, dim=1):
+            self.row_weights.append(mask / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
     def __len__(self) -> int:
-        return len(self.shares)
+        return len(self.row_weights)
 
     def set_epoch(self, epoch: int) -> None:
-        """Notes the epoch, from which the order follows."""
+        """Sets the epoch, which determines the order of the train rows."""
         self.epoch = epoch
 
-    def _ordered(self) -> Tensor:
-        if self.split != "train":
+    def _ordered_rows(self) -> Tensor:
+        if not self.shuffle:
             return self.rows
         order = torch.arange(max(self.sizes)).repeat(len(self.members), 1)
-        for own, member, size in zip(order, self.members, self.sizes, strict=True):
-            torch.randperm(
-                size, generator=seeded_generator(member.seed, self.epoch), out=own[:size]
-            )
+        for positions, member, size in zip(order, self.members, self.sizes, strict=True):
+            generator = seeded_generator(member.seed, self.epoch)
+            torch.randperm(size, generator=generator, out=positions[:size])
         return self.rows.gather(1, order)
 
     def __iter__(self) -> Iterator[StackBatch]:
-        batches = self._ordered().split(self.batch_size, dim=1)
-        for rows, share in zip(batches, self.shares, strict=True):
-            features = embedding(rows, self.table.features)  # an index, but faster
-            yield StackBatch(features, self.table.targets[rows], share)
+        batches = self._ordered_rows().split(self.batch_size, dim=1)
+        for rows, row_weights in zip(batches, self.row_weights, strict=True):
+            features = embedding(rows, self.table.features)  # faster than indexing
+            yield StackBatch(features, self.table.targets[rows], row_weights)

@@ -1,4 +1,4 @@
-"""The members of a stack and their rows: here the folds of a cross-validation."""
+"""The members of a stack and their rows; here, each fold of a cross-validation is a member."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -11,33 +11,46 @@ from torch import Tensor
 from iris_lightning.errors import UserError
 from iris_lightning.tables.table import Table
 
-__all__ = ["Member", "assign_folds", "members_of_folds", "split_into_stacks"]
-
 
 class Member(NamedTuple):
-    """One classifier of a stack. Rows are row numbers of the table, int64."""
+    """One classifier of a stack.
+
+    Attributes:
+        repeat: Repeat of the cross-validation.
+        fold: Fold within the repeat.
+        seed: Seed of the initial weights and of the order of the train rows.
+        train: Row numbers to train on, int64.
+        val: Row numbers to compute the validation curves on, int64.
+        held_out: Row numbers to predict after training, int64.
+    """
 
     repeat: int
-    fold: int  # within the repeat
-    seed: int  # of the initial weights and the order of the train rows
+    fold: int
+    seed: int
     train: Tensor
-    val: Tensor  # of which the curves are
-    held_out: Tensor  # predicted at the end
+    val: Tensor
+    held_out: Tensor
 
 
 def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tensor:
-    """Returns the fold in which each row is held out, int32 of shape `(repeats, rows)`.
+    """Assigns each row to the fold that holds it out.
 
     The folds are those of scikit-learn's `RepeatedStratifiedKFold(n_splits=folds,
     n_repeats=repeats, random_state=fold_seed)` over all rows of the table.
+
+    Returns:
+        Fold numbers, int32, shape `(repeats, rows)`.
+
+    Raises:
+        UserError: If a class has fewer rows than there are folds.
     """
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     targets = table.targets
-    fewest = int(targets.bincount(minlength=len(table.class_names)).min())
-    if folds > fewest:
-        found = f"expected at most {fewest}, the rows of the rarest class; got {folds}"
-        raise UserError(found, "folds")
+    rarest = int(targets.bincount(minlength=len(table.class_names)).min())
+    if folds > rarest:
+        limit = f"expected at most {rarest}, the number of rows in the rarest class"
+        raise UserError(f"{limit}; got {folds}", "folds")
     try:
         splitter = RepeatedStratifiedKFold(
             n_splits=folds, n_repeats=repeats, random_state=fold_seed
@@ -51,27 +64,29 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
 
 
 def members_of_folds(assigned: Tensor, seed: int) -> Iterator[Member]:
-    """Yields a member for each fold, with a seed that follows from `seed`, repeat and fold."""
+    """Yields one member per fold; its seed is derived from `seed`, the repeat and the fold."""
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
-        own_seed = np.random.SeedSequence([seed, repeat, fold]).generate_state(1)[0]
+        sequence = np.random.SeedSequence([seed, repeat, fold])
+        member_seed = int(sequence.generate_state(1)[0])
         is_held_out = assigned[repeat] == fold
         train = (~is_held_out).nonzero()[:, 0]
         held_out = is_held_out.nonzero()[:, 0]
-        yield Member(repeat, fold, int(own_seed), train, val=held_out, held_out=held_out)
+        yield Member(repeat, fold, member_seed, train, val=held_out, held_out=held_out)
 
 
 def split_into_stacks(
     members: Iterable[Member], batch_size: int, max_parallel: int
 ) -> Iterator[list[Member]]:
-    """Yields the members in stacks of at most `max_parallel`, whose epochs have equally many steps.
+    """Groups members into stacks of at most `max_parallel`, all with equally many steps per epoch.
 
-    In a step without rows of its own, a member would still be changed by its momentum.
+    If a member had run out of rows while others still train, its momentum would keep changing its
+    weights.
     """
-    waiting: dict[int, list[Member]] = {}
+    open_stacks: dict[int, list[Member]] = {}
     for member in members:
         steps = math.ceil(len(member.train) / batch_size)
-        stack = waiting.setdefault(steps, [])
+        stack = open_stacks.setdefault(steps, [])
         stack.append(member)
         if len(stack) >= max_parallel:
-            yield waiting.pop(steps)
-    yield from waiting.values()
+            yield open_stacks.pop(steps)
+    yield from open_stacks.values()

@@ -10,29 +10,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-__all__ = ["draw_folds"]
-
 
 def draw_folds(
     summary: dict[str, Any], folds: "Mapping[str, ArrayLike]"
 ) -> "Iterator[tuple[str, Figure]]":
-    """Yields the confusion matrix of the held-out rows and the spread of the folds, with names.
+    """Draws the confusion matrix of the held-out rows, and the metrics of all folds.
 
     Args:
         summary: The content of `summary.json`.
         folds: The columns of `folds.csv`.
+
+    Yields:
+        The name and figure of each plot.
     """
     shape = f"{summary['repeats']} x {summary['folds']} folds"
-    yield (
-        "confusion",
-        draw_confusion(summary["confusion"], summary["classes"], f"held-out rows, {shape}"),
-    )
-    prefixes = {"iris_lightning": ""}
-    for name in summary.get("baselines", {}):
-        if name != "majority":  # so far away that the others could not be told apart
-            prefixes[name] = f"{name}_"
-    spread = {}
-    for classifier, prefix in prefixes.items():
-        names = [name for name in metric_names(summary) if prefix + name in folds]
-        spread[classifier] = {name: folds[prefix + name] for name in names}
+    confusion = draw_confusion(summary["confusion"], summary["classes"], f"held-out rows, {shape}")
+    yield "confusion", confusion
+    spread: dict[str, dict[str, ArrayLike]] = {"iris_lightning": {}}
+    for name in metric_names(summary):
+        spread["iris_lightning"][name] = folds[name]
+    for baseline in summary.get("baselines", {}):
+        if baseline == "majority":  # so far off that the other boxes would shrink to lines
+            continue
+        spread[baseline] = {}
+        for name in spread["iris_lightning"]:
+            column = f"{baseline}_{name}"
+            if column in folds:
+                spread[baseline][name] = folds[column]
     yield "folds", draw_spread(spread, shape)

@@ -1,4 +1,4 @@
-"""What the held-out rows of a cross-validation say, and how far it can be trusted."""
+"""The metrics of a cross-validation and their standard errors."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,31 +14,30 @@ from iris_lightning.ensemble.members import assign_folds
 from iris_lightning.metrics import make_metrics
 from iris_lightning.tables.table import Table
 
-__all__ = ["CrossValidation", "difference", "mean_and_error", "metric_names", "score_folds"]
-
-Scores = dict[str, NDArray[np.float64]]  # metrics of each fold, shape (repeats, folds), by name
+Scores = dict[str, NDArray[np.float64]]  # metric name -> value per fold, shape (repeats, folds)
 
 
 @dataclass(eq=False)
 class CrossValidation:
-    """A repeated stratified cross-validation of a table.
+    """A repeated stratified cross-validation of a table, and its results.
 
     Args:
         table: The table.
-        folds: Folds of each repeat.
-        repeats: Repeats, each with other folds.
-        fold_seed: Seed of the folds, as scikit-learn's `random_state`.
-        seed: Seed from which those of the members follow.
+        folds: Number of folds per repeat.
+        repeats: Number of repeats, each with a different assignment of rows to folds.
+        fold_seed: Seed of the folds: scikit-learn's `random_state`.
+        seed: Seed from which the seed of each fold's classifier is derived.
 
     Attributes:
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
-        probabilities: Of each row while it is held out, shape `(repeats, rows, classes)`.
-        curves: By epoch, loss and accuracy of train and validation rows, shape `(4, members)` for
-            each stack.
-        baselines: The metrics of scikit-learn's classifiers, by name.
+        probabilities: Predictions for each row while held out, shape `(repeats, rows, classes)`.
+        curves: By epoch, for each stack, its loss and accuracy on train and validation rows, shape
+            `(4, members)`.
+        epochs: Number of epochs of each fold's training.
+        baselines: Scores of scikit-learn's classifiers, by name.
 
     Raises:
-        UserError: If the table has too few rows for the folds.
+        UserError: If a class has fewer rows than there are folds.
     """
 
     table: Table
@@ -57,40 +56,45 @@ class CrossValidation:
 
     @cached_property
     def scores(self) -> Scores:
-        """The metrics of each fold, shape `(repeats, folds)`, once all have been trained."""
+        """Metrics of each fold, available once all folds are trained."""
         return score_folds(self.table, self.probabilities, self.assigned)
 
     def fold_columns(self) -> dict[str, NDArray[Any]]:
-        """Returns columns of metrics, also those of the baselines, with an entry for each fold."""
+        """Returns the columns of `folds.csv`: one row per fold, one column per metric."""
         repeat, fold = np.indices((self.repeats, self.folds))
-        columns = {"repeat": repeat, "fold": fold, **self.scores}
+        columns: dict[str, NDArray[Any]] = {"repeat": repeat, "fold": fold, **self.scores}
         for baseline, scores in self.baselines.items():
             for name, values in scores.items():
                 columns[f"{baseline}_{name}"] = values
-        return {name: values.ravel() for name, values in columns.items()}
+        for name, values in columns.items():
+            columns[name] = values.ravel()
+        return columns
 
     def summary(self) -> dict[str, Any]:
-        """Returns the metrics over all folds, with standard errors, and the confusion matrix."""
-        found: dict[str, Any] = {
+        """Returns the content of `summary.json`.
+
+        It has the mean and standard error of each metric, the confusion matrix, precision, recall
+        and F1 of each class, and the differences from the baselines.
+        """
+        summary: dict[str, Any] = {
             "rows": len(self.table.targets),
             "folds": self.folds,
             "repeats": self.repeats,
             "fold_seed": self.fold_seed,
             "epochs": self.epochs,
         }
-        found.update(_summaries(self.scores))
-        found.update(self._by_class())
-        baselines = {}
+        summary |= _summarize(self.scores)
+        summary |= self._class_report()
+        if self.baselines:
+            summary["baselines"] = {}
         for baseline, scores in self.baselines.items():
             differences = {}
             for name, values in scores.items():
                 differences[name] = difference(self.scores[name], values)
-            baselines[baseline] = {**_summaries(scores), "difference": differences}
-        if baselines:
-            found["baselines"] = baselines
-        return found
+            summary["baselines"][baseline] = {**_summarize(scores), "difference": differences}
+        return summary
 
-    def _by_class(self) -> dict[str, Any]:
+    def _class_report(self) -> dict[str, Any]:
         from sklearn.metrics import classification_report, confusion_matrix
 
         names = self.table.class_names
@@ -106,77 +110,87 @@ class CrossValidation:
             output_dict=True,
             zero_division=0,
         )
-        by_class = {name: report[name] for name in names}
+        by_class = {}
+        for name in names:
+            by_class[name] = report[name]
         return {"classes": names, "confusion": confusion.tolist(), "by_class": by_class}
 
 
 def metric_names(summary: dict[str, Any]) -> list[str]:
-    """Returns the names of the metrics in what `CrossValidation.summary` returns."""
+    """Returns the names of the metrics in a summary."""
     return [name for name, value in summary.items() if isinstance(value, dict) and "mean" in value]
 
 
 def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Scores:
-    """Returns the metrics of each fold, shape `(repeats, folds)`.
+    """Computes the metrics of each fold.
 
-    They are those of `iris_lightning/metrics.py`, and scikit-learn's `log_loss` in nats.
+    They are those of `iris_lightning/metrics.py`, and scikit-learn's `log_loss`, in nats.
 
     Args:
         table: The table.
-        predictions: Probabilities of each row while held out, shape `(repeats, rows, classes)`, or
-            classes, shape `(repeats, rows)`, which have no log-loss.
+        predictions: Predictions for each row while held out: either probabilities, shape
+            `(repeats, rows, classes)`, or classes, shape `(repeats, rows)`. Classes alone have no
+            log-loss.
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
     """
     from sklearn.metrics import log_loss
 
     labels = range(len(table.class_names))
     metrics = make_metrics(len(labels))
-    scores = defaultdict[str, list[float]](list)
+    values = defaultdict[str, list[float]](list)
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         rows = assigned[repeat] == fold
         targets = table.targets[rows]
         predicted = torch.from_numpy(predictions[repeat])[rows]
         for name, metric in metrics.items():
             metric.update(predicted, targets)
-            scores[name].append(float(metric.compute()))  # type: ignore[arg-type]
+            value = metric.compute()
+            values[name].append(float(value))  # type: ignore[arg-type]
             metric.reset()
         if predicted.ndim == 2:
-            scores["log_loss"].append(log_loss(targets, predicted, labels=labels))
-    return {name: np.reshape(values, (len(assigned), -1)) for name, values in scores.items()}
+            values["log_loss"].append(log_loss(targets, predicted, labels=labels))
+    scores = {}
+    for name, fold_values in values.items():
+        scores[name] = np.reshape(fold_values, (len(assigned), -1))
+    return scores
 
 
-def _summaries(scores: Scores) -> dict[str, Any]:
+def _summarize(scores: Scores) -> dict[str, Any]:
     return {name: mean_and_error(values) for name, values in scores.items()}
 
 
 def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
-    """Returns mean and standard deviation over the folds, and the standard error of the mean.
+    """Returns the mean and standard deviation of a metric, and the standard error of the mean.
 
-    The standard error is that over the repeats: of how the rows were assigned to folds and of the
-    initial weights, not of another sample of rows. With a single repeat, it is that over its folds.
+    The standard error is computed over the means of the repeats. It covers the random assignment of
+    rows to folds and the random initial weights, but not the sampling of the rows themselves. With
+    a single repeat, it is computed over the folds.
 
     Args:
-        values: A metric of each fold, shape `(repeats, folds)`.
+        values: Value of the metric in each fold, shape `(repeats, folds)`.
     """
-    independent = values.mean(axis=1)
+    samples = values.mean(axis=1)
     if len(values) == 1:
-        independent = values[0]
-    error = independent.std(ddof=1) / len(independent) ** 0.5
+        samples = values[0]
+    error = samples.std(ddof=1) / len(samples) ** 0.5
     deviation = values.std(ddof=1)
     return {"mean": float(values.mean()), "std": float(deviation), "standard_error": float(error)}
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[str, float]:
-    """Returns the mean difference over the folds, and its standard error for other rows.
+    """Returns the mean difference between two classifiers, and its standard error.
 
-    It is that of the corrected resampled t-test (Nadeau and Bengio, "Inference for the
-    Generalization Error", 2003; for repeated folds, Bouckaert and Frank 2004), since folds share
-    train rows: `sqrt((1 / all folds + held-out rows / train rows) * variance)`.
+    The folds are not independent, as they share train rows. The variance is therefore that of the
+    corrected resampled t-test: `(1 / number of values + held-out rows / train rows) * variance over
+    the folds` (Nadeau and Bengio, "Inference for the Generalization Error", 2003; for repeated
+    folds, Bouckaert and Frank, 2004).
 
     Args:
-        ours: A metric of each fold, shape `(repeats, folds)`.
-        theirs: The same of another classifier.
+        ours: Value of a metric in each fold, shape `(repeats, folds)`.
+        theirs: The same metric of the other classifier.
     """
-    found = ours - theirs
-    held_out_share = 1 / (found.shape[1] - 1)
-    variance = (1 / found.size + held_out_share) * found.var(ddof=1)
-    return {"mean": float(found.mean()), "standard_error": float(variance**0.5)}
+    differences = ours - theirs
+    folds = differences.shape[1]
+    held_out_to_train = 1 / (folds - 1)
+    variance = (1 / differences.size + held_out_to_train) * differences.var(ddof=1)
+    return {"mean": float(differences.mean()), "standard_error": float(variance**0.5)}

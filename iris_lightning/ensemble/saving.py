@@ -1,4 +1,4 @@
-"""The folder of a cross-validation."""
+"""The files of a cross-validation."""
 
 import contextlib
 import json
@@ -17,12 +17,10 @@ from iris_lightning.plots import own_style
 from iris_lightning.runs.folders import SUMMARY, claim_run, remove_run, training_alone
 from iris_lightning.tables.held_out import HeldOutRows
 
-__all__ = ["open_run", "write_curves", "write_results"]
-
 
 @contextlib.contextmanager
 def open_run(root: Path, name: str | None) -> Iterator[Path]:
-    """Yields the folder of a new run, and removes it if the block ends without results."""
+    """Creates the folder of a new run, and removes it if the block ends without results."""
     run = claim_run(root, name)
     try:
         with training_alone(run):
@@ -33,12 +31,12 @@ def open_run(root: Path, name: str | None) -> Iterator[Path]:
 
 
 def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None:
-    """Writes `predictions.csv`, `folds.csv`, and last `summary.json`.
+    """Writes `predictions.csv`, `folds.csv` and finally `summary.json`.
 
     Args:
-        run: The folder.
+        run: Folder of the run.
         result: The cross-validation.
-        rows: The rows of its table.
+        rows: Rows of its table.
     """
     with atomic_write(run / "predictions.csv") as new:
         rows.write(new, result.probabilities.mean(axis=0))
@@ -49,13 +47,22 @@ def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None
         new.write_text(f"{summary}\n", encoding="utf-8")
 
 
-def write_curves(run: Path, result: CrossValidation, figures: bool) -> None:
-    """Writes mean and quartiles of the folds, which Custom Scalars show as a band, and pictures."""
+def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
+    """Writes curves and plots for TensorBoard.
+
+    The curves are the mean and the quartiles over the folds; TensorBoard's Custom Scalars tab shows
+    the quartiles as a band around the mean.
+
+    Args:
+        run: Folder of the run.
+        result: The cross-validation.
+        plots: Whether to draw plots.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     charts = {}
     for name in CURVES:
-        quartile = f"quartiles/{name.replace('/', '_')}"  # sorted behind all other curves
+        quartile = f"quartiles/{name.replace('/', '_')}"  # a group of their own, below the metrics
         charts[name] = ["Margin", [name, f"{quartile}_lower", f"{quartile}_upper"]]
     with SummaryWriter(str(run)) as writer:
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
@@ -65,7 +72,7 @@ def write_curves(run: Path, result: CrossValidation, figures: bool) -> None:
                 points = [float(folds.mean()), *np.quantile(folds, (0.25, 0.75))]
                 for tag, point in zip(tags, points, strict=True):
                     writer.add_scalar(tag, point, epoch)
-        if figures:
+        if plots:
             with own_style():
                 for name, figure in draw_folds(result.summary(), result.fold_columns()):
-                    writer.add_figure(f"pictures/{name}", figure)
+                    writer.add_figure(f"plots/{name}", figure)

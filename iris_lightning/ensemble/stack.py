@@ -1,4 +1,4 @@
-"""The members of a stack as one classifier, trained with `torch.func.vmap`."""
+"""A stack of classifiers, trained as one with `torch.func.vmap`."""
 
 import copy
 import inspect
@@ -22,12 +22,10 @@ from iris_lightning.errors import UserError
 from iris_lightning.network import uncompiled
 from iris_lightning.tables.table import Table
 
-__all__ = ["CURVES", "EVALUATION_BATCH", "StackedClassifier"]
-
-EVALUATION_BATCH = 1024  # rows
+EVALUATION_BATCH_SIZE = 1024
 CURVES = ("loss/train", "accuracy/train", "loss/val", "accuracy/val")
-# The methods of the classifier that the stack calls, and that a subclass may therefore override.
-USED = {
+# The methods that the stack calls. Overriding any other would have no effect, so it is refused.
+SUPPORTED_OVERRIDES = {
     "fit_statistics",
     "forward",
     "make_network",
@@ -35,9 +33,9 @@ USED = {
     "row_losses",
     "weigh_classes",
 }
-# Optimizers that treat each number by itself, whatever else its tensor holds. Adagrad is one, too,
-# but makes its state before the members are stacked.
-ELEMENTWISE = {
+# Optimizers whose update of a weight depends on that weight alone, so that members do not interact.
+# Adagrad is missing: its constructor allocates its state, before the parameters are stacked.
+ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
     optim.Adam,
@@ -52,9 +50,10 @@ ELEMENTWISE = {
 
 
 class _MemberStep(L.LightningModule):
-    """Computes logits and losses of one member.
+    """Computes the logits and losses of one member.
 
-    A LightningModule, so that the Trainer is attached to the classifier as well.
+    It is a LightningModule because Lightning attaches the Trainer to nested LightningModules: the
+    classifier's `make_optimizer` may use `self.trainer`.
     """
 
     def __init__(self, classifier: IrisClassifier) -> None:
@@ -62,23 +61,23 @@ class _MemberStep(L.LightningModule):
         self.classifier = classifier
 
     def forward(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the logits, the loss of each row, and the loss with the weight of its class."""
+        """Returns the logits, the loss of each row, and the losses times their class weights."""
         logits = self.classifier(features)
         losses = self.classifier.row_losses(logits, targets).view_as(targets)
         return logits, losses, self.classifier.weigh_classes(losses, targets)
 
 
 class StackedClassifier(L.LightningModule):
-    """Several classifiers, each trained as if alone: no gradient depends on another member.
+    """Trains several classifiers at once, each with the same result as if trained alone.
 
     Args:
-        model: A classifier, of whose class and hyperparameters each member is made.
+        model: Template: each member is a new classifier of its class, with its hyperparameters.
         data: The table and the batch size.
         members: Seed and rows of each member.
 
     Attributes:
-        step: A copy of `model`, whose parameters and buffers are those of all members, stacked.
-        curves: The `CURVES` of the members, shape `(4, members)`, by epoch.
+        step: Holds a copy of `model` with the stacked parameters and buffers of all members.
+        curves: The metrics named in `CURVES` by epoch, shape `(4, members)`.
 
     Raises:
         UserError: If the classifier cannot be stacked.
@@ -95,9 +94,9 @@ class StackedClassifier(L.LightningModule):
         classifiers: list[nn.Module] = [_make_member(model, table, member) for member in members]
         stacked = _prepare(copy.deepcopy(model), table, members[0])
         if repr(stacked.network) != repr(classifiers[0].network):
-            changed = f"the modules of this {type(model).__name__} were replaced after it was made"
-            raise UserError(f"{changed}; expected the network that make_network returns")
-        stacked.load_state_dict(classifiers[0].state_dict())  # which compares shapes
+            found = f"the network of this {type(model).__name__} was replaced after construction"
+            raise UserError(f"{found}; override make_network instead")
+        stacked.load_state_dict(classifiers[0].state_dict())  # raises an error if shapes differ
         parameters, buffers = stack_module_state(classifiers)
         for name, parameter in stacked.named_parameters():
             parameter.data = parameters[name].to(parameter)
@@ -105,7 +104,8 @@ class StackedClassifier(L.LightningModule):
             buffer.data = buffers[name].to(buffer)
         self.step = _MemberStep(stacked)
         self.curves: dict[int, Tensor] = {}
-        self._seen = defaultdict[str, list[tuple[Tensor, Tensor, Tensor]]](list)  # in this epoch
+        # Losses, correctness and mask of each batch in the current epoch, by split.
+        self._outputs = defaultdict[str, list[tuple[Tensor, Tensor, Tensor]]](list)
 
     def train_dataloader(self) -> StackBatches:
         """Loads the train rows."""
@@ -113,50 +113,54 @@ class StackedClassifier(L.LightningModule):
 
     def val_dataloader(self) -> StackBatches:
         """Loads the validation rows."""
-        return StackBatches(self.data.table, self.members, "val", EVALUATION_BATCH)
+        return StackBatches(self.data.table, self.members, "val", EVALUATION_BATCH_SIZE)
 
     def predict_dataloader(self) -> StackBatches:
         """Loads the held-out rows."""
-        return StackBatches(self.data.table, self.members, "held_out", EVALUATION_BATCH)
+        return StackBatches(self.data.table, self.members, "held_out", EVALUATION_BATCH_SIZE)
 
     def forward(self, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns logits, losses and weighted losses of all members, each of its own rows."""
+        """Returns the logits, losses and weighted losses of all members."""
+        # `functional_call` would not restore a module that is used twice, such as one shared
+        # activation, if it were named twice. So list each module's own tensors once.
         state: dict[str, Any] = {}
-        for prefix, module in self.step.named_modules():  # each once, also where it is shared
+        for prefix, module in self.step.named_modules():
             state.update(module.named_parameters(prefix, recurse=False))
             state.update(module.named_buffers(prefix, recurse=False))
         call = partial(functional_call, self.step, tie_weights=False)
         step = vmap(call, randomness="different")
-        found: tuple[Tensor, Tensor, Tensor] = step(state, (batch.features, batch.targets))
-        return found
+        outputs: tuple[Tensor, Tensor, Tensor] = step(state, (batch.features, batch.targets))
+        return outputs
 
-    def _noted(self, batch: StackBatch, split: str) -> Tensor:
-        """Returns the weighted losses of a batch, and notes it for the curves."""
-        logits, losses, weighted = self(batch)
-        correct = logits.argmax(dim=2) == batch.targets
-        self._seen[split].append((losses.detach(), correct, batch.share > 0))
-        return cast("Tensor", weighted)
+    def _compute_losses(self, batch: StackBatch, split: str) -> Tensor:
+        """Returns the weighted losses of a batch, and keeps its outputs for the curves."""
+        logits, losses, weighted_losses = self(batch)
+        is_correct = logits.argmax(dim=2) == batch.targets
+        is_real = batch.row_weights > 0
+        self._outputs[split].append((losses.detach(), is_correct, is_real))
+        return cast("Tensor", weighted_losses)
 
     def on_train_epoch_start(self) -> None:
-        """Begins the curves of an epoch."""
-        self._seen.clear()
+        """Resets the outputs that the curves are computed from."""
+        self._outputs.clear()
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
-        """Returns the sum of the members' losses."""
-        return (self._noted(batch, "train") * batch.share).sum()
+        """Returns the sum of the members' losses: its gradients are those of each member alone."""
+        losses = self._compute_losses(batch, "train")
+        return (losses * batch.row_weights).sum()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Adds a batch of validation rows to the curves."""
-        self._noted(batch, "val")
+        self._compute_losses(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        """Adds a point to the curves; the epoch's train rows have all been seen."""
+        """Adds a point to the curves. By now, all train rows of the epoch have been seen."""
         means = []
         for split in ("train", "val"):
-            parts = zip(*self._seen[split], strict=True)
-            losses, correct, counts = (torch.cat(part, dim=1) for part in parts)
-            for values in (losses, correct):
-                means.append((values * counts).sum(dim=1) / counts.sum(dim=1))
+            columns = zip(*self._outputs[split], strict=True)
+            losses, is_correct, is_real = (torch.cat(column, dim=1) for column in columns)
+            for values in (losses, is_correct):
+                means.append((values * is_real).sum(dim=1) / is_real.sum(dim=1))
         self.curves[self.current_epoch] = torch.stack(means).cpu()
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
@@ -164,32 +168,34 @@ class StackedClassifier(L.LightningModule):
         return cast("Tensor", self(batch)[0])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Returns what the classifier's `make_optimizer` makes of the stacked parameters."""
+        """Returns the optimizer that the classifier makes for the stacked parameters."""
         parameters = list(self.step.parameters())
-        tensors = [parameter.data for parameter in parameters]
+        stacked_tensors = [parameter.data for parameter in parameters]
+        # Parameter groups may depend on shapes, such as no weight decay for biases. So show
+        # `make_optimizer` the shapes of a single member.
         for parameter in parameters:
-            parameter.data = parameter.data[0]  # groups may depend on the shapes of a member's
-        made = self.step.classifier.make_optimizer(self.step.parameters())
-        for parameter, tensor in zip(parameters, tensors, strict=True):
+            parameter.data = parameter.data[0]
+        optimizer = self.step.classifier.make_optimizer(self.step.parameters())
+        for parameter, tensor in zip(parameters, stacked_tensors, strict=True):
             parameter.data = tensor
-        return made
+        return optimizer
 
     def on_fit_start(self) -> None:
-        """Refuses optimizers and precisions with which members would mix."""
+        """Refuses optimizers and precisions that would make members depend on each other."""
         stacked = set(self.parameters())
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__
-            if type(optimizer) not in ELEMENTWISE:
+            if type(optimizer) not in ELEMENTWISE_OPTIMIZERS:
                 found = f"{name} would mix the folds; expected an elementwise one, such as AdamW"
                 raise UserError(found, "optimizer")
             for group in optimizer.param_groups:
                 if not stacked.issuperset(group["params"]):
                     raise UserError(
-                        f"make_optimizer: {name} has parameters that are not the model's"
+                        f"make_optimizer: {name} has parameters that do not belong to the model"
                     )
         if getattr(self.trainer.precision_plugin, "scaler", None):
-            found = "precision 16-mixed would skip a step of all folds where one overflows"
-            raise UserError(f"{found}; expected bf16-mixed")
+            found = "16-mixed would skip a step in all folds whenever one fold overflows"
+            raise UserError(f"{found}; expected bf16-mixed", "precision")
 
     def configure_gradient_clipping(
         self,
@@ -197,7 +203,7 @@ class StackedClassifier(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the gradients of each member by their own norm, as `clip_grad_norm_` does."""
+        """Clips the gradients of each member by its own norm, like `clip_grad_norm_`."""
         if not gradient_clip_val or gradient_clip_algorithm == "value":
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
@@ -207,34 +213,38 @@ class StackedClassifier(L.LightningModule):
         norms = vmap(partial(get_total_norm, foreach=False))(gradients)
         scale = (gradient_clip_val / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
-            gradient.mul_(scale.view(-1, *[1] * (gradient.ndim - 1)))
+            gradient.transpose(0, -1).mul_(scale)
 
 
 def _check_overrides(model: IrisClassifier) -> None:
-    """Refuses a classifier with methods of its own that the stack does not call."""
-    kinds = type(model).__mro__
-    for owner in (model, *kinds[: kinds.index(IrisClassifier)]):
+    """Refuses overridden methods that the stack does not call."""
+    classes = type(model).__mro__
+    subclasses = classes[: classes.index(IrisClassifier)]
+    for owner in (model, *subclasses):
         for name, value in vars(owner).items():
-            overrides = callable(value) and callable(getattr(IrisClassifier, name, None))
-            if overrides and name not in USED and not name.startswith("__"):
+            is_override = callable(value) and callable(getattr(IrisClassifier, name, None))
+            if is_override and name not in SUPPORTED_OVERRIDES and not name.startswith("__"):
                 raise UserError(f"cross_validate does not use {type(model).__name__}.{name}")
 
 
 def _make_member(model: IrisClassifier, table: Table, member: Member) -> IrisClassifier:
-    """Makes a member's classifier as if alone after `seed_everything`."""
-    parameters = inspect.signature(type(model)).parameters
+    """Makes the classifier of a member, exactly as after `seed_everything(member.seed)`."""
+    parameters = inspect.signature(type(model)).parameters.values()
     options = dict(model.hparams)
-    if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
-        options = {name: value for name, value in options.items() if name in parameters}
+    if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+        # A subclass may record more hyperparameters than its own constructor takes.
+        names = {parameter.name for parameter in parameters}
+        for name in options.keys() - names:
+            del options[name]
     torch.manual_seed(member.seed)
     return _prepare(type(model)(**options), table, member)
 
 
 def _prepare(classifier: IrisClassifier, table: Table, member: Member) -> IrisClassifier:
-    """Fits a classifier's statistics, and refuses what cannot be stacked."""
+    """Fits scaling and class weights to a member's train rows; refuses what cannot be stacked."""
     classifier.network = uncompiled(classifier.network)
     classifier.fit_statistics(table.features[member.train], table.targets[member.train])
     for module in classifier.modules():
-        if isinstance(module, nn.BatchNorm1d) or getattr(module, "track_running_stats", False):
+        if hasattr(module, "track_running_stats"):  # running statistics would include padded rows
             raise UserError(f"{type(module).__name__} cannot be stacked; expected LayerNorm")
     return classifier

@@ -1,4 +1,4 @@
-"""Cross-validation from Python, and how a stack is trained."""
+"""Cross-validation: trains the folds in stacks."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,15 +14,13 @@ from iris_lightning.data import IrisDataModule
 from iris_lightning.ensemble.baselines import score_baselines
 from iris_lightning.ensemble.members import members_of_folds, split_into_stacks
 from iris_lightning.ensemble.results import CrossValidation
-from iris_lightning.ensemble.stack import EVALUATION_BATCH, StackedClassifier
+from iris_lightning.ensemble.stack import EVALUATION_BATCH_SIZE, StackedClassifier
 from iris_lightning.errors import UserError
 from iris_lightning.runs.threads import threads
 
-__all__ = ["TRAINER", "cross_validate", "train_folds"]
-
-MEMORY = 1e9  # bytes of a stack by default; the imports take 0.6e9
-MAX_STACK = 1000  # by default: larger stacks are no faster
-MAX_POINTS = 50  # of a curve
+MAX_STACK_BYTES = 1e9  # imported libraries take another 0.6e9
+MAX_STACK_SIZE = 1000  # folds; larger stacks are no faster
+MAX_CURVE_POINTS = 50
 TRAINER: dict[str, Any] = {
     "devices": 1,
     "logger": False,
@@ -44,27 +42,27 @@ def cross_validate(
     baselines: bool = False,
     **trainer: Any,
 ) -> CrossValidation:
-    """Cross-validates a classifier: all folds are trained at once, as one stacked model.
+    """Cross-validates a classifier; all folds are trained at once, as one stacked model.
 
-    Each fold ends as a classifier that is trained alone on the fold's train rows, with the fold's
-    seed. Nothing is written.
+    The classifier of each fold is the same as if it had been trained alone, on the fold's train
+    rows and with the fold's seed. Nothing is written to disk.
 
     Args:
-        model: An `IrisClassifier`, also of a subclass, or options such as `{"hidden": [32]}`. A
-            classifier is not changed; each fold trains a new one with its options.
-        data: The table, how it is read, and the batch size; its split has no effect. By default
-            Iris.
-        folds: Folds of each repeat.
-        repeats: Repeats, each with other folds.
-        fold_seed: Seed of the folds, as scikit-learn's `random_state`.
-        seed: Seed from which the initial weights and the order of the rows of each fold follow.
-        max_parallel: Folds that are trained at once, by default up to 1000, within 2 GB. But for
-            rounding and dropout, no result depends on it.
-        baselines: Whether scikit-learn's classifiers are measured on the same folds.
-        **trainer: Options of `lightning.Trainer`, such as `max_epochs`, by default 5.
+        model: An `IrisClassifier` or an instance of a subclass, or options such as
+            `{"hidden": [32]}`. An instance serves as a template and is not changed.
+        data: The table, how to read it, and the batch size; its split is not used. By default Iris.
+        folds: Number of folds per repeat.
+        repeats: Number of repeats, each with a different assignment of rows to folds.
+        fold_seed: Seed of the folds: scikit-learn's `random_state`.
+        seed: Seed from which the initial weights and the order of the rows in each fold are
+            derived.
+        max_parallel: Number of folds to train at once; by default up to 1000, using at most 2 GB.
+            It does not affect the results, except for rounding and dropout.
+        baselines: Whether to score scikit-learn's classifiers on the same folds.
+        **trainer: Options of `lightning.Trainer`, such as `max_epochs`, which is 5 by default.
 
     Raises:
-        UserError: If the table, the folds or an option does not fit, or the training diverges.
+        UserError: If the table or an option is not suitable, or if training diverges.
 
     Example:
         >>> cross_validate(folds=5, repeats=1, max_epochs=1).summary()["rows"]
@@ -73,7 +71,8 @@ def cross_validate(
     data = data or IrisDataModule()
     table = data.table
     if not isinstance(model, IrisClassifier):
-        options = {"impute": data.hparams["missing"] == "mean", **(model or {})}
+        options: dict[str, Any] = {"impute": data.hparams["missing"] == "mean"}
+        options.update(model or {})
         model = IrisClassifier(table.feature_names, table.class_names, **options)
     result = CrossValidation(table, folds, repeats, fold_seed, seed)
 
@@ -93,14 +92,14 @@ def train_folds(
     make_trainer: Callable[[], L.Trainer],
     max_parallel: int | None = None,
 ) -> None:
-    """Trains the folds of a cross-validation in stacks, and adds what they predict.
+    """Trains the folds in stacks, and adds their predictions and curves to the result.
 
     Args:
         result: The cross-validation.
-        model: A classifier, of whose class and hyperparameters those of the folds are made.
+        model: Template of each fold's classifier.
         data: The table and the batch size.
-        make_trainer: Returns a new Trainer with the options `TRAINER`.
-        max_parallel: Folds that are trained at once.
+        make_trainer: Returns a new Trainer, made with the options in `TRAINER`.
+        max_parallel: Number of folds to train at once.
     """
     data.table.check_names(model.hparams)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -108,35 +107,42 @@ def train_folds(
         max_parallel = _largest_stack(model, parameters, data)
     if max_parallel < 1:
         raise UserError(f"expected at least 1, got {max_parallel}", "max_parallel")
-    for stack in split_into_stacks(
-        members_of_folds(result.assigned, result.seed), data.batch_size, max_parallel
-    ):
+    members = members_of_folds(result.assigned, result.seed)
+    for stack in split_into_stacks(members, data.batch_size, max_parallel):
         trainer = make_trainer()
         result.epochs = trainer.max_epochs or 0
         if result.epochs < 1:
             raise UserError(f"max_epochs: expected at least 1, got {result.epochs}")
-        trainer.check_val_every_n_epoch = math.ceil(result.epochs / MAX_POINTS)
-        with isolate_rng(), threads(None, len(stack) * parameters * data.batch_size):
+        trainer.check_val_every_n_epoch = math.ceil(result.epochs / MAX_CURVE_POINTS)
+        work = len(stack) * parameters * data.batch_size
+        with isolate_rng(), threads(None, work):
             stacked = StackedClassifier(model, data, stack)
             trainer.fit(stacked)
-            logits = torch.cat(cast("list[Tensor]", trainer.predict(stacked)), dim=1)
-        for member, padded in zip(stack, logits.double(), strict=True):
-            own = padded[: len(member.held_out)]
-            if not own.isfinite().all():
+            batches = cast("list[Tensor]", trainer.predict(stacked))
+        logits = torch.cat(batches, dim=1).double()
+        for member, padded_logits in zip(stack, logits, strict=True):
+            member_logits = padded_logits[: len(member.held_out)]
+            if not member_logits.isfinite().all():
                 found = f"fold {member.fold} of repeat {member.repeat} has diverged"
                 raise UserError(f"{found}; try a smaller learning rate")
-            result.probabilities[member.repeat, member.held_out] = own.softmax(dim=1)
+            probabilities = member_logits.softmax(dim=1)
+            result.probabilities[member.repeat, member.held_out] = probabilities
         for epoch, curves in stacked.curves.items():
             result.curves[epoch].append(curves)
 
 
 def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule) -> int:
-    """Returns how many folds, trained at once, take less than 2 GB in all."""
+    """Estimates how many folds fit into `MAX_STACK_BYTES`."""
     rows, features = data.table.features.shape
-    # The first dimension of weights and biases is the number of outputs of their layer.
-    width = features + sum(parameter.shape[:1].numel() for parameter in model.parameters())
-    batch = min(rows, max(data.batch_size, EVALUATION_BATCH))
-    # Weights, gradients, the optimizer's state and intermediates; number, loss and share of each
-    # train row; what the layers return for each row of a batch, and its gradients.
-    numbers = 8 * parameters + 16 * rows + 4 * batch * width
-    return max(1, min(MAX_STACK, int(MEMORY / (4 * numbers))))
+    activations = features
+    for parameter in model.parameters():
+        activations += parameter.shape[:1].numel()  # the first dimension is a layer's outputs
+    batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
+    # Weights, gradients, optimizer state and temporary copies.
+    floats = 8 * parameters
+    # Row number, loss and weight of each train row.
+    floats += 16 * rows
+    # Activations of a batch and their gradients.
+    floats += 4 * batch_rows * activations
+    bytes_per_fold = 4 * floats
+    return max(1, min(MAX_STACK_SIZE, int(MAX_STACK_BYTES / bytes_per_fold)))

@@ -1,1 +1,1 @@
-"""The folder of a run: claiming it, checkpoints, resuming, TensorBoard."""
+"""Run folders: claiming one, checkpoints, resuming, TensorBoard."""

@@ -1,4 +1,4 @@
-"""Callbacks with which a run can be stopped at any moment, and resumed to the same end."""
+"""Callbacks that let a run be stopped at any time and resumed with the same result."""
 
 from typing import Any, cast
 
@@ -10,50 +10,54 @@ from iris_lightning.batching import seeded_generator
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 
-__all__ = ["EpochRecord", "SeedEpochs", "StopOnSignal"]
-
 
 class EpochRecord(Callback):
-    """Adds the metrics of an epoch to its checkpoints, so that a checkpoint says how good it is.
+    """Records the metrics of an epoch in its checkpoints.
 
-    A resumed run logs them again: they may not have reached the curves before it was stopped.
+    A resumed run logs them again, since the run may have been killed before it wrote its curves.
 
     Attributes:
-        resumed: The checkpoint that the run goes on from, or an empty dict.
+        validated_epoch: The last epoch that was validated.
+        resumed: The checkpoint that the run was resumed from, or an empty dict.
     """
 
     def __init__(self) -> None:
-        self.validated: int | None = None  # the last epoch that was
+        self.validated_epoch: int | None = None
         self.resumed: dict[str, Any] = {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes the epoch: the Trainer keeps validation metrics until there are newer ones."""
-        self.validated = trainer.current_epoch
+        """Remembers which epoch the Trainer's validation metrics belong to."""
+        self.validated_epoch = trainer.current_epoch
 
     def metrics_at(self, trainer: L.Trainer, epoch: int) -> dict[str, float]:
-        """Returns the latest metrics, without the validation metrics of an earlier epoch."""
+        """Returns the latest metrics, leaving out validation metrics of an earlier epoch.
+
+        The Trainer keeps validation metrics until the next validation.
+        """
         metrics = {}
         for name, value in trainer.callback_metrics.items():
-            if epoch == self.validated or not name.endswith("/val"):
+            if epoch == self.validated_epoch or not name.endswith("/val"):
                 metrics[name] = float(value)
         return metrics
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds `metrics`, and `callback_metrics`, which may be those of an earlier validation."""
-        callback_metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        """Adds `metrics`, those of this epoch, and `callback_metrics`, the latest of each kind."""
+        callback_metrics = {}
+        for name, value in trainer.callback_metrics.items():
+            callback_metrics[name] = float(value)
         checkpoint["callback_metrics"] = callback_metrics
         checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Notes what the checkpoint says."""
+        """Keeps the checkpoint until training starts."""
         self.resumed = checkpoint
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the metrics of the resumed epoch."""
+        """Logs the metrics of the resumed epoch again."""
         if not self.resumed.get("metrics"):
             return
         metrics = {**self.resumed["metrics"], "epoch": self.resumed["epoch"]}
@@ -62,12 +66,16 @@ class EpochRecord(Callback):
                 logger.log_metrics(metrics)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Does what Lightning does after an epoch's checkpoints: plateau and early stopping."""
+        """Repeats what Lightning does after an epoch's checkpoints are saved, so they lack it.
+
+        These are the last step of `ReduceLROnPlateau`, and the decision of `EarlyStopping`.
+        """
         for stopping in trainer.early_stopping_callbacks:
             if stopping.wait_count >= stopping.patience:
                 trainer.should_stop = True
-        known = self.resumed.get("callback_metrics", {})
-        metrics = {name: torch.tensor(value) for name, value in known.items()}
+        metrics = {}
+        for name, value in self.resumed.get("callback_metrics", {}).items():
+            metrics[name] = torch.tensor(value)
         trainer.callback_metrics.update(metrics)
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor in metrics:
@@ -75,40 +83,48 @@ class EpochRecord(Callback):
 
 
 class SeedEpochs(Callback):
-    """Seeds an epoch's random draws, such as dropout's, from the run's seed and the epoch."""
+    """Seeds every epoch, for dropout and the like, with a seed derived from the run's seed.
+
+    So a resumed run draws the same random numbers without restoring the generators' states.
+    """
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Seeds the epoch. The 1 sets these draws apart from the order of the rows."""
+        """Seeds the epoch."""
         data = cast("Any", trainer).datamodule
+        # The 1 distinguishes these random numbers from those that shuffle the rows.
         seed = seeded_generator(data.seed, trainer.current_epoch, 1).initial_seed()
         if pl_module.device.type == "cpu":
             torch.default_generator.manual_seed(seed)
-        else:  # takes half a millisecond
-            torch.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)  # all devices, which takes half a millisecond
 
 
 class StopOnSignal(Callback):
-    """Ends training after the step in progress when a signal asks for it.
+    """Ends training after the current step when SIGINT or SIGTERM is received.
 
-    Lightning exits with status 1 on SIGINT, and prints a traceback on SIGTERM. The epoch in
-    progress is not saved: a resumed run repeats it from its start, to the same result.
+    Lightning would exit with status 1 on SIGINT, and print a traceback on SIGTERM. The unfinished
+    epoch is not saved: a resumed run repeats it from the start, with the same result.
+
+    Attributes:
+        received: Number of the signal that was received, or 0.
+        previous_handlers: The handlers to restore after training.
     """
 
     def __init__(self) -> None:
-        self.received = 0  # the signal's number, which is never 0
-        self.before: dict[int, Any] = {}
+        self.received = 0
+        self.previous_handlers: dict[int, Any] = {}
 
     def _receive(self, number: int, frame: Any) -> None:
         self.received = number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Takes over the signals, after Lightning has set handlers of its own."""
-        self.before = set_handlers(dict.fromkeys(SIGNALS, self._receive))
+        """Installs the handlers; Lightning has installed its own by now."""
+        self.previous_handlers = set_handlers(dict.fromkeys(SIGNALS, self._receive))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Stops all processes after the same step, if any of them has received a signal."""
+        """Raises `Stopped` in all processes after the same step if any has received a signal."""
         number = self.received
         if trainer.world_size > 1:
             received = torch.tensor(number, device=pl_module.device)
@@ -119,6 +135,6 @@ class StopOnSignal(Callback):
     on_validation_batch_end = on_train_batch_end
 
     def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Gives the signals back to their earlier handlers."""
-        set_handlers(self.before)
-        self.before = {}
+        """Restores the previous handlers."""
+        set_handlers(self.previous_handlers)
+        self.previous_handlers = {}

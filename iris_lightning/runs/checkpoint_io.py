@@ -12,80 +12,80 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write
 from iris_lightning.runs.checkpoints import relocate
 
-__all__ = ["AtomicCheckpointIO"]
-
-INTERVAL = 1.0  # seconds between writes
+WRITE_INTERVAL_SECONDS = 1.0
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, and at most once a second.
+    """Writes checkpoints atomically, and at most once per second.
 
-    An epoch of a small table takes less time than writing its checkpoints. Later ones of a file
-    wait in memory until a second has passed since the last write, or the training ends. A killed
-    run repeats that second, to the same result.
+    On a small table, an epoch is shorter than the time it takes to write its checkpoints. So newer
+    checkpoints wait in memory until a second has passed since the last write, or until training
+    ends. A run that is killed in between repeats the lost epochs when it is resumed, with the same
+    result.
 
-    Args:
-        before_write: What has to be on disk before a checkpoint is, such as the curves.
+    Attributes:
+        before_write: Called before checkpoints are written. The run's logger sets it, to write the
+            curves first.
     """
 
-    def __init__(self, before_write: Callable[[], None] = lambda: None) -> None:
+    before_write: Callable[[], None] | None = None
+
+    def __init__(self) -> None:
         super().__init__()
-        self.before_write = before_write
         self.waiting: dict[Path, dict[str, Any]] = {}
-        self.written = float("-inf")  # when, in seconds
+        self.last_write_seconds = float("-inf")
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Writes a checkpoint if it is the first of its file or a second has passed."""
-        due = time.monotonic() - self.written >= INTERVAL
-        if due or not Path(path).exists():
+        """Writes a checkpoint now, or keeps a copy of it to be written later."""
+        elapsed_seconds = time.monotonic() - self.last_write_seconds
+        if elapsed_seconds >= WRITE_INTERVAL_SECONDS or not Path(path).exists():
             self.waiting[Path(path)] = checkpoint
             self.flush()
         else:
             self.waiting[Path(path)] = _copy(checkpoint)
 
     def flush(self) -> None:
-        """Writes the checkpoints that wait, `best.ckpt` before the `last.ckpt` that mentions it.
+        """Writes all waiting checkpoints; `best.ckpt` first, since `last.ckpt` refers to it.
 
         Raises:
-            UserError: If one cannot be written; the one before it is kept.
+            UserError: If a checkpoint cannot be written. The previous file is kept.
         """
-        if self.waiting:
+        if self.waiting and self.before_write is not None:
             self.before_write()
         waiting, self.waiting = self.waiting, {}
         for path in sorted(waiting):
             self._write(waiting[path], path)
-            self.written = time.monotonic()
+            self.last_write_seconds = time.monotonic()
 
     def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as new:
                 torch.save(checkpoint, new)
-        except (OSError, RuntimeError) as error:  # RuntimeError: of torch's zip writer
-            kept = "; the one before is kept" if path.is_file() else ""
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: cannot be written: {reason}{kept}") from error
+        except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
+            message = f"{path}: cannot be written: {str(error).splitlines()[0]}"
+            if path.is_file():
+                message += "; the previous checkpoint is kept"
+            raise UserError(message) from error
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Reads a checkpoint, whose run may have been moved."""
+        """Reads a checkpoint, and updates its paths if the run was moved."""
         checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
-        return relocate(checkpoint, Path(path))
+        relocate(checkpoint, Path(path))
+        return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Removes a checkpoint, or forgets one that waits."""
+        """Removes a checkpoint, whether it is written or still waiting."""
         self.waiting.pop(Path(path), None)
-        if Path(path).exists():
-            super().remove_checkpoint(path)
+        super().remove_checkpoint(path)
 
-    def teardown(self) -> None:
-        """Writes the checkpoints that wait."""
-        self.flush()
+    teardown = flush
 
 
 def _copy(value: Any) -> Any:
-    """Copies what training changes; `copy.deepcopy` would take a millisecond."""
+    """Copies tensors, dicts and lists; `copy.deepcopy` would take a millisecond per epoch."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if isinstance(value, dict):

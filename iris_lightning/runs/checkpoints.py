@@ -1,4 +1,4 @@
-"""The checkpoints of runs: how to find and read them. Needs no Lightning."""
+"""Finds and reads the checkpoints of runs. This module does not import Lightning."""
 
 import inspect
 from pathlib import Path
@@ -15,32 +15,21 @@ from iris_lightning.weights.reading import (
     read_weights,
 )
 
-__all__ = [
-    "Source",
-    "epochs_done",
-    "find_checkpoint",
-    "find_source",
-    "read_checkpoint",
-    "read_trained",
-    "relocate",
-    "run_folder",
-    "weights_in",
-]
-
-MODULE = "iris_lightning.classifier.IrisClassifier"
-NETWORK = "iris_lightning.network.IrisNetwork"
-ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}
+CLASSIFIER_CLASS = "iris_lightning.classifier.IrisClassifier"
+NETWORK_CLASS = "iris_lightning.network.IrisNetwork"
+REQUIRED_ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}
+OPTIONAL_ENTRIES = ("trained_on", "metrics", "datamodule_hyper_parameters", "iris_lightning")
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
-    """Returns the checkpoint that a name means.
+    """Returns the path of a checkpoint.
 
     Args:
-        name: `best` or `last` of the newest run, or the path of a checkpoint.
-        root: Where `lightning_logs/` is.
+        name: `best` or `last` for those of the newest run, or the path of a checkpoint.
+        root: Folder that contains `lightning_logs/`.
     """
     if name not in ("best", "last"):
-        return _existing(Path(name))
+        return _check_file(Path(name))
     run = newest_run(root)
     if run is None:
         found = f"no run under {root / RUNS} with a trained network; train one first (fit)"
@@ -54,18 +43,20 @@ def find_checkpoint(name: str, root: Path) -> Path:
     raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
 
 
-def _existing(path: Path) -> Path:
+def _check_file(path: Path) -> Path:
     if path.is_file():
         return path
     found = "no such file"
-    if path.exists():
-        found = "a folder" if path.is_dir() else "not a regular file"
-    expected = "expected a checkpoint, or best or last of the newest run"
+    if path.is_dir():
+        found = "a folder"
+    elif path.exists():
+        found = "not a regular file"
+    expected = "expected a checkpoint, or best or last for the newest run"
     raise UserError(f"{path}: {found}; {expected}", "ckpt_path")
 
 
 def run_folder(path: Path) -> Path | None:
-    """Returns the folder of the run that a checkpoint lies in, if it does."""
+    """Returns the folder of the run that a checkpoint belongs to, or `None`."""
     folder = path.absolute().parent
     if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file():
         return folder.parent
@@ -73,46 +64,49 @@ def run_folder(path: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint as data: nothing in it can run, and nothing is imported because of it.
+    """Reads a checkpoint as data: it cannot run code, nor cause anything to be imported.
 
-    Entries that an earlier version or another Trainer left out are empty.
+    Optional entries that are missing, as in checkpoints of earlier versions, are returned empty.
 
     Raises:
-        UserError: If it is no checkpoint of `IrisClassifier` and `IrisNetwork`.
+        UserError: If the file is not a checkpoint of `IrisClassifier` with an `IrisNetwork`.
     """
-    checkpoint: dict[str, Any] = read_torch(path, "a checkpoint")
-    if isinstance(checkpoint, dict) and "layers.0.weight" in checkpoint:
+    checkpoint: Any = read_torch(path, "a checkpoint")
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint of iris_lightning")
+    if "layers.0.weight" in checkpoint:
         raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
-    for name, kind in ENTRIES.items():
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind):
+    for name, kind in REQUIRED_ENTRIES.items():
+        if not isinstance(checkpoint.get(name), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
-    for name in ("trained_on", "metrics", "datamodule_hyper_parameters", "iris_lightning"):
+    for name in OPTIONAL_ENTRIES:
         if not isinstance(checkpoint.setdefault(name, {}), dict):
-            raise UserError(f"{path}: not a checkpoint of iris_lightning: {name} is no dict")
-    _check_record(path, checkpoint["iris_lightning"])
+            raise UserError(f"{path}: not a checkpoint of iris_lightning: {name} is not a dict")
+    _check_origin(path, checkpoint["iris_lightning"])
     return checkpoint
 
 
-def _check_record(path: Path, record: dict[str, Any]) -> None:
+def _check_origin(path: Path, record: dict[str, Any]) -> None:
+    """Refuses newer formats, and the classes of users, which would have to be imported."""
     number = record.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
         raise UserError(f"{path}: was written by a newer version of iris_lightning")
-    module = record.get("module", MODULE)
-    if module != MODULE:
-        loader = f"{str(module)[:80].rpartition('.')[2]}.load_from_checkpoint"
-        raise UserError(f"{path}: holds a {str(module)[:80]}; load it in Python with {loader}")
-    network = record.get("network", NETWORK)
-    if network != NETWORK:
-        loader = "IrisClassifier.load_from_checkpoint, where make_network is overridden"
-        raise UserError(f"{path}: holds a {str(network)[:80]}; load it in Python with {loader}")
+    classifier = str(record.get("module", CLASSIFIER_CLASS))[:80]
+    if classifier != CLASSIFIER_CLASS:
+        loader = f"{classifier.rpartition('.')[2]}.load_from_checkpoint"
+        raise UserError(f"{path}: holds a {classifier}; load it in Python with {loader}")
+    network = str(record.get("network", NETWORK_CLASS))[:80]
+    if network != NETWORK_CLASS:
+        loader = "load_from_checkpoint of the IrisClassifier subclass with its make_network"
+        raise UserError(f"{path}: holds a {network}; load it in Python with {loader}")
 
 
 def read_trained(path: Path) -> dict[str, Any]:
-    """Reads the checkpoint of a network that has been trained, be it by one step."""
+    """Reads a checkpoint, and raises an error if no training step was run before it."""
     checkpoint = read_checkpoint(path)
     if checkpoint["global_step"] == 0:
-        stopped = "the run was stopped before the end of its first epoch"
-        raise UserError(f"{path}: its network is untrained: {stopped}")
+        reason = "the run was stopped before the end of its first epoch"
+        raise UserError(f"{path}: its network is untrained: {reason}")
     return checkpoint
 
 
@@ -123,42 +117,43 @@ def epochs_done(checkpoint: dict[str, Any]) -> int:
 
 
 def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
-    """Returns the network's weights in a checkpoint that was read from `path`."""
+    """Returns the weights of the network in a checkpoint; `path` is for messages."""
     options = checkpoint["hyper_parameters"]
+    recorded = checkpoint["iris_lightning"].get("network_options") or {}
     state = {}
     for name, tensor in checkpoint["state_dict"].items():
         if str(name).startswith("network."):
             state[str(name).removeprefix("network.")] = tensor
-    meaning = {
-        **network_options(options),
-        **network_options(checkpoint["iris_lightning"].get("network_options") or {}),
-        "feature_names": options.get("feature_names"),
-        "class_names": options.get("class_names"),
-        "na_values": checkpoint["datamodule_hyper_parameters"].get("na_values"),
-    }
-    return make_weights(path, state, meaning)
+    metadata = network_options(options)
+    metadata |= network_options(recorded)
+    metadata["feature_names"] = options.get("feature_names")
+    metadata["class_names"] = options.get("class_names")
+    metadata["na_values"] = checkpoint["datamodule_hyper_parameters"].get("na_values")
+    return make_weights(path, state, metadata)
 
 
-def relocate(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Returns a checkpoint whose callbacks know the checkpoints in the folder where it lies now.
+def relocate(checkpoint: dict[str, Any], path: Path) -> None:
+    """Updates the paths in a checkpoint whose run was moved.
 
-    `ModelCheckpoint` forgets its best score where the folder of a run has been moved, and would
-    overwrite `best.ckpt` with a worse one.
+    Otherwise `ModelCheckpoint` would not restore its best score, and would overwrite `best.ckpt`
+    with a worse one.
+
+    Args:
+        checkpoint: The checkpoint, which is changed in place.
+        path: Where it was read.
     """
-    here = str(path.absolute().parent)
-    callbacks = {}
-    for key, state in checkpoint.get("callbacks", {}).items():
-        if isinstance(state, dict) and Path(str(state.get("dirpath"))).name == "checkpoints":
-            state = {**state, "dirpath": here}
-            for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-                if state[name]:
-                    state[name] = str(Path(here, Path(state[name]).name))
-            models = state["best_k_models"].items()
-            state["best_k_models"] = {
-                str(Path(here, Path(one).name)): score for one, score in models
-            }
-        callbacks[key] = state
-    return {**checkpoint, "callbacks": callbacks}
+    folder = path.absolute().parent
+    for state in checkpoint.get("callbacks", {}).values():
+        if not isinstance(state, dict) or Path(str(state.get("dirpath"))).name != "checkpoints":
+            continue
+        state["dirpath"] = str(folder)
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            if state[name]:
+                state[name] = str(folder / Path(state[name]).name)
+        scores = {}
+        for model_path, score in state["best_k_models"].items():
+            scores[str(folder / Path(model_path).name)] = score
+        state["best_k_models"] = scores
 
 
 class Source(NamedTuple):

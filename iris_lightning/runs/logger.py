@@ -1,4 +1,4 @@
-"""The logger of a run of `fit`."""
+"""The TensorBoard logger of `fit`."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,40 +14,41 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 from iris_lightning.runs.folders import RUNS
 
-__all__ = ["RunLogger"]
-
 
 class RunLogger(TensorBoardLogger):
-    """Writes curves against the epoch, into the folder of the run.
+    """Writes curves to the run's folder, with the epoch as x axis.
 
-    There is no `hparams.yaml`, which would repeat `config.yaml`.
+    Unlike its base class, it does not write `hparams.yaml`: the run has a `config.yaml`.
 
     Args:
-        root: Where `lightning_logs/` is.
-        purge_step: First epoch to be written; TensorBoard drops what the run had from there on.
+        root: Folder that contains `lightning_logs/`.
+        purge_step: First epoch to write. TensorBoard discards older points from this epoch on.
+
+    Attributes:
+        run: Folder of the run; set when training starts.
     """
 
     def __init__(self, root: Path, purge_step: int) -> None:
         super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
-        self.run: Path | None = None  # set when training starts
+        self.run: Path | None = None
         self._excepthook = threading.excepthook
         threading.excepthook = self._handle_thread_error
 
     @property
     def log_dir(self) -> str:
-        """The folder of the run."""
+        """Folder of the run."""
         return str(self.run or self.root_dir)
 
     @property
     def experiment(self) -> Any:
-        """TensorBoard's writer; until training starts, one that writes nothing."""
+        """TensorBoard's `SummaryWriter`; a dummy until training starts."""
         if self.run is None:
             return _DummyExperiment()
         return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds metrics to the curves, at the epoch that Lightning puts among them."""
+        """Adds points to the curves; Lightning passes the epoch as one of the metrics."""
         values = dict(metrics)
         epoch = values.pop("epoch", step)
         with self._user_errors():
@@ -55,17 +56,17 @@ class RunLogger(TensorBoardLogger):
                 self.experiment.add_scalar(name, value, epoch)
 
     def save(self) -> None:
-        """Does nothing: Lightning calls it each time it logs, and flushing takes time."""
+        """Does nothing: Lightning calls this after every logging step, and flushing is slow."""
 
     @rank_zero_only
     def flush(self) -> None:
-        """Waits until the curves are written, which the next checkpoint takes for granted."""
+        """Waits until all points are written to disk."""
         with self._user_errors():
             self.experiment.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Closes the file; a run that failed has told its error by now."""
+        """Closes the event file; if training failed, further errors are not reported."""
         if status == "success":
             self.flush()
         with suppress(OSError):
@@ -78,10 +79,10 @@ class RunLogger(TensorBoardLogger):
             yield
         except OSError as error:
             folder = relative_path(Path(self.log_dir))
-            reason = f"{folder}: the curves cannot be written: {error.strerror}"
-            raise UserError(reason) from error
+            message = f"{folder}: cannot write the curves: {error.strerror}"
+            raise UserError(message) from error
 
     def _handle_thread_error(self, args: threading.ExceptHookArgs) -> None:
-        """Leaves errors of TensorBoard's thread to its next use, which raises them again."""
+        """Ignores errors in TensorBoard's thread: the next call of the writer raises them again."""
         if not type(args.thread).__module__.startswith("tensorboard."):
             self._excepthook(args)

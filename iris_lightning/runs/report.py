@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run besides its curves."""
+"""Everything in TensorBoard besides the curves: charts, hyperparameters, plots."""
 
 import copy
 import inspect
@@ -11,7 +11,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
@@ -23,29 +22,30 @@ from iris_lightning.runs.checkpoints import read_checkpoint, run_folder
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.signals import Stopped
 
-__all__ = ["TensorBoardReport", "add_evaluation"]
-
-COLUMNS = ("table", "batch_size", "lr", "seed")  # TensorBoard shows five; all others share one
-MOST_ROWS = 65536  # that are predicted at once
-OF_TABLE = ("path", "target", "features", "feature_names", "class_names")
+# HParams shows five columns of options by default: these, and one for all other settings.
+HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
+# Not among the settings, as the column `table` stands for them.
+TABLE_OPTIONS = ("path", "target", "features", "feature_names", "class_names")
+PREDICTION_BATCH_SIZE = 65536
 
 
 class TensorBoardReport(Callback):
-    """Adds charts, hyperparameters, results and pictures to the TensorBoard of a run.
+    """Adds charts, hyperparameters, results and plots to a run's TensorBoard logger.
 
-    During training: train and validation on one chart for each metric (Custom Scalars), and the
-    learning rate where a scheduler changes it. At the end, of the best epoch: options and metrics
-    (HParams, Text), pictures (Images) and the network (Graphs). The best epoch is that of the first
-    `ModelCheckpoint` that monitors `loss/val`; without one, the report is of the last epoch.
-    Without a `TensorBoardLogger`, only the learning rate is logged.
+    During training, Custom Scalars shows each metric of the train and validation rows in one chart,
+    and the learning rate is logged if a scheduler changes it. At the end, the options and metrics
+    of the best epoch (tabs HParams and Text), its plots (Images) and the network (Graphs) are
+    added. The best epoch is that of the first `ModelCheckpoint` with `monitor="loss/val"`; if there
+    is none, the last epoch. If the Trainer has no `TensorBoardLogger`, only the learning rate is
+    logged.
 
     Args:
-        figures: Whether to add pictures and the network, of an `IrisDataModule`; they need
-            matplotlib.
+        figures: Whether to add plots and the network. Plots need matplotlib and an
+            `IrisDataModule`.
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
-        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # it would hide the others
+        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # would hide the metrics
         >>> trainer = L.Trainer(logger=logger, callbacks=[TensorBoardReport()])
     """
 
@@ -53,38 +53,39 @@ class TensorBoardReport(Callback):
         self.figures = figures
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the learning rate if a scheduler may change it."""
+        """Logs the learning rate if there is a scheduler."""
         if trainer.lr_scheduler_configs and trainer.loggers:
             pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lays out the charts as soon as the metrics are known."""
-        if trainer.current_epoch > 1:  # 1: TensorBoard drops epoch 0 of a run that is resumed there
+        """Lays out the charts, once the names of the metrics are known."""
+        # In epoch 1 again: TensorBoard drops the points of epoch 0 if a run is resumed there.
+        if trainer.current_epoch > 1:
             return
         charts = {}
         for tag in trainer.callback_metrics:
             name, _, split = tag.rpartition("/")
             if split == "val":
                 charts[name] = ["Multiline", [f"{name}/train", tag]]
-        with suppress(OSError):  # the next use of the logger raises it again
+        with suppress(OSError):  # the next call of the logger raises it again
             for logger in _loggers(trainer):
                 logger.experiment.add_custom_scalars({"train and validation": charts})
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes the result, and draws."""
+        """Adds results and plots."""
         self._write(trainer, pl_module, self.figures and can_draw())
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Writes the result of a run that its user stops."""
+        """Adds the results of a run that the user stops."""
         if isinstance(exception, KeyboardInterrupt | Stopped):
             self._write(trainer, pl_module, draw=False)
 
     def _write(self, trainer: L.Trainer, module: L.LightningModule, draw: bool) -> None:
         loggers = _loggers(trainer)
-        last = trainer.current_epoch - 1
-        if not loggers or last < 0:
+        last_epoch = trainer.current_epoch - 1
+        if not loggers or last_epoch < 0:
             return
         try:
             best = _best_checkpoint(trainer, module)
@@ -92,29 +93,30 @@ class TensorBoardReport(Callback):
             metrics = {name: round(float(value), 6) for name, value in best["metrics"].items()}
             options = _options(trainer, module)
             data = getattr(trainer, "datamodule", None)
-            row = {name: options.get(name) for name in COLUMNS}
-            row["settings"] = _settings(options, module, data)
+            row = {name: options.get(name) for name in HPARAMS_COLUMNS}
+            row["settings"] = _changed_settings(options, module, data)
+            table = _markdown_table({"epoch": epoch, **metrics, **options})
             for logger in loggers:
-                logger.log_hyperparams(row, _results(metrics, epoch), last)
-                text = _table({"epoch": epoch, **metrics, **options})
-                logger.experiment.add_text("run", text, epoch)
+                logger.log_hyperparams(row, _results(metrics, epoch), last_epoch)
+                logger.experiment.add_text("run", table, epoch)
                 if draw and isinstance(data, IrisDataModule):
-                    module = copy.deepcopy(module).eval()
-                    module.load_state_dict(best["state_dict"])
-                    _draw(logger, module, data, epoch)
+                    best_module = copy.deepcopy(module).eval()
+                    best_module.load_state_dict(best["state_dict"])
+                    _draw(logger, best_module, data, epoch)
                 logger.experiment.flush()
-        except Exception as error:  # the run itself is complete
-            rank_zero_warn(f"TensorBoard's report is incomplete: {error!r}")
+        except Exception as error:  # the training itself is complete
+            rank_zero_warn(f"the TensorBoard report is incomplete: {error!r}")
 
 
 def _loggers(trainer: L.Trainer) -> list[TensorBoardLogger]:
-    """Returns the loggers that write to TensorBoard, which those of further processes do not."""
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-    return [logger for logger in loggers if not isinstance(logger.experiment, _DummyExperiment)]
+    """Returns the TensorBoard loggers of the main process; those of other processes are dummies."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def _best_checkpoint(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-    """Returns the checkpoint with the lowest `loss/val`, or the present state in its place."""
+    """Returns the checkpoint with the lowest `loss/val`, or else the current state."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
             path = Path(callback.best_model_path)
@@ -130,7 +132,7 @@ def _best_checkpoint(trainer: L.Trainer, module: L.LightningModule) -> dict[str,
 
 
 def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-    """Returns the options of classifier, data and optimizer."""
+    """Returns the options of the classifier, the data module and the optimizer."""
     options = dict(module.hparams)
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, IrisDataModule):
@@ -145,59 +147,62 @@ def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
     return options
 
 
-def _settings(options: Mapping[str, Any], *components: Any) -> str:
-    """Returns options without a column that are not at the defaults of the components' classes."""
+def _changed_settings(options: Mapping[str, Any], *components: Any) -> str:
+    """Describes the options that differ from their defaults and have no column of their own."""
     defaults = {}
     for component in components:
         for name, parameter in inspect.signature(type(component)).parameters.items():
             defaults[name] = parameter.default
     settings = []
     for name, value in options.items():
-        if name not in COLUMNS + OF_TABLE and _text(value) != _text(defaults.get(name)):
-            settings.append(f"{name} {_text(value)}")
+        if name in HPARAMS_COLUMNS + TABLE_OPTIONS:
+            continue
+        text = _config_text(value)
+        if text != _config_text(defaults.get(name)):
+            settings.append(f"{name} {text}")
     return ", ".join(settings)
 
 
 def _results(metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
-    """Returns the columns of HParams for results; those of tests wait for `add_evaluation`."""
-    validated = {}
-    tested = {}
+    """Returns the metrics for HParams; `add_evaluation` fills in those of the test split."""
+    results: dict[str, float] = {"result/epoch": epoch}
     for tag, value in metrics.items():
         if tag.endswith("/val"):
-            validated[f"result/{tag}"] = value
-            tested[f"result/{tag.removesuffix('val')}test"] = math.nan
-    return {"result/epoch": epoch, **validated, **tested}
+            results[f"result/{tag}"] = value
+    for tag in list(results)[1:]:
+        results[tag.removesuffix("val") + "test"] = math.nan
+    return results
 
 
-def _table(values: Mapping[str, Any]) -> str:
-    """Returns a table in Markdown."""
+def _markdown_table(values: Mapping[str, Any]) -> str:
     lines = ["| | |", "| --- | --- |"]
     for name, value in values.items():
-        text = _text(value).replace("|", r"\|")
+        text = _config_text(value).replace("|", r"\|")
         lines.append(f"| {name} | {text} |")
     return "\n".join(lines)
 
 
-def _text(value: object) -> str:
-    """Returns a value as it is typed in a config."""
+def _config_text(value: object) -> str:
+    """Formats a value as a user would type it in a config."""
     return json.dumps(value, default=str, ensure_ascii=False).strip('"')[:200]
 
 
 def _draw(
     logger: TensorBoardLogger, module: L.LightningModule, data: IrisDataModule, epoch: int
 ) -> None:
-    parameter = next(module.parameters())
+    parameter = next(module.parameters())  # has the device and the precision
 
     def predict(features: Tensor) -> Tensor:
+        batches = features.split(PREDICTION_BATCH_SIZE)
         with torch.inference_mode():
-            logits = [module(rows.to(parameter)) for rows in features.split(MOST_ROWS)]
+            logits = [module(batch.to(parameter)) for batch in batches]
         return torch.cat(logits).float().softmax(dim=1).cpu()
 
     with own_style():
         for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}")):
-            logger.experiment.add_figure(f"pictures/{name}", figure, epoch)
+            logger.experiment.add_figure(f"plots/{name}", figure, epoch)
     features, _ = data.tensors("val")
-    with suppress(RuntimeError):  # it prints why it cannot trace a network
+    with suppress(RuntimeError):  # not every network can be traced; torch prints the reason
         logger.experiment.add_graph(module.network, features[:1].to(parameter))
 
 
@@ -213,7 +218,7 @@ def add_evaluation(path: Path, checkpoint: Mapping[str, Any], metrics: Mapping[s
         checkpoint: Its content.
         metrics: Metrics of a whole split.
     """
-    from torch.utils.tensorboard import SummaryWriter  # here: it takes a third of a second
+    from torch.utils.tensorboard import SummaryWriter  # takes a third of a second to import
 
     run = run_folder(path)
     is_late = path.name == "last.ckpt"

@@ -1,4 +1,4 @@
-"""What a run writes into its folder beside checkpoints and curves."""
+"""The files of a run: where checkpoints and curves go, and descriptions of the run."""
 
 import platform
 from functools import cached_property
@@ -10,41 +10,34 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from iris_lightning.files import atomic_write, remove_leftovers
+from iris_lightning.files import atomic_write
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import RESULTS, claim_run
 from iris_lightning.runs.logger import RunLogger
 
-__all__ = [
-    "BestCheckpoint",
-    "RunFolder",
-    "checkpoint_callbacks",
-    "describe_environment",
-    "describe_run",
-]
-
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, the lowest `loss/val`.
+    """Saves `best.ckpt`, the epoch with the lowest `loss/val`.
 
-    A class of its own, whose state Lightning tells from that of a user's `ModelCheckpoint`.
+    Lightning stores a callback's state under the name of its class, so a subclass keeps it apart
+    from the state of a user's own `ModelCheckpoint`.
     """
 
     @cached_property
     def state_key(self) -> str:
-        """Lightning's, which asks for it in every hook of every step."""
+        """Lightning's key, cached because Lightning asks for it in every hook of every step."""
         return super().state_key
 
 
 class LastCheckpoint(BestCheckpoint):
-    """Keeps `last.ckpt`, the latest epoch, since `save_last` is stale while `loss/val` rises."""
+    """Saves `last.ckpt` after every epoch; with `save_last`, only better epochs would be saved."""
 
 
 def checkpoint_callbacks() -> list[ModelCheckpoint]:
-    """Returns what keeps `best.ckpt` and `last.ckpt`."""
+    """Returns the callbacks that save `best.ckpt` and `last.ckpt`."""
     best = BestCheckpoint(filename="best", monitor="loss/val", enable_version_counter=False)
     last = LastCheckpoint(
         filename="last", enable_version_counter=False, save_on_train_epoch_end=True
@@ -53,25 +46,25 @@ def checkpoint_callbacks() -> list[ModelCheckpoint]:
 
 
 class RunFolder(Callback):
-    """Claims the folder of a run, places checkpoints and curves there, and describes the run.
+    """Claims a run's folder, directs checkpoints and curves into it, and describes the run.
 
-    `config.yaml` appears after the first `last.ckpt`: a folder that has it is one that other
-    commands can use.
+    `config.yaml` is written after the first `last.ckpt`, so that a folder with a `config.yaml`
+    always has a checkpoint for other commands to use.
 
     Args:
-        root: Where `lightning_logs/` is.
-        run: The folder of a run to be resumed; by default a new one is claimed.
-        options: The options of the run, as plain values.
+        root: Folder that contains `lightning_logs/`.
+        run: Folder of the run to resume. By default, a new run is started.
+        options: The options of the run, for `config.yaml`.
     """
 
     def __init__(self, root: Path, run: Path | None, options: dict[str, Any]) -> None:
         self.root = root
         self.run = run
         self.options = options
-        self.described = False
+        self.is_described = False
 
     def claim(self, trainer: L.Trainer) -> None:
-        """Claims the folder, in the first process of all."""
+        """Claims the folder, in the main process only."""
         if not trainer.is_global_zero:
             return
         if self.run is None:
@@ -84,18 +77,12 @@ class RunFolder(Callback):
             if isinstance(logger, RunLogger):
                 logger.run = self.run
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Removes what a killed process left behind."""
-        if self.run and trainer.is_global_zero:
-            remove_leftovers(self.run, alone=True)
-            remove_leftovers(self.run / "checkpoints", alone=True)
-
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Describes the run after its first epoch, and when it is resumed."""
+        """Describes the run after its first epoch, or when it is resumed."""
         self._describe(trainer)
 
     def _describe(self, trainer: L.Trainer) -> None:
-        if self.run is None or self.described or not trainer.is_global_zero:
+        if self.run is None or self.is_described or not trainer.is_global_zero:
             return
         last = self.run / "checkpoints" / "last.ckpt"
         if trainer.checkpoint_callbacks and not last.exists():
@@ -109,17 +96,17 @@ class RunFolder(Callback):
             table.sha256,
         )
         describe_run(self.run, self.options, environment)
-        self.described = True
+        self.is_described = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leaves whole checkpoints to all who look at the end of the run."""
+        """Writes the waiting checkpoints, before other callbacks read them."""
         self._describe(trainer)
         checkpoint_io = trainer.strategy.checkpoint_io
         if isinstance(checkpoint_io, AtomicCheckpointIO):
             checkpoint_io.flush()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes `results.yaml`, which says that curves and pictures are complete."""
+        """Writes `results.yaml`, which marks curves and plots as complete."""
         if self.run and trainer.is_global_zero:
             results = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
             with atomic_write(self.run / RESULTS) as new:
@@ -129,12 +116,20 @@ class RunFolder(Callback):
 def describe_environment(
     device: Any, processes: int, seed: int, source: str, sha256: str
 ) -> dict[str, Any]:
-    """Returns what the result of a run depends on beside its options."""
+    """Returns the content of `environment.yaml`: what affects a run's result besides its options.
+
+    Args:
+        device: Device of the training.
+        processes: Number of processes.
+        seed: Seed of the run.
+        source: The table, as messages name it.
+        sha256: Hash of the table's content.
+    """
     versions = {name: version(name) for name in PACKAGES}
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "torch": str(torch.__version__),  # which names the build as well
+        "torch": str(torch.__version__),  # includes the build, such as +cpu
         **versions,
         "device": str(device),
         "processes": processes,
@@ -145,7 +140,7 @@ def describe_environment(
 
 
 def describe_run(run: Path, options: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes `environment.yaml` and `config.yaml` of a run, from which it can be repeated."""
+    """Writes `environment.yaml` and `config.yaml`, which are enough to repeat the run."""
     for name, content in (("environment.yaml", environment), ("config.yaml", options)):
         with atomic_write(run / name) as new:
             new.write_text(to_yaml(content), encoding="utf-8")

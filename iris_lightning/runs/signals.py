@@ -1,19 +1,20 @@
-"""Signals that ask a command to stop. Needs no Lightning."""
+"""Signals that ask a command to stop. This module does not import Lightning."""
 
 import signal
 import threading
 from typing import Any
 
-__all__ = ["SIGNALS", "Stopped", "set_handlers", "stop"]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal, whose number it holds, has asked the command to stop.
+    """Raised when a signal asks the command to stop.
 
-    Like `KeyboardInterrupt`, it is no `Exception`: only the command line is to catch it.
+    Like `KeyboardInterrupt`, it is not an `Exception`: only the command line should catch it.
 
     Attributes:
-        remedy: How to go on, for the message.
+        number: Number of the signal.
+        remedy: How to continue, for the message.
     """
 
     def __init__(self, number: int, remedy: str = "") -> None:
@@ -22,16 +23,15 @@ class Stopped(BaseException):
         self.remedy = remedy
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl+C, and what a system sends
-
-
 def stop(number: int, frame: Any) -> None:
-    """Handles a signal by raising `Stopped` at once."""
+    """Signal handler that raises `Stopped` immediately."""
     raise Stopped(number)
 
 
 def set_handlers(handlers: dict[int, Any]) -> dict[int, Any]:
-    """Sets handlers of signals, in the main thread only, and returns those before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    """Sets signal handlers and returns the previous ones; only works in the main thread."""
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            previous[number] = signal.signal(number, handler)
+    return previous

@@ -1,4 +1,4 @@
-"""How many threads torch uses."""
+"""The number of threads that torch uses."""
 
 import os
 from collections.abc import Iterator
@@ -8,33 +8,31 @@ import torch
 
 from iris_lightning.errors import UserError
 
-__all__ = ["threads"]
-
-# Rows of a batch times parameters, from which on two threads are faster than one, by a fifth: 4096
-# rows in the lesson's network. Below that they wait for each other, on a busy machine twenty times
-# as
-# long as they work.
-SMALL_WORK = 2**20
+# Rows per batch times parameters. Below this, threads mostly wait for each other: up to twenty
+# times as long as they work, on a busy machine. Above it, two threads are about 20 % faster than
+# one. For the lesson's network, it corresponds to 4096 rows.
+MIN_WORK_FOR_THREADS = 2**20
 MAX_THREADS = 256
 
 
 @contextmanager
 def threads(number: int | None, work: int) -> Iterator[None]:
-    """Sets torch's threads within an operation, and sets them back in the end.
+    """Sets torch's number of threads within a block.
 
     Args:
-        number: What the user asks for; by default one for small batches, and else torch's own
-            choice.
-        work: Rows of a batch times parameters.
+        number: Number of threads. By default 1 for small batches, and torch's own choice otherwise.
+        work: Rows per batch times parameters.
     """
-    before = torch.get_num_threads()
-    if number is not None and not 1 <= number <= MAX_THREADS:
-        raise UserError(f"expected a whole number from 1 to {MAX_THREADS}, got {number}", "threads")
-    chosen_outside = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys()
+    previous = torch.get_num_threads()
     if number is None:
-        number = before if chosen_outside or work >= SMALL_WORK else 1
+        number = previous
+        is_set_by_user = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys()
+        if work < MIN_WORK_FOR_THREADS and not is_set_by_user:
+            number = 1
+    elif not 1 <= number <= MAX_THREADS:
+        raise UserError(f"expected a whole number from 1 to {MAX_THREADS}, got {number}", "threads")
     torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous)

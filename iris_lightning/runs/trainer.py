@@ -12,8 +12,6 @@ from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import TensorBoardReport
 from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 
-__all__ = ["run_parts"]
-
 
 def run_parts(
     options: Namespace,

@@ -1,1 +1,1 @@
-"""CSV and Parquet: columns and their roles, reading, streaming predictions."""
+"""Tables in CSV and Parquet files: reading them, checking them, streaming predictions."""

@@ -1,4 +1,4 @@
-"""The file formats of tables, CSV and Parquet."""
+"""Table files: CSV and Parquet."""
 
 import contextlib
 import copy
@@ -16,17 +16,6 @@ from iris_lightning.features import Feature, axis_label, category_names, missing
 from iris_lightning.tables.separators import find_separator
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = [
-    "CLASS",
-    "FORMATS",
-    "SUFFIXES",
-    "Dialect",
-    "TableFile",
-    "columns",
-    "encode",
-    "number_columns",
-]
-
 SUFFIXES = (
     ".csv",
     ".csv.gz",
@@ -40,17 +29,17 @@ SUFFIXES = (
     ".parquet",
 )
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
-SAMPLE = 1000  # rows that decide which columns of text are numbers
-CLASS = "class "  # the class among values: no column is called so, since names are stripped
+SAMPLE_ROWS = 1000  # decide which columns of text hold numbers
+CLASS = "class "  # name of the class among parsed columns; cannot clash, as names are stripped
 
 
 class Dialect(NamedTuple):
     """How a CSV file is written.
 
     Attributes:
-        decimal_comma: Whether numbers look like `5,1`.
-        separator: One of `SEPARATORS`, by default found in the file.
-        na_values: Texts that mean a missing value, beside the empty one; by default `NA_VALUES`.
+        decimal_comma: Whether numbers are written as `5,1`.
+        separator: Column delimiter, a key of `SEPARATORS`; by default, it is detected.
+        na_values: Texts that mean a missing value, besides the empty text; by default `NA_VALUES`.
     """
 
     decimal_comma: bool = False
@@ -59,19 +48,19 @@ class Dialect(NamedTuple):
 
 
 def columns(*names: str) -> pl.Expr:
-    """The columns with these names; `pl.col` would take `*` and `^...$` for patterns."""
+    """Selects columns by name; `pl.col` would treat names such as `*` as patterns."""
     return cs.by_name(*names).as_expr()
 
 
 def number_columns(features: Iterable[Feature]) -> list[str]:
-    """Returns the columns of features that are numbers."""
+    """Returns the columns of the features that are numbers."""
     return [feature.column for feature in features if feature.category is None]
 
 
 def encode(features: Sequence[Feature]) -> list[pl.Expr]:
-    """The features as float32, computed from `TableFile.values`.
+    """Returns expressions that compute the features, float32, from `TableFile.values`.
 
-    They are null where a value is missing, and infinite where it is invalid.
+    Features are null where a value is missing, and infinite where it is invalid.
     """
     expressions = []
     for feature in features:
@@ -89,19 +78,19 @@ def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 class TableFile:
-    """A table file: its columns, which of them are numbers, and its rows.
+    """A table file: its columns, their types, and its rows.
 
     Args:
         source: CSV or Parquet file.
         dialect: How a CSV file is written.
-        name: What messages call the file, by default its path.
+        name: Name of the table, for messages; by default the file's path.
 
     Attributes:
-        names: The columns in their order, without spaces around them.
-        kinds: Their types; in a CSV file, text.
-        numeric: Those that hold numbers.
-        rows: The rows; those of a CSV file as text and without blank ones.
-        csv_format: Options of polars to write a CSV file alike.
+        names: Names of the columns, without surrounding spaces.
+        kinds: Types of the columns; all columns of a CSV file are text.
+        numeric: Names of the columns that hold numbers.
+        rows: The rows; those of a CSV file as text, without blank rows.
+        csv_format: Options of polars for writing a CSV file in the same format.
     """
 
     def __init__(self, source: str, dialect: Dialect, name: str | None = None) -> None:
@@ -135,7 +124,7 @@ class TableFile:
         header = self._scan_csv(has_header=False, truncate_ragged_lines=True).head(1).collect()
         self.names = self._strip(header.row(0))
         rows = self._scan_csv(new_columns=self.names)
-        # A lazy filter would take time that grows with the square of the number of columns.
+        # As a lazy filter, it would take time quadratic in the number of columns.
         self.rows = rows.map_batches(_drop_blank_rows, streamable=True)
 
     def _scan_csv(self, **options: Any) -> pl.LazyFrame:
@@ -157,13 +146,13 @@ class TableFile:
         return names
 
     def mostly_numbers(self, names: Iterable[str], decimal_comma: bool) -> list[str]:
-        """Returns the columns of text that hold numbers in at least half of their first values.
+        """Returns the columns of text in which at least half of the first values are numbers.
 
-        Half, since a stray text must not hide a column of numbers: it is an error to report.
+        A stray text does not turn a column of numbers into text: it is reported as an error.
         """
         texts = [name for name in names if self.kinds[name] == pl.String]
         found = []
-        for rows in (self.rows.head(SAMPLE), self.rows):
+        for rows in (self.rows.head(SAMPLE_ROWS), self.rows):
             if not texts:
                 break
             numbers = self._present(self._parse(columns(*texts), decimal_comma))
@@ -180,7 +169,7 @@ class TableFile:
         texts = texts.cast(pl.String).str.strip_chars()
         numbers = texts
         if decimal_comma:
-            numbers = texts.str.replace_many({".": "_", ",": "."})  # which makes `1.5` invalid
+            numbers = texts.str.replace_many({".": "_", ",": "."})  # makes `1.5` invalid
         numbers = numbers.cast(pl.Float64, strict=False).fill_null(math.inf)
         return pl.when(~texts.is_in(self.missing)).then(numbers)
 
@@ -193,7 +182,7 @@ class TableFile:
         return pl.when(~numbers.is_in(codes.to_list())).then(numbers)
 
     def label(self, name: str) -> pl.Expr:
-        """A column as classes or categories: null where a value is missing."""
+        """Returns a column as classes or categories, null where a value is missing."""
         return columns(name).map_batches(
             self._to_labels, return_dtype=pl.String, is_elementwise=True
         )
@@ -204,14 +193,14 @@ class TableFile:
         return values.replace_strict(distinct, labels, return_dtype=pl.String)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
-        """Columns as float64: null where a value is missing, infinite where it is no number."""
+        """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
         numbers = (selected & cs.numeric()).as_expr()
         texts = (selected - cs.numeric()).as_expr()
         return [self._present(numbers), self._present(self._parse(texts, self.decimal_comma))]
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
-        """The columns of features, as numbers or as text, and the class as the column `CLASS`."""
+        """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
         label = pl.lit(None, pl.String)
         if target is not None:
             label = self.label(target)
@@ -220,15 +209,15 @@ class TableFile:
         return [*self.numbers(number_columns(features)), *values, label.alias(CLASS)]
 
     def inputs(self, features: Sequence[Feature], target: str | None = None) -> pl.LazyFrame:
-        """The features as `encode` makes them, and the class as the column `CLASS`."""
+        """Returns the features, encoded as float32, and the class as the column `CLASS`."""
         return self.rows.select(self.values(features, target)).select(*encode(features), CLASS)
 
     def parsed(self, names: Iterable[str]) -> "TableFile":
-        """The same table with columns of numbers parsed by polars' own reader.
+        """Returns the same table, with columns of numbers parsed by polars' CSV reader.
 
-        This is faster, but it fails where a cell is no number, and it keeps blank rows.
+        It is faster, but raises an error for invalid numbers, and keeps blank rows.
         """
-        if not self.is_csv or self.decimal_comma:  # polars would take `1.5` for a number
+        if not self.is_csv or self.decimal_comma:  # polars would accept `1.5`, too
             return self
         parsed = copy.copy(self)
         kinds = dict.fromkeys(names, pl.Float64)
@@ -239,19 +228,21 @@ class TableFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Turns errors of polars into errors of the user, who chose the file."""
+        """Reports errors of polars as errors in the file."""
         try:
             yield
         except (PolarsError, OSError) as error:
             reason = str(error).partition("\n")[0]
             if "found more fields" in reason:
                 row = self._find_long_row()
-                where = "a row" if row is None else f"row {row}"
+                where = "a row"
+                if row is not None:
+                    where = f"row {row}"
                 reason = f"{where} has more cells than the header"
             raise UserError(f"{self.name}: cannot be read: {reason}") from error
 
     def _find_long_row(self) -> Any:
-        """Returns the first row with more cells than the header, unless these are empty."""
+        """Returns the number of the first row with more cells than the header, or `None`."""
         rows = self._scan_csv(
             has_header=False,
             schema=dict.fromkeys([*self.names, " "], pl.String),

@@ -1,4 +1,4 @@
-"""The table of a cross-validation with the predictions for its rows while held out."""
+"""The rows of a cross-validation, with the predictions for them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from iris_lightning.tables.formats import Dialect, TableFile
 from iris_lightning.tables.table import Table, check_new_columns, load_iris_table, result_columns
 
-__all__ = ["HeldOutRows"]
-
 
 class HeldOutRows:
-    """All rows and columns of a table, read before training, since the file may change meanwhile.
+    """All rows and columns of a table.
+
+    They are read before training, because the file may change while it runs.
 
     Args:
         table: The table as tensors.
-        options: Those of its `IrisDataModule`, which say how it is read.
+        options: Options of its `IrisDataModule`.
 
     Raises:
-        UserError: If a column has the name of one that predictions add.
+        UserError: If a column has the name of one to be added.
     """
 
     def __init__(self, table: Table, options: Mapping[str, Any]) -> None:
@@ -32,7 +32,9 @@ class HeldOutRows:
         if options["path"] is None:
             self.rows = _iris_rows()
             return
-        dialect = Dialect(options["decimal_comma"], options["separator"], options["na_values"])
+        decimal_comma = options["decimal_comma"]
+        separator = options["separator"]
+        dialect = Dialect(decimal_comma, separator, options["na_values"])
         file = TableFile(options["path"], dialect)
         check_new_columns(result_columns(table.class_names), file.names, file.name)
         self.csv_format = file.csv_format
@@ -40,29 +42,31 @@ class HeldOutRows:
             self.rows = file.rows.collect()
 
     def write(self, path: Path, probabilities: NDArray[np.float64]) -> None:
-        """Writes every row with its columns, then `prediction` and `probability_<class>`.
+        """Writes all columns, then `prediction` and `probability_<class>`.
 
-        These are empty for rows that were dropped since they have missing values.
+        These are empty for rows that were dropped because of missing values.
 
         Args:
-            path: CSV file to write, in the format of the table's own if that is one.
-            probabilities: Those of the classes for each row of the table as tensors, shape
-                `(rows, classes)`.
+            path: CSV file to write, in the same format as the table if that is a CSV file.
+            probabilities: Shape `(rows, classes)`, for the rows of the table as tensors.
         """
         classes = np.array(self.table.class_names, dtype=object)
-        likeliest = classes[probabilities.argmax(axis=1)]
+        predictions = classes[probabilities.argmax(axis=1)]
         first, *others = result_columns(classes)
         results = pl.DataFrame(probabilities, others)
-        results.insert_column(0, pl.Series(first, likeliest, dtype=pl.String))
+        results.insert_column(0, pl.Series(first, predictions, dtype=pl.String))
         if self.table.kept is not None:
             kept = pl.Series(self.table.kept.numpy())
-            places = pl.select(pl.when(kept).then(kept.cum_sum() - 1)).to_series()
-            results = results.select(pl.all().gather(places))
+            position = pl.when(kept).then(kept.cum_sum() - 1)
+            positions = pl.select(position).to_series()
+            results = results.select(pl.all().gather(positions))
         rows = self.rows
-        for name in rows.select(cs.nested() | cs.duration() | cs.binary()).columns:
-            texts = map(str, rows[name].to_list())  # CSV has no such type
+        unsupported = cs.nested() | cs.duration() | cs.binary()  # by polars' CSV writer
+        for name in rows.select(unsupported).columns:
+            texts = map(str, rows[name].to_list())
             rows = rows.with_columns(pl.Series(name, texts))
-        pl.concat([rows, results], how="horizontal").write_csv(path, **self.csv_format)
+        everything = pl.concat([rows, results], how="horizontal")
+        everything.write_csv(path, **self.csv_format)
 
 
 def _iris_rows() -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Predictions for the rows of a table, streamed in bounded memory."""
+"""Predicts the rows of a table, streaming them in bounded memory."""
 
 import contextlib
 import shutil
@@ -29,8 +29,6 @@ from iris_lightning.tables.validation import check_values
 if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
 
-__all__ = ["predict_table"]
-
 
 def predict_table(
     predictor: "IrisPredictor",
@@ -40,19 +38,19 @@ def predict_table(
     usual_target: str,
     dialect: Dialect,
 ) -> tuple[int, ...]:
-    """Writes all columns and rows of a table, then `prediction` and `probability_<class>`.
+    """Writes all rows and columns of a table, and adds `prediction` and `probability_<class>`.
 
     Args:
         predictor: The trained classifier.
         path: CSV or Parquet file with the columns of the features; `-` is standard input.
         output: CSV or Parquet file to write; `-` is standard output.
-        target: Column of the true class, by default `usual_target` where the table has it.
-        usual_target: That of the training.
-        dialect: How a CSV file is written. The output is written alike, but `.tsv` with tabs.
+        target: Column of the true class; by default `usual_target`, if the table has it.
+        usual_target: Target of the training.
+        dialect: How the CSV file is written. The output has the same format, but `.tsv` has tabs.
 
     Returns:
-        The numbers of rows, of those with a class in the target column, of those predicted
-        correctly, and of those whose class the model does not know.
+        The number of rows, of rows with a true class, of correct predictions, and of rows with a
+        class that the model does not know.
 
     Raises:
         UserError: If the table does not have the features of the classifier.
@@ -89,7 +87,7 @@ def predict_table(
 
 
 class _Batches:
-    """Predicts batches of rows, and counts them."""
+    """Predicts batches of rows and counts them."""
 
     def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
         self.predictor = predictor
@@ -98,7 +96,7 @@ class _Batches:
         self.counts = [(0, 0, 0, 0)]
 
     def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
-        """The new columns, as a struct, computed from `TableFile.values`."""
+        """Returns the new columns as a struct, computed from `TableFile.values`."""
         kinds: dict[str, Any] = dict.fromkeys(self.names, pl.Float32)
         kinds[self.names[0]] = pl.String
         result = pl.struct(values).map_batches(
@@ -110,8 +108,8 @@ class _Batches:
         values = batch.struct.unnest()
         classes = self.predictor.classes_
         probabilities = self.predictor.predict_proba(values.select(self.inputs).to_numpy())
-        likeliest = classes[probabilities.argmax(axis=1)]
-        predictions = pl.Series(self.names[0], likeliest, dtype=pl.String)
+        most_probable = classes[probabilities.argmax(axis=1)]
+        predictions = pl.Series(self.names[0], most_probable, dtype=pl.String)
         true = values[CLASS]
         num_correct = int((true == predictions).sum())
         num_unknown = int((~true.is_in(classes.tolist())).sum())
@@ -120,7 +118,7 @@ class _Batches:
         return result.to_struct()
 
     def totals(self) -> tuple[int, ...]:
-        """The numbers of rows, of those with a class, correct, and of an unknown class."""
+        """Returns the totals, as `predict_table` does."""
         return tuple(map(sum, zip(*self.counts, strict=True)))
 
 
@@ -141,9 +139,9 @@ def _write(rows: pl.LazyFrame, output: str, csv_format: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _source(path: str) -> Iterator[tuple[str, str]]:
-    """Yields a file to read, and what messages call it.
+    """Yields the file to read, and its name for messages.
 
-    Standard input is copied to a file, since polars seeks in it.
+    Standard input is copied to a file first, because polars needs to seek.
     """
     if path != "-":
         yield path, path
@@ -160,7 +158,7 @@ def _source(path: str) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _sink(output: str) -> Iterator[Any]:
-    """Yields where to write; the output itself gets it once it is complete."""
+    """Yields a temporary file to write to; the output appears once it is complete."""
     if output != "-":
         with atomic_write(Path(output)) as path:
             yield path
@@ -169,6 +167,6 @@ def _sink(output: str) -> Iterator[Any]:
         yield copy
         copy.seek(0)
         sys.stdout.flush()
-        with contextlib.suppress(BrokenPipeError):  # such as `head` makes
+        with contextlib.suppress(BrokenPipeError):  # the reader has stopped reading, like `head`
             shutil.copyfileobj(copy, sys.stdout.buffer)
             sys.stdout.buffer.flush()

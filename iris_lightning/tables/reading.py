@@ -1,4 +1,4 @@
-"""A CSV or Parquet file, read as tensors for training."""
+"""Reads a CSV or Parquet file as tensors for training."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,8 +14,6 @@ from iris_lightning.tables.formats import CLASS, Dialect, TableFile, number_colu
 from iris_lightning.tables.table import Table, check_columns, check_new_columns, result_columns
 from iris_lightning.tables.validation import check_decimals, check_values
 
-__all__ = ["read_table"]
-
 MAX_CATEGORIES = 100
 
 
@@ -29,24 +27,22 @@ def read_table(
     na_values: Sequence[str | float | None] | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Table:
-    """Reads a table of measurements with a class column.
-
-    Missing features are NaN with `missing="mean"`.
+    """Reads a table with a class column.
 
     Args:
-        path: As in `IrisDataModule`, and so are the arguments up to `na_values`.
-        target: Column of the class.
-        features: Columns of the features, or the names of a trained model's features.
-        missing: `error`, `drop` or `mean`.
+        path: CSV or Parquet file.
+        target: Column of the class; by default `species` if there is one, else the last column.
+        features: Columns of the features, or the feature names of a trained model.
+        missing: `error`, `drop` (the row) or `mean` (missing features are returned as NaN).
         decimal_comma: Whether numbers are written as `5,1`.
-        separator: What is between columns.
+        separator: Column delimiter.
         na_values: Texts that mean a missing value.
-        class_names: The classes that a trained model knows. By default they are the distinct values
-            of the target: whole numbers sorted by value, else sorted as text.
+        class_names: The classes of a trained model. By default, they are the distinct values of the
+            target: whole numbers in numerical order, others in alphabetical order.
 
     Raises:
-        UserError: If the file is no such table. The message names column and row, the first below
-            the header being 1.
+        UserError: If the table cannot be used. The message names the column and the row; row 1 is
+            the first one below the header.
     """
     file = TableFile(path, Dialect(decimal_comma, separator, na_values))
     with file.reading():
@@ -58,7 +54,9 @@ def read_table(
         frame = _read_values(file, inputs, target)
         check_values(file, frame.lazy(), inputs, missing, target)
     notes = []
-    used = [target, *(feature.column for feature in inputs)]
+    used = [target]
+    for feature in inputs:
+        used.append(feature.column)
     left_out = [repr(name) for name in file.names if name not in used]
     if features is None and left_out:
         reason = "since not numbers or without a name"
@@ -92,13 +90,17 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
         return check_columns("target", [name], file.names, file.name)[0], "as given"
     if "species" in file.names:
         return "species", "found by name"
-    return [name for name in file.names if name][-1], "the last column"
+    *_, last = filter(None, file.names)
+    return last, "the last column"
 
 
 def _default_features(file: TableFile, target: str) -> list[Feature]:
     others = [name for name in file.names if name not in ("", target)]
     check_decimals(file, others)
-    features = [Feature(name, name) for name in others if name in file.numeric]
+    features = []
+    for name in others:
+        if name in file.numeric:
+            features.append(Feature(name, name))
     if not features:
         raise UserError(f"{file.name}: has no numbers beside the target {target!r}")
     return features
@@ -107,7 +109,7 @@ def _default_features(file: TableFile, target: str) -> list[Feature]:
 def _named_features(
     file: TableFile, names: Sequence[str], target: str, is_trained: bool
 ) -> list[Feature]:
-    """Finds features by name; in training, a column of text stands for its categories."""
+    """Finds features by name; in training, a column of text is split into its categories."""
     if not is_trained:
         categories = [name for name in names if "=" in name]
         check_columns("features", names, [*file.names, *categories], file.name)
@@ -132,12 +134,15 @@ def _categories(file: TableFile, column: str) -> list[Feature]:
         texts = f"{len(categories)} distinct texts in {len(labels)} rows"
         expected = f"expected numbers, or 2 to {MAX_CATEGORIES} categories"
         raise UserError(f"{file.name}: column {column!r} has {texts}; {expected}", "features")
-    return [Feature(f"{column}={category}", column, category) for category in categories]
+    features = []
+    for category in categories:
+        features.append(Feature(f"{column}={category}", column, category))
+    return features
 
 
 def _read_values(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
-    """Reads the features as float32, and the class."""
-    with contextlib.suppress(PolarsError):  # such as a space beside a number
+    """Reads the features, float32, and the class."""
+    with contextlib.suppress(PolarsError):  # a number that polars does not accept, such as ` 1`
         frame = _collect(file.parsed(number_columns(features)), features, target)
         is_blank = pl.all_horizontal(pl.all().is_null())
         if not frame.select(is_blank.any()).item():
@@ -153,7 +158,7 @@ def _collect(file: TableFile, features: Sequence[Feature], target: str) -> pl.Da
 def _encode_classes(
     labels: pl.Series, class_names: Sequence[str] | None, place: str
 ) -> tuple[list[str], pl.Series]:
-    """Returns the names of the classes, and the position of each label among them."""
+    """Returns the names of the classes, and the position of each label in them."""
     found = labels.unique().cast(pl.String).to_list()
     if class_names is None:
         class_names = _sort_classes(found, len(labels), place)

@@ -1,19 +1,17 @@
-"""The separator of the columns of a CSV file."""
+"""Detects the column delimiter of a CSV file."""
 
 import re
 from collections.abc import Sequence
 
 from iris_lightning.tables.table import SEPARATORS
 
-__all__ = ["find_separator"]
-
 
 def find_separator(lines: Sequence[str], decimal_comma: bool) -> str:
-    """Returns the separator that occurs most in the first lines of a file.
+    """Returns the delimiter that occurs most often in the first lines of a file.
 
     Args:
         lines: The header and some rows.
-        decimal_comma: Whether a comma between digits belongs to a number.
+        decimal_comma: Whether a comma between two digits is part of a number.
     """
     text = re.sub(r'"[^"]*"', "", "\n".join(lines))
     if decimal_comma:
@@ -25,7 +23,7 @@ def find_separator(lines: Sequence[str], decimal_comma: bool) -> str:
         width = header.count(separator)
         total = width
         for row in rows:
-            total += min(width, row.count(separator))  # a text in a cell may contain more
+            total += min(width, row.count(separator))  # texts in cells may contain more of them
         if total > most:
             best = separator
             most = total

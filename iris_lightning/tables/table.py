@@ -12,17 +12,7 @@ from torch import Tensor
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import missing_column
 
-__all__ = [
-    "SEPARATORS",
-    "Table",
-    "check_columns",
-    "check_new_columns",
-    "check_options",
-    "load_iris_table",
-    "result_columns",
-]
-
-SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # of the columns of a CSV file
+SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # column delimiters of CSV files
 
 
 @dataclass(frozen=True)
@@ -30,14 +20,14 @@ class Table:
     """A table as tensors.
 
     Attributes:
-        features: Float32, shape `(rows, features)`, in the units of the table (cm for Iris).
-        targets: Int64, shape `(rows,)`, positions in `class_names`.
+        features: Float32, shape `(rows, features)`, in the table's units (cm for Iris).
+        targets: Positions in `class_names`, int64, shape `(rows,)`.
         feature_names: Names of the features.
         class_names: Names of the classes.
         target: The column of the classes.
-        source: What messages call the table.
-        notes: What a user should know of how the table was read.
-        kept: Which rows of the file are in the table, bool, where some were dropped.
+        source: Name of the table, for messages.
+        notes: Remarks on how the table was read, for the user.
+        kept: Which rows of the file were kept, bool; `None` if no row was dropped.
         target_reason: How `target` was chosen.
     """
 
@@ -52,12 +42,12 @@ class Table:
     target_reason: str = "found by name"
 
     def is_named(self, options: Mapping[str, Any]) -> bool:
-        """Whether the features and classes have the names that the options say."""
+        """Returns whether the features and classes have the names given in options."""
         names = options.get("feature_names"), options.get("class_names")
         return names == (self.feature_names, self.class_names)
 
     def check_names(self, options: Mapping[str, Any]) -> None:
-        """Refuses the options of a classifier for other features or classes, or without values."""
+        """Raises an error unless a classifier with these options fits the table."""
         for name in ("feature_names", "class_names"):
             ours = getattr(self, name)
             theirs = list(options.get(name, ours))
@@ -73,12 +63,12 @@ class Table:
 
     @cached_property
     def lacks_values(self) -> bool:
-        """Whether some features are missing, which are NaN."""
+        """Whether there are missing values (NaN) in the features."""
         return bool(self.features.isnan().any())
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of features and targets, the same for CSV and Parquet files of the same rows."""
+        """Hash of features and targets; the same for CSV and Parquet files with equal rows."""
         content = hashlib.sha256(self.features.numpy().data)
         content.update(self.targets.numpy().data)
         return content.hexdigest()
@@ -90,7 +80,7 @@ def result_columns(class_names: Iterable[str]) -> list[str]:
 
 
 def check_new_columns(new: Iterable[str], columns: Sequence[str], source: str) -> None:
-    """Refuses names of new columns that a table has already."""
+    """Raises an error if a table already has one of the columns to be added."""
     for name in new:
         if name in columns:
             raise UserError(f"{source}: has a column {name!r} already; rename it")
@@ -99,7 +89,7 @@ def check_new_columns(new: Iterable[str], columns: Sequence[str], source: str) -
 def check_columns(
     parameter: str, names: Sequence[str], columns: Sequence[str], source: str
 ) -> list[str]:
-    """Returns the distinct columns that a parameter names."""
+    """Returns the columns named by a parameter, after checking that they exist."""
     if not names or len(set(names)) < len(names):
         raise UserError(f"expected one or more distinct columns, got {list(names)}", parameter)
     for name in names:
@@ -116,7 +106,11 @@ def check_options(
     separator: str | None,
     na_values: Any,
 ) -> None:
-    """Checks the options of `read_table`; a ValueError says what is allowed."""
+    """Checks the options of `read_table`.
+
+    Raises:
+        ValueError: If an option is not allowed.
+    """
     if missing not in ("error", "drop", "mean"):
         raise ValueError(f"missing: expected error, drop or mean, got {missing!r}")
     if separator not in (None, *SEPARATORS):
@@ -134,9 +128,9 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
     """Returns scikit-learn's Iris: 150 flowers, 4 measurements in cm, 3 species.
 
     Args:
-        features: Names of the measurements to take, by default all.
+        features: Names of the measurements to return; by default all.
     """
-    from sklearn.datasets import load_iris  # here: importing it takes a second
+    from sklearn.datasets import load_iris  # takes a second to import
 
     iris = load_iris()
     names = list(iris.feature_names)

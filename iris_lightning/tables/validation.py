@@ -1,4 +1,4 @@
-"""Errors in a table, reported by column and row."""
+"""Checks of a table's values; errors name the column and the row."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,9 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, category_names
 from iris_lightning.tables.formats import CLASS, TableFile, columns
 
-__all__ = ["check_decimals", "check_values"]
-
 
 def check_decimals(file: TableFile, names: Sequence[str]) -> None:
-    """Refuses columns that are numbers only with the other decimal mark."""
+    """Raises an error if a column holds numbers with the other decimal mark."""
     decimal_comma = not file.decimal_comma
     texts = [name for name in names if name not in file.numeric]
     for name in file.mostly_numbers(texts, decimal_comma):
@@ -30,14 +28,13 @@ def check_values(
     missing: str,
     target: str | None = None,
 ) -> None:
-    """Refuses the first row that cannot be used.
+    """Raises an error for the first row with an invalid value.
 
     Args:
-        file: The file, from which messages quote.
-        inputs: Its rows, as `TableFile.inputs` returns them.
+        file: The file, to quote from.
+        inputs: Its rows, as returned by `TableFile.inputs`.
         features: The features.
-        missing: Missing values are an `error`, or allowed since they are replaced by the `mean`, or
-            since their rows will be dropped (`drop`).
+        missing: `error` makes a missing value invalid; `drop` and `mean` allow it.
         target: Column of the class, for training.
     """
     values = pl.exclude(CLASS)
@@ -61,7 +58,9 @@ def _report(
         place = f"{file.name}: column {feature.column!r}, row {row + 1}"
         text = str(cells.item(0, feature.column)).strip()[:80]
         if value is None and missing == "error":
-            remedy = None if target is None else ("missing", "drop or mean")
+            remedy = None
+            if target is not None:
+                remedy = ("missing", "drop or mean")
             raise UserError(f"{place}: missing value", remedy=remedy)
         if value is None or math.isfinite(value):
             continue

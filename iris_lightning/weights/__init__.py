@@ -1,1 +1,1 @@
-"""Files of a network's weights: `.safetensors`, `.pth`, `.onnx`. Checkpoints are in `runs`."""
+"""Weights files: `.safetensors`, `.pth` and `.onnx`. Checkpoints are in `runs`."""

@@ -1,4 +1,4 @@
-"""The weights of a network and what they mean, as read from a file."""
+"""Reads the weights of a network, and the names and options that belong to them."""
 
 import inspect
 import json
@@ -13,90 +13,91 @@ from torch import Tensor
 from iris_lightning.errors import UserError
 from iris_lightning.network import IrisNetwork
 
-__all__ = ["SUFFIXES", "Weights", "make_weights", "network_options", "read_torch", "read_weights"]
-
-SUFFIXES = (".pth", ".safetensors")
-NAMES = ("feature_names", "class_names", "na_values")
+NAME_LISTS = ("feature_names", "class_names", "na_values")
 
 
 class Weights(NamedTuple):
-    """The state dict of an `IrisNetwork`, float32, and what its numbers mean."""
+    """The weights of an `IrisNetwork`, with the names and options that belong to them.
+
+    Attributes:
+        state: The state dict, float32.
+        options: Arguments of `IrisNetwork`.
+        feature_names: Names of the features, in the order of the inputs; `None` if unknown.
+        class_names: Names of the classes, in the order of the logits; `None` if unknown.
+        na_values: Texts that meant a missing value in the table of the training.
+    """
 
     state: dict[str, Tensor]
-    options: dict[str, Any]  # of the network
-    feature_names: list[str] | None  # in the order of the inputs
-    class_names: list[str] | None  # in the order of the logits
-    na_values: list[str | float | None] | None = None  # as in the table of the training
+    options: dict[str, Any]
+    feature_names: list[str] | None
+    class_names: list[str] | None
+    na_values: list[str | float | None] | None = None
 
     def metadata(self) -> dict[str, str]:
-        """Returns the meaning of the weights as JSON texts, for formats that hold texts."""
-        meaning: dict[str, Any] = dict(self.options)
-        for name in NAMES:
-            value = getattr(self, name)
-            if value is not None:
-                meaning[name] = value
+        """Returns options and names as JSON texts, for the metadata of a file."""
         texts = {}
-        for name, value in meaning.items():
+        for name, value in self.options.items():
             texts[name] = json.dumps(value)
+        for name in NAME_LISTS:
+            names = getattr(self, name)
+            if names is not None:
+                texts[name] = json.dumps(names)
         return texts
 
     def load_into(self, network: torch.nn.Module) -> None:
-        """Gives a network these weights.
+        """Loads the weights into a network.
 
         Raises:
-            ValueError: If they are those of another network.
+            ValueError: If they do not fit the network.
         """
-        on_meta = next(network.parameters()).is_meta  # where there is nothing to copy to
+        is_meta = next(network.parameters()).is_meta  # without memory to copy to
         try:
-            network.load_state_dict(self.state, assign=on_meta)
+            network.load_state_dict(self.state, assign=is_meta)
         except RuntimeError as error:
-            reason = " ".join(str(error).splitlines()[1].split())  # the first line names the class
+            reason = str(error).splitlines()[1].strip()  # the first line names the class
             raise ValueError(f"the weights are those of another network: {reason}") from error
 
     def check_finite(self, path: Path) -> None:
-        """Refuses the weights of a network whose training has diverged; `path` is for messages."""
+        """Raises an error if training has diverged; `path` is for the message."""
         for tensor in self.state.values():
             if not tensor.isfinite().all():
-                diverged = "the network's weights are not finite: its training has diverged"
-                raise UserError(f"{path}: {diverged}")
+                found = "the network's weights are not finite: its training has diverged"
+                raise UserError(f"{path}: {found}")
 
     def network(self, path: Path) -> IrisNetwork:
         """Returns the network, in eval mode and without gradients; `path` is for messages."""
         try:
-            with torch.device("meta"):  # the weights become the network's own
+            with torch.device("meta"):  # allocates nothing: the weights are used as they are
                 network = IrisNetwork(**self.options)
             self.load_into(network)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             reason = str(error).splitlines()[0][:200]
             hint = ""
             if path.suffix == ".pth":
-                hint = "; it holds no activation: load(path, activation=...), or use .safetensors"
+                hint = "; .pth has no activation: use load(path, activation=...) or .safetensors"
             raise UserError(f"{path}: {reason}{hint}") from error
         return network.eval().requires_grad_(False)
 
 
 def network_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of some options that an `IrisNetwork` has."""
+    """Selects the arguments of `IrisNetwork` from a classifier's options."""
     known = inspect.signature(IrisNetwork).parameters
     return {name: options[name] for name in known if name in options}
 
 
 def read_weights(path: Path, **names: Any) -> Weights:
-    """Reads what `export` wrote, or the lesson's `model.pth`, as data: nothing in it can run.
+    """Reads a file written by `export`, or the lesson's `model.pth`. It cannot run code.
 
     Args:
-        path: A `.safetensors` file, which holds names and options, or a `.pth` file, which does
-            not.
-        **names: Feature names, class names and options of the network, where the file has none.
+        path: A `.safetensors` file, or a `.pth` file, which has no names and options.
+        **names: Feature names, class names and options, for files that have none.
     """
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix == ".pth":
         state, metadata = read_torch(path, "a state dict"), {}
     else:
-        expected = f"expected a file that ends in {', '.join(SUFFIXES)}"
-        hint = ", which export makes of a checkpoint" if path.suffix == ".ckpt" else ""
-        raise UserError(f"{path}: {expected}{hint}")
+        raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
     return make_weights(path, state, {**names, **metadata})
 
 
@@ -111,61 +112,70 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: cannot be read as safetensors: {str(error)[:200]}") from error
     metadata = {}
     try:
-        for name in (*NAMES, *inspect.signature(IrisNetwork).parameters):
+        for name in (*NAME_LISTS, *inspect.signature(IrisNetwork).parameters):
             if name in texts:
                 metadata[name] = json.loads(texts[name])
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata is not what export wrote") from error
+        raise UserError(f"{path}: its metadata was not written by export") from error
     return state, metadata
 
 
-def read_torch(path: Path, what: str) -> Any:
-    """Reads what `torch.save` wrote, as data: nothing in it can run. `what` is for messages."""
+def read_torch(path: Path, expected: str) -> Any:
+    """Reads a file written by `torch.save`. It cannot run code.
+
+    Args:
+        path: The file.
+        expected: What the file should hold, for messages: `a state dict`, for example.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of foreign pickles, which are refused
+            warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
             return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except Exception as error:  # whatever bytes the file holds, the user's remedy is the same
+    except Exception as error:  # damaged files make torch raise errors of many types
         kind = type(error).__name__
-        raise UserError(f"{path}: not {what}, or a damaged one ({kind})") from error
+        raise UserError(f"{path}: not {expected}, or damaged ({kind})") from error
 
 
-def make_weights(path: Path, state: Any, meaning: Mapping[str, Any]) -> Weights:
-    """Checks a state dict and what it is said to mean.
+def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
+    """Checks weights and metadata, and infers missing options from the shapes of the weights.
 
     Args:
         path: Where they were read, for messages.
-        state: What should be the state dict of an `IrisNetwork`.
-        meaning: Names and network options; options that lack are taken from the shapes of the
-            weights.
+        state: Should be the state dict of an `IrisNetwork`.
+        metadata: Names and options of the network.
+
+    Raises:
+        UserError: If they are not those of an `IrisNetwork`.
     """
     if not isinstance(state, dict) or not state:
         raise UserError(f"{path}: holds no weights of a network")
-    for name, tensor in state.items():
+    weights = {}
+    for key, tensor in state.items():
+        name = str(key).replace("_orig_mod.", "")  # the prefix of a compiled network
         if not _is_dense(tensor):
-            raise UserError(
-                f"{path}: holds no weights of a network: {str(name)[:80]!r} is no tensor of numbers"
-            )
-    plain = {str(name).replace("_orig_mod.", ""): tensor.float() for name, tensor in state.items()}
-    options = {**_infer_options(path, plain), **network_options(meaning)}
-    weights = Weights(plain, options, *map(meaning.get, NAMES))
-    network = weights.network(path)
-    _check_names(path, "feature_names", weights.feature_names, network.in_features)
-    _check_names(path, "class_names", weights.class_names, network.num_classes)
-    return weights
+            found = f"{name[:80]!r} is not a tensor of numbers"
+            raise UserError(f"{path}: holds no weights of a network: {found}")
+        weights[name] = tensor.float()
+    options = _infer_options(path, weights)
+    options |= network_options(metadata)
+    result = Weights(weights, options, *map(metadata.get, NAME_LISTS))
+    network = result.network(path)
+    _check_names(path, "feature_names", result.feature_names, network.in_features)
+    _check_names(path, "class_names", result.class_names, network.num_classes)
+    return result
 
 
 def _is_dense(tensor: object) -> bool:
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
         return False
-    # Contiguous: otherwise a small file could spread few numbers over any shape.
+    # A small file could expand a single number to any shape, which is not contiguous then.
     return tensor.layout == torch.strided and tensor.is_contiguous()
 
 
 def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Returns the options that the shapes of the weights tell: all but the activation."""
+    """Infers all options but the activation from the names and shapes of the weights."""
     shapes = []
     for name in sorted(state, key=lambda name: (len(name), name)):  # layer 10 after layer 2
         if state[name].dim() == 2:
@@ -187,4 +197,4 @@ def _check_names(path: Path, key: str, names: Any, size: int) -> None:
         return
     texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     if not texts or len(set(names)) != size or len(names) != size:
-        raise UserError(f"{path}: {key}: expected {size} distinct texts, got {str(names)[:80]}")
+        raise UserError(f"{path}: {key}: expected {size} distinct names, got {str(names)[:80]}")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from iris_lightning.cli import main
-from iris_lightning.plots import PICTURES
+from iris_lightning.plots import PLOTS
 from tests.conftest import fails, wine
 
 pytestmark = pytest.mark.pictures
@@ -31,9 +31,9 @@ def test_it_writes_each_picture_twice(run: Path, capsys: pytest.CaptureFixture[s
     main(["plot"])
     assert capsys.readouterr().out.splitlines() == [
         f"checkpoint: {run}/checkpoints/best.ckpt (epoch 0)",
-        f"figures: {len(PICTURES)} plots, each as .png and .svg",
+        f"figures: {len(PLOTS)} plots, each as .png and .svg",
     ]
-    assert files("figures") == {f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")}
+    assert files("figures") == {f"{name}.{kind}" for name in PLOTS for kind in ("png", "svg")}
     assert all(min(Image.open(path).size) >= 500 for path in Path("figures").glob("*.png"))
     main(["plot", "--output", "again/deep", "--run", str(run)])
     for path in Path("figures").iterdir():

@@ -1,4 +1,4 @@
-"""Folds are those of scikit-learn, and their batches hold each row once."""
+"""Folds equal those of scikit-learn, and each row is in one batch."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from iris_lightning.tables.table import Table, load_iris_table
 
 
 def table_of(rows: int) -> Table:
-    """Returns a table of one feature, the row number, and three classes of unequal size."""
+    """Returns a table with one feature, the row number, and three classes of unequal size."""
     draw = np.random.default_rng(0)
     targets = torch.from_numpy(draw.choice(3, size=rows, p=[0.5, 0.3, 0.2]))
     features = torch.arange(rows).float()[:, None]
@@ -23,7 +23,7 @@ def table_of(rows: int) -> Table:
 @pytest.mark.parametrize(
     ("rows", "folds", "repeats", "seed"), [(97, 4, 2, 7), (61, 2, 1, 2**32 - 1)]
 )
-def test_folds_are_those_of_scikit_learn(rows: int, folds: int, repeats: int, seed: int) -> None:
+def test_folds_equal_scikit_learn(rows: int, folds: int, repeats: int, seed: int) -> None:
     table = table_of(rows)
     members = list(members_of_folds(assign_folds(table, folds, repeats, seed), seed=20))
     splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
@@ -33,7 +33,7 @@ def test_folds_are_those_of_scikit_learn(rows: int, folds: int, repeats: int, se
         np.testing.assert_array_equal(member.held_out, held_out)
 
 
-def test_no_fold_changes_the_seed_of_another() -> None:
+def test_seeds_do_not_depend_on_the_number_of_folds() -> None:
     table = load_iris_table()
     few, many = (
         list(members_of_folds(assign_folds(table, 5, repeats, 0), 20)) for repeats in (1, 3)
@@ -54,7 +54,7 @@ def test_each_row_counts_once_in_folds_of_unequal_size(batch_size: int) -> None:
         for i, member in enumerate(stack):
             seen = []
             for batch in batches:
-                assert batch.share[i].sum() == pytest.approx(1)
-                seen += batch.features[i, batch.share[i] > 0, 0].long().tolist()
+                assert batch.row_weights[i].sum() == pytest.approx(1)
+                seen += batch.features[i, batch.row_weights[i] > 0, 0].long().tolist()
             assert sorted(seen) == member.train.tolist()
             assert any(one > other for one, other in pairwise(seen)), "not shuffled"

@@ -1,4 +1,4 @@
-"""Metrics of the folds are those of scikit-learn, with honest standard errors."""
+"""Metrics of folds equal those of scikit-learn; standard errors are correct."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ from iris_lightning.tables.table import Table, load_iris_table
 
 @pytest.fixture
 def guesses() -> CrossValidation:
-    """Iris in 3 repeats of 5 folds, with random probabilities."""
+    """Returns 3 repeats of 5 folds of Iris, with random probabilities."""
     result = CrossValidation(load_iris_table(), folds=5, repeats=3)
     result.probabilities = np.random.default_rng(0).dirichlet([0.1] * 3, size=(3, 150))
     result.probabilities[0, :5] = [0, 0, 1]  # certain, and wrong
     return result
 
 
-def test_metrics_are_those_of_scikit_learn(guesses: CrossValidation) -> None:
+def test_metrics_equal_scikit_learn(guesses: CrossValidation) -> None:
     targets = guesses.table.targets.numpy()
     for repeat, fold in np.ndindex(3, 5):
         rows = guesses.assigned[repeat].numpy() == fold
@@ -52,7 +52,7 @@ def test_metrics_are_those_of_scikit_learn(guesses: CrossValidation) -> None:
     )
 
 
-def test_a_new_metric_appears_by_itself(
+def test_a_new_metric_appears_in_the_results(
     guesses: CrossValidation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kappa = {"kappa": MulticlassCohenKappa(3)}
@@ -61,14 +61,14 @@ def test_a_new_metric_appears_by_itself(
     assert "kappa" in metric_names(guesses.summary())
 
 
-def test_the_standard_error_is_that_over_the_repeats() -> None:
+def test_standard_error_is_computed_over_repeats() -> None:
     values = np.array([[0.9, 1.0], [0.7, 0.8], [0.8, 0.9]])
     expected = {"mean": 0.85, "std": np.std(values, ddof=1), "standard_error": 0.1 / 3**0.5}
     assert mean_and_error(values) == pytest.approx(expected)
     assert mean_and_error(values[:1])["standard_error"] == pytest.approx(0.05)  # over the folds
 
 
-def test_the_error_of_a_difference_is_corrected_for_shared_train_rows() -> None:
+def test_standard_error_of_a_difference_is_corrected() -> None:
     ours, theirs = np.random.default_rng(1).random((2, 4, 5))
     found = difference(ours, theirs)
     assert found["mean"] == pytest.approx((ours - theirs).mean())
@@ -76,7 +76,7 @@ def test_the_error_of_a_difference_is_corrected_for_shared_train_rows() -> None:
     assert found["standard_error"] == pytest.approx(variance**0.5)
 
 
-def test_baselines_have_the_scores_of_scikit_learn() -> None:
+def test_baselines_equal_scikit_learn() -> None:
     table = load_iris_table()
     found = score_baselines(table, assign_folds(table, 2, 1, 3), seed=20)
     assert len(found) == 6
@@ -89,7 +89,7 @@ def test_baselines_have_the_scores_of_scikit_learn() -> None:
         assert found["linear_discriminant_analysis"][name].ravel() == pytest.approx(scores)
 
 
-def test_a_baseline_that_cannot_be_trained_has_no_scores() -> None:
+def test_untrainable_baselines_have_no_scores() -> None:
     targets = torch.tensor([0, 1, 0, 1])
     table = Table(torch.rand(4, 1), targets, ["x"], ["a", "b"], "kind", "rows", [])
     assigned = torch.tensor([[0, 0, 1, 1]])

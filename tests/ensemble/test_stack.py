@@ -1,4 +1,4 @@
-"""A member of a stack ends as the same classifier that a plain Trainer trains alone."""
+"""A member of a stack equals a classifier that a plain Trainer trains alone."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ pytestmark = plain_lightning
 
 
 class Own(IrisClassifier):
-    """Overrides what it may, with an option, a parameter and a buffer of its own."""
+    """Overrides all supported methods; adds an option, a parameter and a buffer."""
 
     temperature: Tensor
 
@@ -62,7 +62,7 @@ class Own(IrisClassifier):
 
 
 class Plain(IrisClassifier):
-    """Takes no options, and its optimizer no notice of the parameters that it is given."""
+    """Takes no options, and its `make_optimizer` ignores its argument."""
 
     def __init__(self) -> None:
         super().__init__(hidden=[5], activation="tanh")
@@ -72,7 +72,7 @@ class Plain(IrisClassifier):
 
 
 class FoldData(IrisDataModule):
-    """The rows of one member in place of the splits."""
+    """Uses the rows of one member instead of the splits."""
 
     member: Member
 
@@ -111,7 +111,7 @@ CASES["subclass without options"] = (Plain, {}, {}, {})
 
 @pytest.fixture
 def rows() -> None:
-    """Writes a table with categories, missing values and classes of unequal size."""
+    """Writes a table with categories, missing values and unequal classes."""
     draw = np.random.default_rng(0)
     kind = draw.choice(3, size=90, p=[0.6, 0.3, 0.1])
     length = kind + draw.normal(size=90)
@@ -128,7 +128,7 @@ def rows() -> None:
 
 @pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("case", CASES)
-def test_a_member_ends_as_it_does_alone(case: str) -> None:
+def test_a_member_equals_a_classifier_trained_alone(case: str) -> None:
     kind, options, data_options, trainer_options = CASES[case]
     if data_options.get("path") and "features" not in data_options:
         data_options = {**data_options, "features": ["length", "width"]}
@@ -160,7 +160,7 @@ def test_a_member_ends_as_it_does_alone(case: str) -> None:
 
 
 class Dropping(IrisClassifier):
-    """Draws in each step."""
+    """Uses dropout."""
 
     def make_network(self) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
@@ -174,13 +174,13 @@ class Dropping(IrisClassifier):
         (Dropping(), 10),
     ],
 )
-def test_results_can_be_repeated_in_stacks_of_any_size(model: Any, max_parallel: int) -> None:
+def test_results_do_not_depend_on_stack_size(model: Any, max_parallel: int) -> None:
     one = cross_validate(model, folds=5, repeats=2, max_epochs=2)
     other = cross_validate(model, folds=5, repeats=2, max_epochs=2, max_parallel=max_parallel)
     np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-6)
 
 
-def test_a_compiled_network_is_stacked_as_it_is_uncompiled() -> None:
+def test_compiled_networks_can_be_stacked() -> None:
     model = IrisClassifier()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -190,14 +190,14 @@ def test_a_compiled_network_is_stacked_as_it_is_uncompiled() -> None:
 
 
 class OwnStep(IrisClassifier):
-    """Overrides what the stack does not call."""
+    """Overrides a method that the stack does not call."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         return super().training_step(batch, batch_idx)
 
 
 class Normalized(IrisClassifier):
-    """Has running statistics."""
+    """Uses batch normalization."""
 
     def make_network(self) -> nn.Module:
         return nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[], IrisClassifier], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_stacked_is_refused_by_name(case: str) -> None:
+def test_unsupported_classifiers_raise_an_error(case: str) -> None:
     make, name = REFUSED[case]
     with pytest.raises(UserError, match=name):
         cross_validate(make(), folds=2, repeats=1, max_epochs=1)

@@ -1,4 +1,4 @@
-"""Checkpoints that wait in memory reach the disk, in their order and whole."""
+"""Checkpoints waiting in memory are written atomically and in order."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,25 +20,25 @@ IMPROVES = ["--model.lr", "0.01", "--trainer.max_epochs"]  # each epoch is the b
 
 @pytest.fixture(autouse=True)
 def all_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has no time pass between two checkpoints."""
-    monkeypatch.setattr(checkpoint_io, "INTERVAL", float("inf"))
+    """Makes all checkpoints but the first wait."""
+    monkeypatch.setattr(checkpoint_io, "WRITE_INTERVAL_SECONDS", float("inf"))
 
 
 class Raises(Callback):
-    """Ends the run in its third epoch."""
+    """Raises an error in the third epoch."""
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         if trainer.current_epoch == 2:
             raise ValueError("mine")
 
 
-def test_they_are_written_when_a_callback_fails() -> None:
+def test_checkpoints_are_written_when_a_callback_fails() -> None:
     with pytest.raises(SystemExit):
         fit(*IMPROVES, "4", "--trainer.callbacks+=tests.runs.test_checkpoint_io.Raises")
     assert [load(CHECKPOINTS / f"{name}.ckpt")["epoch"] for name in ("best", "last")] == [1, 1]
 
 
-def test_the_last_one_never_mentions_a_best_that_was_not_written(
+def test_last_never_refers_to_an_unwritten_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     @contextlib.contextmanager
@@ -55,7 +55,7 @@ def test_the_last_one_never_mentions_a_best_that_was_not_written(
     assert [load(CHECKPOINTS / f"{name}.ckpt")["epoch"] for name in ("best", "last")] == [0, 0]
 
 
-def test_a_full_disk_leaves_those_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     fit(*IMPROVES, "2")
     files = [CHECKPOINTS / "best.ckpt", CHECKPOINTS / "last.ckpt"]
     before = [path.read_bytes() for path in files]

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and what evaluating them gives."""
+"""Saving and evaluating checkpoints."""
 
 import os
 from pathlib import Path
@@ -45,14 +45,14 @@ def test_a_checkpoint_is_evaluated_with_its_options_and_its_split(
 
 
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
-def test_a_checkpoint_holds_the_metrics_of_its_own_epoch_alone() -> None:
+def test_a_checkpoint_has_only_metrics_of_its_own_epoch() -> None:
     fit("--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2")
     metrics = load(CHECKPOINTS / "last.ckpt")["metrics"]
     assert "loss/train" in metrics
     assert "loss/val" not in metrics
 
 
-def test_the_newest_run_is_the_one_with_the_highest_number(folder: Path) -> None:
+def test_the_newest_run_has_the_highest_number(folder: Path) -> None:
     for number in (2, 9, 10):
         checkpoints = folder / "lightning_logs" / f"version_{number}" / "checkpoints"
         checkpoints.mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_options_may_be_missing_or_unknown(change: Any, default_run: Path) -> No
     assert iris_lightning.load("changed.ckpt").predict([[5.1, 3.5, 1.4, 0.2]]) == ["setosa"]
 
 
-def test_a_diverged_training_says_so_and_is_not_evaluated(
+def test_diverged_runs_are_reported_and_not_evaluated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fit("--optimizer", "SGD", "--optimizer.lr", "1e30", "--trainer.max_epochs", "1")

@@ -1,4 +1,4 @@
-"""Folders of runs."""
+"""Run folders."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ for i in range(20):
 SHORT = ["--trainer.max_epochs", "1"]
 
 
-def test_runs_that_start_at_once_have_folders_of_their_own(folder: Path) -> None:
+def test_simultaneous_runs_get_separate_folders(folder: Path) -> None:
     claim, pipe = [sys.executable, "-c", CLAIM], subprocess.PIPE
     processes = [subprocess.Popen(claim, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
     for process in processes:
@@ -36,7 +36,7 @@ def test_runs_that_start_at_once_have_folders_of_their_own(folder: Path) -> None
     assert sorted(claimed) == sorted(f"version_{number}" for number in range(80))
 
 
-def test_a_folder_above_all_others_is_claimed(folder: Path) -> None:
+def test_a_new_run_gets_the_highest_number(folder: Path) -> None:
     (folder / "lightning_logs" / "version_9").mkdir(parents=True)
     (folder / "lightning_logs" / "version_10").touch()
     (folder / "lightning_logs" / "version_99_old").mkdir()
@@ -80,9 +80,7 @@ def test_a_run_elsewhere_finds_its_table(name: list[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Version_3", "a/b", "..", ".hidden", "a b", "x" * 101, "con.x"])
-def test_names_that_are_no_folder_on_every_system(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_that_are_not_portable(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--name: expected" in fails(capsys, "fit", f"--name={name}")
 
 
@@ -92,5 +90,5 @@ def test_a_name_that_is_taken_by_a_file(folder: Path, capsys: pytest.CaptureFixt
     assert "lightning_logs/file" in fails(capsys, "fit", "--name", "file")
 
 
-def test_a_run_that_fails_at_once_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_fails_immediately_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, "fit", "--name", "x", "--trainer.max_steps", "0")

@@ -1,4 +1,4 @@
-"""Run folders that version 0.1.0 wrote (`tests/fixtures`) keep working."""
+"""Run folders written by version 0.1.0 (`tests/fixtures`) still work."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ BEST, LAST = (f"lightning_logs/{{}}/checkpoints/{name}.ckpt" for name in ("best"
 
 @pytest.fixture(autouse=True)
 def old_runs(folder: Path) -> None:
-    """Copies the runs to another folder than that of their training."""
+    """Copies the runs to a different folder from that of their training."""
     for run in RUNS:
         shutil.copytree(FORMAT_0 / run, folder / "lightning_logs" / run)
     shutil.copy(FORMAT_0 / "trees.csv", folder)
@@ -49,7 +49,7 @@ def test_they_predict_and_are_exported() -> None:
         np.testing.assert_allclose(found, probabilities, atol=1e-5)
 
 
-def test_they_are_resumed_to_the_same_end() -> None:
+def test_they_can_be_resumed() -> None:
     resumed = main(["fit", "--ckpt_path", LAST.format("iris"), "--trainer.max_epochs", "5"])
     whole = fit()
     # Not bit for bit: the first epochs may have been trained by another processor.

@@ -1,4 +1,4 @@
-"""Files from elsewhere are data: nothing in them runs, and the error is one clear line."""
+"""Untrusted files cannot run code, and errors in them are one clear line."""
 
 import os
 import shutil
@@ -33,14 +33,14 @@ class Bomb:
 
 @pytest.fixture
 def last(default_run: Path, folder: Path) -> Path:
-    """The checkpoint in a copy of a run."""
+    """Copies a run, and returns its last checkpoint."""
     shutil.copytree(default_run, folder / "run")
     (folder / "flowers.csv").touch()
     return folder / "run" / "checkpoints" / "last.ckpt"
 
 
 def refused_by_load(path: Path) -> None:
-    """Asserts that `load` names a file that it cannot use, in one line."""
+    """Asserts that `load` raises a one-line error that names the file."""
     with pytest.raises(UserError) as refused:
         iris_lightning.load(path)
     told = str(refused.value)
@@ -50,7 +50,7 @@ def refused_by_load(path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_in_a_file_runs(
+def test_files_cannot_run_code(
     command: str, last: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = read(last)
@@ -89,7 +89,7 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("content", CHECKPOINTS)
-def test_foreign_checkpoints(content: str, last: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_checkpoints(content: str, last: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(CHECKPOINTS[content](read(last)), last)
     assert "last.ckpt" in fails(capsys, "test", "--ckpt_path", str(last))
     refused_by_load(last)
@@ -104,7 +104,7 @@ def test_foreign_checkpoints(content: str, last: Path, capsys: pytest.CaptureFix
         ("datamodule_hyper_parameters", "batch_size", None),
     ],
 )
-def test_options_that_only_an_evaluation_needs(
+def test_invalid_options_in_checkpoints(
     group: str, name: str, value: object, last: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(_with(group, name, value)(read(last)), last)
@@ -133,7 +133,7 @@ def test_damaged_files(suffix: str, last: Path) -> None:
         {"layers.0.weight": torch.full((3, 4), torch.nan), "layers.0.bias": torch.zeros(3)},
     ],
 )
-def test_weights_of_no_network(state: dict[Any, Any]) -> None:
+def test_invalid_weights(state: dict[Any, Any]) -> None:
     torch.save(state, "model.pth")
     refused_by_load(Path("model.pth"))
 
@@ -141,7 +141,7 @@ def test_weights_of_no_network(state: dict[Any, Any]) -> None:
 @pytest.mark.parametrize(
     "names", ['["a", "b"]', '{"class_path": "os.system"}', "[1, 2", "[" * 9999]
 )
-def test_names_that_export_never_wrote(names: str) -> None:
+def test_invalid_metadata(names: str) -> None:
     state = torch.nn.Sequential(torch.nn.Linear(4, 3)).state_dict(prefix="layers.")
     save_file(state, "model.safetensors", {"class_names": names})
     refused_by_load(Path("model.safetensors"))

@@ -1,4 +1,4 @@
-"""The logger of a run of `fit`."""
+"""The TensorBoard logger of `fit`."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ RUN = Path("lightning_logs/version_0")
 
 
 class Own(Callback):
-    """Logs as a user may."""
+    """Logs metrics of its own."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert trainer.logger is not None
@@ -28,7 +28,7 @@ class Own(Callback):
         pl_module.log("own", float(trainer.current_epoch))
 
 
-def test_curves_are_against_the_epoch() -> None:
+def test_curves_use_the_epoch_as_x_axis() -> None:
     fit("--trainer.callbacks+=tests.runs.test_logger.Own", "--trainer.max_epochs", "2")
     found = curves(RUN)
     assert found["own"] == [(0, 0.0), (1, 1.0)]
@@ -51,7 +51,7 @@ def test_nothing_is_written_before_training_starts(folder: Path) -> None:
     [(shutil.rmtree, nullcontext), (Path.exists, lambda: full_disk(0))],
     ids=["removed folder", "full disk"],
 )
-def test_curves_that_cannot_be_written_are_one_error_without_a_traceback(
+def test_unwritable_curves_raise_a_single_error(
     before: Callable[[Path], object],
     during: Callable[[], AbstractContextManager[None]],
     folder: Path,

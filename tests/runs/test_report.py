@@ -1,4 +1,4 @@
-"""What TensorBoard has of a run, read with its own reader."""
+"""The content of TensorBoard, read with its own reader."""
 
 import time
 from pathlib import Path
@@ -23,11 +23,11 @@ pytestmark = [
 ]
 
 RUN = Path("lightning_logs/version_0")
-PICTURES = {f"pictures/{name}" for name in plots.PICTURES}
+PLOTS = {f"plots/{name}" for name in plots.PLOTS}
 
 
 def next_second() -> None:
-    """Waits: TensorBoard reads files of one process and one second in the order of their names."""
+    """Waits for the next second: TensorBoard orders event files by the second they start in."""
     time.sleep(1 - time.time() % 1)
 
 
@@ -38,7 +38,7 @@ def events(run: Path) -> Any:
 
 
 def text(run: Path) -> dict[str, str]:
-    """Reads the table of a run."""
+    """Reads the table in the tab Text."""
     (event,) = events(run).Tensors("run/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
     cells = [line.strip("| ").split(" | ") for line in lines[2:]]
@@ -46,7 +46,7 @@ def text(run: Path) -> dict[str, str]:
 
 
 def hyperparameters(run: Path) -> Any:
-    """Reads the row of a run in HParams."""
+    """Reads the hyperparameters in the tab HParams."""
     from tensorboard.plugins.hparams import metadata
 
     content = events(run).SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
@@ -58,7 +58,7 @@ def train(
     model: L.LightningModule | None = None,
     ckpt_path: str | None = None,
 ) -> Path:
-    """Trains with a Trainer of one's own and returns the run."""
+    """Trains with a plain Trainer, and returns the run's folder."""
     logger = TensorBoardLogger(".", default_hp_metric=False)
     trainer = L.Trainer(
         max_epochs=6,
@@ -76,7 +76,7 @@ def train(
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
-    """What was to be drawn, in place of the pictures."""
+    """Records the classifiers that would be drawn."""
     found: list[Trained] = []
 
     def draw(trained: Trained) -> list[Any]:
@@ -92,11 +92,11 @@ def loss_of(trained: Trained) -> float:
     return float(nll_loss(trained.predict(features).log(), targets))
 
 
-def test_what_tensorboard_has_of_a_run() -> None:
+def test_contents_of_tensorboard() -> None:
     options = ["--model.lr", "0.1", "--model.hidden", "[12]", "--lr_scheduler", "ExponentialLR"]
     fit(*options, "--lr_scheduler.gamma", "0.5", "--trainer.max_epochs", "3")
     found = events(RUN)
-    assert {*found.Tags()["images"]} == PICTURES
+    assert {*found.Tags()["images"]} == PLOTS
     assert found.Tags()["graph"]
     (layout, *_) = found.Tensors("custom_scalars__config__")
     for tag in ("loss/train", "loss/val", "accuracy/train", "accuracy/val"):
@@ -114,7 +114,7 @@ def test_what_tensorboard_has_of_a_run() -> None:
     assert (table["table"], table["hidden"], table["seed"]) == ("Iris", "[12]", "20")
 
 
-def test_the_row_of_a_run_has_its_best_epoch_and_what_test_says_of_it() -> None:
+def test_hparams_show_the_best_epoch_and_its_test_metrics() -> None:
     fit("--model.lr", "0.1", "--trainer.max_epochs", "6", "--figures", "false")
     found = curves(RUN)
     losses = [loss for _, loss in found["loss/val"]]
@@ -132,9 +132,7 @@ def test_the_row_of_a_run_has_its_best_epoch_and_what_test_says_of_it() -> None:
 
 
 @pytest.mark.parametrize("checkpoint", [[], [ModelCheckpoint(monitor="loss/val")]])
-def test_pictures_are_of_the_best_epoch_that_is_kept(
-    checkpoint: list[L.Callback], drawn: list[Trained]
-) -> None:
+def test_plots_show_the_best_kept_epoch(checkpoint: list[L.Callback], drawn: list[Trained]) -> None:
     run = train(TensorBoardReport(), *checkpoint)
     losses = [loss for _, loss in curves(run)["loss/val"]]
     epoch = losses.index(min(losses)) if checkpoint else 5
@@ -144,7 +142,7 @@ def test_pictures_are_of_the_best_epoch_that_is_kept(
     assert loss_of(trained) == pytest.approx(losses[epoch], rel=1e-5)
 
 
-def test_pictures_are_of_what_a_subclass_computes(drawn: list[Trained]) -> None:
+def test_plots_show_the_predictions_of_a_subclass(drawn: list[Trained]) -> None:
     class Colder(IrisClassifier):
         def forward(self, features: Tensor) -> Tensor:
             return 3 * super().forward(features)
@@ -153,14 +151,14 @@ def test_pictures_are_of_what_a_subclass_computes(drawn: list[Trained]) -> None:
     assert loss_of(drawn[0]) == pytest.approx(curves(run)["loss/val"][-1][1], rel=1e-5)
 
 
-def test_a_finished_run_that_is_resumed_gets_its_report() -> None:
+def test_resuming_a_finished_run_completes_its_report() -> None:
     train()
     run = train(TensorBoardReport(), ckpt_path="last.ckpt")
-    assert {*events(run).Tags()["images"]} == PICTURES
+    assert {*events(run).Tags()["images"]} == PLOTS
     assert text(run)["epoch"] == "5"
 
 
-def test_without_pictures_or_a_tensorboard_logger(drawn: list[Trained]) -> None:
+def test_without_plots_or_a_tensorboard_logger(drawn: list[Trained]) -> None:
     for logger in (False, CSVLogger(".")):
         trainer = L.Trainer(
             max_epochs=1, logger=logger, callbacks=[TensorBoardReport()], log_every_n_steps=1
@@ -170,7 +168,7 @@ def test_without_pictures_or_a_tensorboard_logger(drawn: list[Trained]) -> None:
     assert not drawn
 
 
-def test_a_run_that_its_user_stops_has_a_table(drawn: list[Trained]) -> None:
+def test_an_interrupted_run_has_a_table(drawn: list[Trained]) -> None:
     class Interrupt(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
             if trainer.current_epoch == 2:
@@ -182,7 +180,7 @@ def test_a_run_that_its_user_stops_has_a_table(drawn: list[Trained]) -> None:
     assert not drawn
 
 
-def test_a_picture_that_cannot_be_drawn_does_not_end_the_run(
+def test_a_failing_plot_does_not_end_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any) -> None:
@@ -194,13 +192,13 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_the_run(
     assert (RUN / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_without_matplotlib_there_are_no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_there_are_no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iris_lightning.plots.find_spec", lambda name: None)
     fit("--trainer.max_epochs", "1")
     assert not events(RUN).Tags()["images"]
 
 
-def test_validate_adds_to_the_curves_what_they_lack() -> None:
+def test_validate_adds_missing_points_to_the_curves() -> None:
     options = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2"]
     fit(*options, "--figures", "false")
     next_second()
@@ -211,7 +209,7 @@ def test_validate_adds_to_the_curves_what_they_lack() -> None:
     assert [step for step, _ in curves(RUN)["loss/val"]] == [1, 2]
 
 
-def test_a_run_that_cannot_be_written_to_is_evaluated_all_the_same(
+def test_unwritable_runs_can_be_evaluated(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     fit("--trainer.max_epochs", "1", "--figures", "false")

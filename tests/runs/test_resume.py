@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed ends bit for bit where one without a break ends."""
+"""A resumed run gives the same result as an uninterrupted one, bit for bit."""
 
 import itertools
 import multiprocessing
@@ -35,7 +35,7 @@ SGD = ["--optimizer", "SGD", "--optimizer.lr", "0.02", "--optimizer.momentum", "
 
 @pytest.fixture(scope="module", autouse=True)
 def clock() -> Iterator[None]:
-    """Lets each event file begin in a second of its own: TensorBoard orders them by it."""
+    """Makes each event file start in a different second: TensorBoard orders them by it."""
     passed = itertools.count(1)
     later = SimpleNamespace(time=lambda: time.time() + next(passed))
     with pytest.MonkeyPatch.context() as patch:
@@ -44,17 +44,17 @@ def clock() -> Iterator[None]:
 
 
 def resume(epochs: int, *options: str) -> Any:
-    """Goes on with the newest run."""
+    """Resumes the newest run."""
     return main(["fit", "--ckpt_path", "last", "--trainer.max_epochs", str(epochs), *options])
 
 
 def metrics_of(run: Path) -> dict[str, Any]:
-    """Reads the curves of a run; the result, which is no curve, is of each part of a run."""
+    """Reads the curves of a run, without the results for HParams."""
     return {tag: points for tag, points in curves(run).items() if not tag.startswith("result/")}
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Asserts equality of what two runs have learned and said, bit for bit."""
+    """Asserts that weights, metrics and optimizer states are equal, bit for bit."""
     assert metrics_of(one) == metrics_of(other)
     for name in ("last.ckpt", "best.ckpt"):
         first, second = (load(run / "checkpoints" / name) for run in (one, other))
@@ -79,7 +79,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_three_epochs_and_three_are_six(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_plus_three_epochs_equal_six(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if case == "dropout":
         monkeypatch.setitem(ACTIVATIONS, "dropout", nn.Dropout)
         monkeypatch.setattr(
@@ -94,14 +94,14 @@ def test_three_epochs_and_three_are_six(case: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four epochs without a break."""
+    """Trains four epochs without interruption."""
     root = tmp_path_factory.mktemp("whole")
     options = ["--figures", "false", "--trainer.default_root_dir", str(root)]
     fit("--model.lr", "0.01", "--trainer.max_epochs", "4", *options)
     return root / RUN
 
 
-def test_a_run_that_has_moved_keeps_its_best() -> None:
+def test_a_moved_run_keeps_its_best_checkpoint() -> None:
     options = ["--optimizer", "SGD", "--optimizer.lr", "0.1", "--trainer.max_epochs"]
     fit(*options, "7")
     shutil.move(RUN, "logs/moved")
@@ -112,7 +112,7 @@ def test_a_run_that_has_moved_keeps_its_best() -> None:
     assert_same_run(Path("logs/moved"), RUN)
 
 
-def test_what_a_resumed_run_takes() -> None:
+def test_options_that_a_resumed_run_accepts() -> None:
     lines = [f"{i % 7},{i % 5},{'abc'[(i * i) % 3]}" for i in range(60)]
     Path("rows.csv").write_text("a,b,kind\n" + "\n".join(lines))
     fit("--data.path", "rows.csv", "--trainer.max_epochs", "2")
@@ -134,7 +134,7 @@ def test_what_a_resumed_run_takes() -> None:
         "--ckpt_path=best",
     ],
 )
-def test_what_a_resumed_run_refuses(
+def test_options_that_a_resumed_run_rejects(
     option: str, default_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(default_run, folder / RUN)
@@ -147,7 +147,7 @@ def test_what_a_resumed_run_refuses(
     assert LAST.read_bytes() == before
 
 
-def test_a_finished_run_is_completed_and_not_trained(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_a_finished_run_only_completes_it(capsys: pytest.CaptureFixture[str]) -> None:
     fit()
     results = RUN / "results.yaml"
     content, weights, points = results.read_text(), LAST.read_bytes(), curves(RUN)["loss/val"]
@@ -160,7 +160,7 @@ def test_a_finished_run_is_completed_and_not_trained(capsys: pytest.CaptureFixtu
     assert curves(RUN)["loss/val"] == points
 
 
-def test_a_run_that_early_stopping_ended_has_nothing_to_do(
+def test_resuming_after_early_stopping_does_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/val"]
@@ -172,7 +172,7 @@ def test_a_run_that_early_stopping_ended_has_nothing_to_do(
     assert "nothing to do" in out
 
 
-def test_a_run_that_was_ended_within_an_epoch_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_within_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--trainer.max_steps", "15")
     assert load(LAST)["global_step"] == 15
     cli = resume(4, "--trainer.max_steps", "-1")
@@ -180,7 +180,7 @@ def test_a_run_that_was_ended_within_an_epoch_goes_on(capsys: pytest.CaptureFixt
     assert cli.trainer.current_epoch == 4
 
 
-def test_the_best_of_validations_within_epochs_is_what_was_validated() -> None:
+def test_best_checkpoint_with_validation_within_epochs() -> None:
     options = ["--optimizer", "SGD", "--optimizer.lr", "0.15", "--trainer.max_epochs", "3"]
     fit(*options, "--trainer.val_check_interval", "3")
     best = load(RUN / "checkpoints" / "best.ckpt")
@@ -201,7 +201,7 @@ class Signal(Callback):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_the_run_and_says_how_to_go_on(
+def test_a_signal_stops_the_run_and_explains_how_to_resume(
     number: signal.Signals, status: int, whole_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     handler = signal.getsignal(number)
@@ -230,7 +230,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(monkeypatch: pytest.Monke
     assert not Path("lightning_logs").exists()
 
 
-def test_one_process_at_a_time_trains_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_one_process_can_train_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--trainer.max_epochs", "1")
     with training_alone(RUN):
         message = fails(capsys, "fit", "--ckpt_path", "last", "--trainer.max_epochs", "2")
@@ -246,7 +246,7 @@ def test_one_process_at_a_time_trains_a_run(capsys: pytest.CaptureFixture[str]) 
         ["BatchSizeFinder", "--trainer.callbacks.max_trials=2"],
     ],
 )
-def test_a_resumed_run_keeps_what_a_finder_found(finder: list[str]) -> None:
+def test_a_resumed_run_keeps_the_result_of_a_finder(finder: list[str]) -> None:
     options = [f"--trainer.callbacks+={finder[0]}", *finder[1:], "--data.batch_size", "5"]
     fit(*options, "--trainer.max_epochs", "2")
     fit(*options, "--trainer.max_epochs", "1")
@@ -255,7 +255,7 @@ def test_a_resumed_run_keeps_what_a_finder_found(finder: list[str]) -> None:
     assert_same_run(RUN, Path("lightning_logs/version_1"))
 
 
-def test_what_fails_after_some_epochs_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_run_keeps_its_finished_epochs(capsys: pytest.CaptureFixture[str]) -> None:
     scheduler = ["--lr_scheduler", "OneCycleLR", "--lr_scheduler.max_lr", "0.1"]
     with pytest.raises(SystemExit) as stop:
         fit(*scheduler, "--lr_scheduler.total_steps", "2")
@@ -264,7 +264,7 @@ def test_what_fails_after_some_epochs_keeps_them(capsys: pytest.CaptureFixture[s
     assert load(LAST)["epoch"] == 1
 
 
-def test_a_config_appears_after_the_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_is_written_after_the_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     describe_run = saving.describe_run
 
     def describe(run: Path, *args: Any) -> None:
@@ -278,13 +278,15 @@ def test_a_config_appears_after_the_first_checkpoint(monkeypatch: pytest.MonkeyP
 
 def _child(folder: str, args: list[str]) -> None:
     os.chdir(folder)
-    checkpoint_io.INTERVAL = 0.05  # some are written and some wait, in the time that it has
+    checkpoint_io.WRITE_INTERVAL_SECONDS = (
+        0.05  # some are written and some wait, in the time that it has
+    )
     with open("out.txt", "w", buffering=1) as sys.stdout, open(os.devnull, "w") as sys.stderr:
         main(args)
 
 
 def _start(*args: str) -> Any:
-    """Starts a command in a process of its own, forked from one that has the imports done."""
+    """Starts a command in a forked process, which saves the time of the imports."""
     time.sleep(1 - time.time() % 1)  # its event file, too, begins in a second of its own
     Path("out.txt").unlink(missing_ok=True)
     context = multiprocessing.get_context("forkserver")
@@ -299,7 +301,7 @@ def _trains() -> bool:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_storm_of_kills(kills: int, folder: Path) -> None:
+def test_repeatedly_killed_run(kills: int, folder: Path) -> None:
     options = ["--model.lr", "0.01", "--trainer.max_epochs", str(10 * kills)]
     moments = random.Random(kills)
     command = ["fit", *options, "--figures", "false"]

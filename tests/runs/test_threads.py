@@ -1,4 +1,4 @@
-"""How many threads torch uses."""
+"""The number of threads."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.conftest import fit
 
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What torch has where the environment says nothing, on a machine with two cores."""
+    """Simulates two cores, without environment variables for threads."""
     monkeypatch.delenv("OMP_NUM_THREADS")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -25,9 +25,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ("options", "expected"),
     [([], 1), (["--data.batch_size", "8192"], 2), (["--threads", "2"], 2)],
 )
-def test_they_follow_the_batch_size_unless_a_user_says_otherwise(
-    options: list[str], expected: int
-) -> None:
+def test_threads_depend_on_the_batch_size_by_default(options: list[str], expected: int) -> None:
     fit("--trainer.max_epochs", "1", *options)
     environment = Path("lightning_logs/version_0/environment.yaml").read_text()
     assert yaml.safe_load(environment)["threads"] == expected

@@ -1,4 +1,4 @@
-"""`predict`: a table in, the same table with predictions out."""
+"""`predict`: adds predictions to a table."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def predict(checkpoint: str, *args: str) -> None:
     main(["predict", *args, "--ckpt_path", checkpoint])
 
 
-def test_all_columns_and_rows_are_kept_and_the_predictions_follow(checkpoint: str) -> None:
+def test_all_rows_and_columns_are_kept(checkpoint: str) -> None:
     Path("flowers.csv").write_text(FLOWERS)
     predict(checkpoint, "flowers.csv", "--output", "out.csv")
     given = list(csv.reader(FLOWERS.splitlines(keepends=True)))
@@ -66,7 +66,7 @@ def test_all_columns_and_rows_are_kept_and_the_predictions_follow(checkpoint: st
         ("in.parquet", "out.tsv"),
     ],
 )
-def test_every_format_on_either_side(source: str, output: str, checkpoint: str) -> None:
+def test_all_formats_of_input_and_output(source: str, output: str, checkpoint: str) -> None:
     frame = pl.read_csv(io.StringIO(FLOWERS))
     compressions: dict[str, Any] = {".gz": "gzip", ".zst": "zstd"}
     if source.endswith(".parquet"):
@@ -102,7 +102,7 @@ def test_standard_input_and_standard_output(
     assert b"3 rows" in err
 
 
-def test_the_accuracy_is_that_of_the_rows_with_a_class(
+def test_accuracy_counts_rows_with_a_class(
     checkpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     iris = load_iris()
@@ -117,7 +117,7 @@ def test_the_accuracy_is_that_of_the_rows_with_a_class(
     assert "1 rows are of a class that the model does not know" in out
 
 
-def test_a_model_remembers_how_its_table_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_uses_the_dialect_of_the_training(capsys: pytest.CaptureFixture[str]) -> None:
     iris = load_iris()
     table = pl.DataFrame(iris.data, ["a", "b", "c", "d"]).with_columns(kind=pl.Series(iris.target))
     table.write_csv("iris.csv", separator=";", decimal_comma=True)
@@ -136,7 +136,7 @@ def test_a_model_remembers_how_its_table_was_written(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_no_rows_give_a_header(suffix: str, checkpoint: str) -> None:
+def test_empty_tables_give_a_header(suffix: str, checkpoint: str) -> None:
     frame = pl.DataFrame(schema=dict.fromkeys(NAMES, pl.Float64))
     frame.write_csv("in.csv")
     frame.write_parquet("in.parquet")
@@ -189,7 +189,7 @@ def test_bad_tables(
         ("in.xls --output out.csv", "in.xls: expected a file that ends in .csv"),
         ("in.csv --output out.xls", "out.xls: expected a file that ends in .csv"),
         ("in.csv --output no/out.csv", "no folder no"),
-        ("in.csv --output in.csv", "is the input"),
+        ("in.csv --output in.csv", "is also the input"),
         ("in.csv --output sub.csv", "is a folder"),
         ("in.csv --output out.csv --target specis", "--target: in.csv has no column 'specis'"),
     ],
@@ -244,7 +244,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 @pytest.mark.slow
-def test_a_long_table_takes_little_memory(checkpoint: str) -> None:
+def test_memory_is_bounded(checkpoint: str) -> None:
     peaks = []
     for rows in (1_000_000, 8_000_000):
         Path("in.csv").write_text(HEADER + "5.1,3.5,1.4,0.2\n" * rows)
@@ -256,9 +256,7 @@ def test_a_long_table_takes_little_memory(checkpoint: str) -> None:
     assert peaks[1] - peaks[0] < 550
 
 
-def test_the_network_is_named_where_the_table_may_be_that_of_another_run(
-    checkpoint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_name_the_checkpoint(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("wine.csv").write_text("alcohol,kind\n14,a\n")
     first, second = fails(capsys, "predict", "wine.csv", "--ckpt_path", checkpoint).splitlines()
     assert "wine.csv has no column 'sepal length (cm)'" in first
@@ -266,9 +264,7 @@ def test_the_network_is_named_where_the_table_may_be_that_of_another_run(
 
 
 @pytest.mark.parametrize("table", ["rows.csv", "others.csv"])
-def test_the_accuracy_on_train_rows_is_marked(
-    table: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_accuracy_on_train_rows_is_marked(table: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("rows.csv").write_text("a,b,kind\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
     fit("--data.path", "rows.csv", "--trainer.max_epochs", "1")
     Path("others.csv").write_text("a,b,kind\n1,2,x\n")

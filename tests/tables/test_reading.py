@@ -1,4 +1,4 @@
-"""Training on tables of one's own."""
+"""Training on the user's own tables."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ ONE_EPOCH = ["--trainer.max_epochs", "1"]
 
 
 def sklearn_table(name: str) -> pl.DataFrame:
-    """One of scikit-learn's tables, with the class names in a last column."""
+    """Returns one of scikit-learn's tables, with class names in the last column."""
     data = getattr(datasets, f"load_{name}")()
     names = [str(name) for name in data.feature_names]
     classes = [str(data.target_names[i]) for i in data.target]
@@ -48,7 +48,7 @@ def test_as_accurate_as_logistic_regression(name: str) -> None:
     assert cli.trainer.callback_metrics["accuracy/test"] >= expected - 0.02
 
 
-def test_iris_as_a_file_gives_the_weights_of_the_embedded_iris(default_run: Path) -> None:
+def test_iris_from_a_file_equals_builtin_iris(default_run: Path) -> None:
     iris = sklearn_table("iris").rename({"kind": "species"})
     iris.write_csv("iris.csv")
     iris.write_parquet("iris.parquet")
@@ -57,7 +57,7 @@ def test_iris_as_a_file_gives_the_weights_of_the_embedded_iris(default_run: Path
         assert_same_weights(fit("--data.path", path).model.state_dict(), expected)
 
 
-def test_what_the_run_says_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_describes_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     path = write(GOOD + "5.5,red,,a\n")
     fit("--data.path", path, "--data.missing", "drop", *ONE_EPOCH)
     said = capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_what_the_run_says_of_its_table(capsys: pytest.CaptureFixture[str]) -> N
     assert "dropped 1 of 21 rows" in said
 
 
-def test_a_checkpoint_knows_its_table() -> None:
+def test_checkpoints_record_the_table() -> None:
     path = write(GOOD.replace("species", "kind"))
     options = ["--data.target", "kind", "--data.features", "[width,length]"]
     fit("--data.path", path, *options, *ONE_EPOCH)
@@ -78,7 +78,7 @@ def test_a_checkpoint_knows_its_table() -> None:
     assert float(cli.trainer.callback_metrics["loss/val"]) == expected
 
 
-def test_the_same_rows_elsewhere_are_evaluated_on_the_same_split() -> None:
+def test_a_moved_table_has_the_same_split() -> None:
     fit(*ONE_EPOCH)
     expected = main(["test"]).trainer.callback_metrics
     iris = sklearn_table("iris")
@@ -90,7 +90,7 @@ def test_the_same_rows_elsewhere_are_evaluated_on_the_same_split() -> None:
     assert len(again.datamodule.rows["test"]) == 15
 
 
-def test_another_table_is_evaluated_whole() -> None:
+def test_another_table_is_evaluated_on_all_rows() -> None:
     fit("--data.path", write(GOOD), *ONE_EPOCH)
     write("species,width,length,extra\nb,2,1,x\nb,3,2,y\n", "new.csv")
     cli = main(["test", "--data.path", "new.csv"])
@@ -112,7 +112,7 @@ def test_another_table_needs_the_features_and_known_classes(
     assert message in fails(capsys, "test", "--data.path", write(text, "new.csv"))
 
 
-def test_a_changed_table_has_no_split(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_table_raises_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--data.path", write(GOOD), *ONE_EPOCH)
     write(GOOD + "9,red,9,a\n")
     assert "changed" in fails(capsys, "test")
@@ -187,7 +187,7 @@ def test_missing_values_become_the_mean_of_the_train_split(penguins: str) -> Non
     np.testing.assert_allclose(session.run(None, {"features": rows})[0][:, 0], predicted, atol=2e-6)
 
 
-def test_missing_values_need_a_network_that_fills_them(penguins: str) -> None:
+def test_missing_values_need_an_imputing_network(penguins: str) -> None:
     data = IrisDataModule(penguins, missing="mean", features=["bill"])
     trainer = lightning.Trainer(max_epochs=1, logger=False, enable_checkpointing=False)
     with pytest.raises(UserError, match="impute=True"):

@@ -1,4 +1,4 @@
-"""`export`: a trained network as a file for others."""
+"""`export`: writes a trained network for other programs."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ UNITS = torch.tensor([1.0, 10.0, 100.0, 0.1])
 
 
 def export_trained(activation: str | None, path: str) -> IrisNetwork:
-    """Exports a network whose weights are not those of its start."""
+    """Exports a network with random weights and a fitted scale."""
     torch.manual_seed(0)
     network = IrisNetwork(hidden=[7, 5], activation=activation, standardize=True)
     network.fit_scaler(torch.rand(50, 4) * UNITS)
@@ -33,7 +33,7 @@ def export_trained(activation: str | None, path: str) -> IrisNetwork:
     return network.eval()
 
 
-def test_the_lessons_class_loads_our_pth(default_run: Path) -> None:
+def test_the_lesson_s_network_loads_pth(default_run: Path) -> None:
     best = default_run / "checkpoints" / "best.ckpt"
     main(["export", "model.pth", "--ckpt_path", str(best)])
     lesson = torch.nn.ModuleDict({"network": LessonNetwork()})
@@ -53,7 +53,7 @@ def test_round_trips(suffix: str, activation: str | None) -> None:
         assert torch.equal(back.network(rows), network(rows))
 
 
-def test_safetensors_holds_names(default_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_safetensors_contains_names(default_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = default_run / "checkpoints" / "best.ckpt"
     main(["export", "model.safetensors", "--ckpt_path", str(best)])
     assert "model.safetensors" in capsys.readouterr().out.splitlines()[-1]
@@ -64,7 +64,7 @@ def test_safetensors_holds_names(default_run: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("activation", [None, "gelu"])
-def test_onnx_gives_the_probabilities_of_the_plain_network(activation: str | None) -> None:
+def test_onnx_equals_the_plain_network(activation: str | None) -> None:
     network = export_trained(activation, "model.onnx")
     session = onnxruntime.InferenceSession("model.onnx")
     metadata = session.get_modelmeta().custom_metadata_map
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_the_old_file(
     assert Path("model.pth").read_text() == "of yesterday"
 
 
-def test_without_the_onnx_packages_the_error_says_how_to_get_them(
+def test_missing_onnx_packages(
     default_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not there

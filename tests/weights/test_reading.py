@@ -1,4 +1,4 @@
-"""`--weights FILE`: weights of `export` and of the lesson in place of a checkpoint."""
+"""`--weights FILE`: weights written by `export` or by the lesson."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FLOWER = "petal_length,petal_width,sepal_length,sepal_width\n1.4,0.2,5.1,3.5\n"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_the_lesson_saved(suffix: str) -> None:
+def test_weights_of_the_lesson(suffix: str) -> None:
     lesson = LessonNetwork()
     save = torch.save if suffix == ".pth" else save_file
     save(lesson.state_dict(), f"model{suffix}")
@@ -54,7 +54,7 @@ def test_fit_starts_from_weights(suffix: str) -> None:
         ("--weights model.onnx", ["model.onnx", ".pth, .safetensors"]),
     ],
 )
-def test_fit_with_weights_that_do_not_fit(
+def test_fit_with_unsuitable_weights(
     options: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit("--model.hidden", "[5]", "--trainer.max_epochs", "1")
@@ -66,7 +66,7 @@ def test_fit_with_weights_that_do_not_fit(
 
 
 class Unlike(nn.Module):
-    """A network that is not the lesson's: it has five features."""
+    """A network with five features."""
 
     def __init__(self) -> None:
         super().__init__()
