@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from iris_lightning.files import atomic_write, check_output
 
 if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so functions do it
     from matplotlib.figure import Figure
@@ -55,6 +58,29 @@ def own_style() -> AbstractContextManager[None]:
     # A "$" in a name does not start a formula, and hinting is slow.
     own = {"text.parse_math": False, "text.hinting": "no_hinting"}
     return style.context(["default", "petroff10", own])
+
+
+def write_figures(figures: "Mapping[str, Figure]", folder: Path) -> None:
+    """Writes figures by their names, each as `.png` and `.svg`.
+
+    Args:
+        figures: Figures by name.
+        folder: Folder to write to.
+    """
+    import matplotlib as mpl
+
+    if not folder.exists():
+        folder.mkdir(parents=True)
+    files = []
+    for name in figures:
+        files += [folder / f"{name}.png", folder / f"{name}.svg"]
+    for file in files:
+        check_output(file)
+    with mpl.rc_context({"svg.hashsalt": "iris_lightning"}):  # equal plots are equal files
+        for file in files:
+            metadata = {"Date": None} if file.suffix == ".svg" else {}
+            with atomic_write(file) as new:
+                figures[file.stem].savefig(new, dpi=200, metadata=metadata)
 
 
 def draw_all(trained: Trained) -> "Iterator[tuple[str, Figure]]":

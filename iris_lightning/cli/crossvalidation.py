@@ -2,15 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from iris_lightning.cli.console import FoldProgress, echo, echo_next_steps, echo_table
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
-from iris_lightning.ensemble.results import CrossValidation, metric_names
+from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.saving import open_run, write_curves, write_results
 from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
@@ -52,7 +50,9 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), environment)
         write_curves(run, result, config.figures and can_draw())
-    _echo_result(result, run)
+    echo("", str(result), "", f"run:    {relative_path(run)}")
+    echo(f"rows:   {relative_path(run / 'predictions.csv')}")
+    echo_next_steps(logs_folder(run))
     return result
 
 
@@ -70,36 +70,3 @@ def _train(cli: FoldsCLI, result: CrossValidation) -> None:
         train_folds(
             result, cli.model, cli.datamodule, cli.instantiate_trainer, cli.config.max_parallel
         )
-
-
-def _echo_result(result: CrossValidation, run: Path) -> None:
-    summary = result.summary()
-    names = metric_names(summary)
-    echo("", _row("", names), _metrics_row("iris_lightning", summary, names))
-    for name, baseline in summary.get("baselines", {}).items():
-        echo(_metrics_row(name, baseline, names))
-        if baseline["difference"]:
-            echo(_metrics_row("  ours minus theirs", baseline["difference"], names, "+"))
-    over = "repeats" if result.repeats > 1 else "folds"
-    meaning = f"±: standard error over the {over}"
-    if result.baselines:
-        meaning += "; of a difference, for other rows (corrected resampled t-test)"
-    echo(meaning, "", f"run:    {relative_path(run)}")
-    echo(f"rows:   {relative_path(run / 'predictions.csv')}")
-    echo_next_steps(logs_folder(run))
-
-
-def _row(name: str, cells: list[str]) -> str:
-    columns = "".join(f"{cell:20}" for cell in cells)
-    return f"{name:30}{columns}".rstrip()
-
-
-def _metrics_row(name: str, metrics: Mapping[str, Any], names: list[str], sign: str = "") -> str:
-    cells = []
-    for metric in names:
-        cell = "-"
-        if metric in metrics:
-            mean, error = metrics[metric]["mean"], metrics[metric]["standard_error"]
-            cell = f"{mean:{sign}.4f} ± {error:.4f}"
-        cells.append(cell)
-    return _row(name, cells)

@@ -25,7 +25,7 @@ from iris_lightning.cli.options import (
 )
 from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
-from iris_lightning.errors import UserError, join_names
+from iris_lightning.errors import UserError
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
@@ -185,7 +185,8 @@ class IrisCLI(LightningCLI):
             }
             model = self._build("model", IrisClassifier, options)
         if self.source and not self.checkpoint:
-            _load_initial_weights(self.source, model)
+            with as_user_error():
+                self.source.weights.initialize(model.network, model.hparams["class_names"])
         if self.trains and (self.config.optimizer or self.config.lr_scheduler):
             self._set_optimizer(model)
         return model
@@ -242,16 +243,3 @@ class IrisCLI(LightningCLI):
             text = self.parser.dump(config, skip_unset=False, skip_validation=True)
         options: dict[str, Any] = yaml.safe_load(text)
         return options
-
-
-def _load_initial_weights(source: Source, model: IrisClassifier) -> None:
-    """Gives a new classifier weights of the same network and the same classes."""
-    weights = source.weights
-    ours = cast("Any", model.network).options
-    for name, value in weights.options.items():
-        if value != ours[name]:
-            raise UserError(f"{source.path}: made with {name} {value}, got {ours[name]}", "weights")
-    names = weights.class_names
-    if names is not None and list(names) != model.hparams["class_names"]:
-        raise UserError(f"{source.path}: made for the classes {join_names(names)}", "weights")
-    weights.load_into(model.network)

@@ -1,8 +1,7 @@
 """The command `plot`; its parameters are its options."""
 
-import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +9,14 @@ import torch
 from torch import Tensor
 
 from iris_lightning.errors import UserError
-from iris_lightning.files import atomic_write, check_output, relative_path
-from iris_lightning.plots import Trained, can_draw, draw_all, own_style
+from iris_lightning.files import relative_path
+from iris_lightning.plots import Trained, can_draw, draw_all, own_style, write_figures
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import Source, find_source
 from iris_lightning.runs.folders import SUMMARY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SUFFIXES = (".png", ".svg")
 
 
 def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None = None) -> None:
@@ -36,7 +33,9 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         raise UserError(f"{run}: has no effect beside a checkpoint; leave one of them out", "run")
     if run is not None and Path(run, SUMMARY).is_file():
         what = f"cross-validation: {run}"
-        plots = _draw_folds(Path(run))
+        from iris_lightning.ensemble.plots import draw_run
+
+        plots = draw_run(Path(run))
     else:
         if run is not None:
             ckpt_path = str(Path(run, "checkpoints", "best.ckpt"))
@@ -48,7 +47,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     try:
         with own_style():
             figures = dict(plots)
-            _write(figures, folder)
+            write_figures(figures, folder)
     except (UserError, OSError):
         raise
     except Exception as error:  # of matplotlib, or of damaged results
@@ -71,27 +70,3 @@ def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
         return probabilities
 
     yield from draw_all(Trained(predict, data, f"epoch {source.checkpoint['epoch']}"))
-
-
-def _draw_folds(run: Path) -> "Iterator[tuple[str, Figure]]":
-    import polars as pl
-
-    from iris_lightning.ensemble.plots import draw_folds
-
-    summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
-    yield from draw_folds(summary, pl.read_csv(run / "folds.csv").to_dict(as_series=False))
-
-
-def _write(figures: "Mapping[str, Figure]", folder: Path) -> None:
-    import matplotlib as mpl
-
-    files = [(folder / name).with_suffix(suffix) for name in figures for suffix in SUFFIXES]
-    if not folder.exists():
-        folder.mkdir(parents=True)
-    for file in files:
-        check_output(file)
-    with mpl.rc_context({"svg.hashsalt": "iris_lightning"}):  # equal plots are equal files
-        for file in files:
-            metadata = {"Date": None} if file.suffix == ".svg" else {}
-            with atomic_write(file) as new:
-                figures[file.stem].savefig(new, dpi=200, metadata=metadata)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -19,10 +19,9 @@ from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 from iris_lightning.runs.checkpoints import epochs_done
-from iris_lightning.runs.folders import logs_folder, remove_run, training_alone
+from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import add_evaluation
-from iris_lightning.runs.signals import Stopped
 from iris_lightning.runs.threads import threads
 from iris_lightning.weights.reading import read_torch
 
@@ -51,21 +50,11 @@ def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
 
 def _fit(cli: IrisCLI) -> None:
     _echo_start(cli)
-    try:
-        with ExitStack() as alone:
-            if cli.folder:
-                cli.folder.claim(cli.trainer)
-            if cli.folder and cli.folder.run:
-                alone.enter_context(training_alone(cli.folder.run))
-            with as_user_error():
-                cli.trainer.fit(
-                    cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True
-                )
+    folder = nullcontext() if cli.folder is None else cli.folder.training(cli.trainer)
+    with folder, as_user_error():
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
         if not cli.trainer.callback_metrics and not cli.run:
             raise UserError("no training steps were run")
-    except BaseException as error:
-        _clean_up(cli, error)
-        raise
     _echo_result(cli)
 
 
@@ -88,27 +77,6 @@ def _echo_start(cli: IrisCLI) -> None:
             echo("it ended within an epoch: the result may differ from that of one run")
     elif cli.source:
         echo(f"starting from {cli.source}")
-
-
-def _clean_up(cli: IrisCLI, error: BaseException) -> None:
-    """Removes the folder of a new run without checkpoints, or says what is kept or how to go on."""
-    run = cli.folder.run if cli.folder else None
-    if run is None:
-        return
-    last = run / "checkpoints" / "last.ckpt"
-    described = (run / "config.yaml").is_file()
-    if not described:
-        remove_run(run)
-    if isinstance(error, Stopped):
-        error.remedy = "before training started"
-        if described and last.is_file():
-            error.remedy = (
-                f"to resume: python -m iris_lightning fit --ckpt_path {relative_path(last)}"
-            )
-        elif described:
-            error.remedy = "the run keeps no checkpoints"
-    elif isinstance(error, UserError) and described and not cli.run:
-        error.message += f"\nthe epochs before are kept in {relative_path(run)}"
 
 
 def _echo_result(cli: IrisCLI) -> None:

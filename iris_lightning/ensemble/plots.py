@@ -1,10 +1,13 @@
 """Plots of a cross-validation."""
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iris_lightning.ensemble.results import metric_names
 from iris_lightning.plots import draw_confusion, draw_spread
+from iris_lightning.runs.folders import SUMMARY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,3 +41,11 @@ def draw_folds(
             if column in folds:
                 spread[baseline][name] = folds[column]
     yield "folds", draw_spread(spread, shape)
+
+
+def draw_run(run: Path) -> "Iterator[tuple[str, Figure]]":
+    """Draws the plots of a cross-validation from the files in its folder."""
+    import polars as pl
+
+    summary = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+    yield from draw_folds(summary, pl.read_csv(run / "folds.csv").to_dict(as_series=False))

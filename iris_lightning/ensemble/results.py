@@ -1,6 +1,7 @@
 """The metrics of a cross-validation and their standard errors."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -69,6 +70,25 @@ class CrossValidation:
         for name, values in columns.items():
             columns[name] = values.ravel()
         return columns
+
+    def __str__(self) -> str:
+        """Returns the metrics of the folds as a table."""
+        summary = self.summary()
+        names = metric_names(summary)
+        rows = [["", *names], _cells("iris_lightning", summary, names)]
+        for name, baseline in summary.get("baselines", {}).items():
+            rows.append(_cells(name, baseline, names))
+            if baseline["difference"]:
+                rows.append(_cells("  ours minus theirs", baseline["difference"], names, "+"))
+        lines = []
+        for name, *cells in rows:
+            columns = "".join(f"{cell:20}" for cell in cells)
+            lines.append(f"{name:30}{columns}".rstrip())
+        over = "repeats" if self.repeats > 1 else "folds"
+        meaning = f"±: standard error over the {over}"
+        if self.baselines:
+            meaning += "; of a difference, for other rows (corrected resampled t-test)"
+        return "\n".join([*lines, meaning])
 
     def summary(self) -> dict[str, Any]:
         """Returns the content of `summary.json`.
@@ -194,3 +214,14 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[s
     held_out_to_train = 1 / (folds - 1)
     variance = (1 / differences.size + held_out_to_train) * differences.var(ddof=1)
     return {"mean": float(differences.mean()), "standard_error": float(variance**0.5)}
+
+
+def _cells(name: str, metrics: Mapping[str, Any], names: list[str], sign: str = "") -> list[str]:
+    cells = [name]
+    for metric in names:
+        cell = "-"
+        if metric in metrics:
+            mean, error = metrics[metric]["mean"], metrics[metric]["standard_error"]
+            cell = f"{mean:{sign}.4f} ± {error:.4f}"
+        cells.append(cell)
+    return cells

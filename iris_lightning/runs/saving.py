@@ -1,6 +1,8 @@
 """The files of a run: where checkpoints and curves go, and descriptions of the run."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -10,11 +12,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from iris_lightning.files import atomic_write
+from iris_lightning.errors import UserError
+from iris_lightning.files import atomic_write, relative_path, remove_leftovers
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
-from iris_lightning.runs.folders import RESULTS, claim_run
+from iris_lightning.runs.folders import RESULTS, claim_run, remove_run, training_alone
 from iris_lightning.runs.logger import RunLogger
+from iris_lightning.runs.signals import Stopped
 
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
@@ -63,19 +67,41 @@ class RunFolder(Callback):
         self.options = options
         self.is_described = False
 
-    def claim(self, trainer: L.Trainer) -> None:
-        """Claims the folder, in the main process only."""
+    @contextmanager
+    def training(self, trainer: L.Trainer) -> Iterator[None]:
+        """Keeps the folder for one training, which no other process can join.
+
+        A new run that fails before its first checkpoint leaves no folder.
+        """
         if not trainer.is_global_zero:
+            yield
             return
-        if self.run is None:
-            self.run = claim_run(self.root, self.options["name"])
-        checkpoints = self.run.absolute() / "checkpoints"
+        is_new = self.run is None
+        self.run = self.run or claim_run(self.root, self.options["name"])
+        self._direct(trainer, self.run)
+        try:
+            with training_alone(self.run):
+                yield
+        except BaseException as error:
+            if not (self.run / "config.yaml").is_file():
+                remove_run(self.run)
+            elif isinstance(error, Stopped):
+                last = relative_path(self.run / "checkpoints" / "last.ckpt")
+                error.remedy = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
+            elif isinstance(error, UserError) and is_new:
+                error.message += f"\nthe epochs before are kept in {relative_path(self.run)}"
+            raise
+
+    def _direct(self, trainer: L.Trainer, run: Path) -> None:
+        checkpoints = run.absolute() / "checkpoints"
+        for name in ("best.ckpt", "last.ckpt"):
+            remove_leftovers(checkpoints / name)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(checkpoints)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
-                logger.run = self.run
+                logger.run = run
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Describes the run after its first epoch, or when it is resumed."""

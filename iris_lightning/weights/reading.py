@@ -3,14 +3,14 @@
 import inspect
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from iris_lightning.errors import UserError
+from iris_lightning.errors import UserError, join_names
 from iris_lightning.network import IrisNetwork
 
 NAME_LISTS = ("feature_names", "class_names", "na_values")
@@ -56,6 +56,21 @@ class Weights(NamedTuple):
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip()  # the first line names the class
             raise ValueError(f"the weights are those of another network: {reason}") from error
+
+    def initialize(self, network: Any, class_names: Sequence[str]) -> None:
+        """Loads the weights into an `IrisNetwork` that has not been trained.
+
+        Raises:
+            UserError: If they are those of a network with other options or classes.
+        """
+        for name, value in self.options.items():
+            if value != network.options[name]:
+                found = f"of a network with {name} {value}, not {network.options[name]}"
+                raise UserError(found, "weights")
+        if self.class_names is not None and self.class_names != list(class_names):
+            found = f"of a network for the classes {join_names(self.class_names)}"
+            raise UserError(found, "weights")
+        self.load_into(network)
 
     def check_finite(self, path: Path) -> None:
         """Raises an error if training has diverged; `path` is for the message."""
