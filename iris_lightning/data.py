@@ -13,7 +13,7 @@ from iris_lightning.batching import Batches, BatchLoader, BatchOrder, FixedBatch
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import to_builtin
-from iris_lightning.tables.table import Table, check_options, load_iris_table
+from iris_lightning.table import Table, check_options, load_iris_table
 
 if TYPE_CHECKING:
     pass

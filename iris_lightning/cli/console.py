@@ -18,7 +18,7 @@ from iris_lightning.cli.streams import discard_output
 from iris_lightning.errors import join_names
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
-from iris_lightning.tables.table import Table
+from iris_lightning.table import Table
 
 EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")

@@ -8,9 +8,13 @@ from jsonargparse import ArgumentParser
 
 WIDTH = 118  # characters
 INDENT = 46
-CLASSES = {  # jsonargparse lists the classes that may be given
+PURPOSES = {  # where jsonargparse lists classes, or Lightning says something else
     "optimizer": "In place of Adam, as in --optimizer SGD --optimizer.lr 0.1.",
     "lr_scheduler": "As in --lr_scheduler StepLR --lr_scheduler.step_size 2.",
+    "trainer.max_epochs": "Number of epochs; by default 5 without max_steps or max_time.",
+    "trainer.limit_train_batches": "Train batches of an epoch: a number, or a fraction.",
+    "trainer.limit_val_batches": "Batches of a validation: a number, or a fraction.",
+    "trainer.limit_test_batches": "Batches of a test: a number, or a fraction.",
 }
 
 
@@ -27,7 +31,7 @@ def format_help(parser: ArgumentParser) -> str:
         if name.rpartition(".")[0] != group:
             group = name.rpartition(".")[0]
             lines.append("")
-        purpose = CLASSES.get(name) or str(action.help)
+        purpose = PURPOSES.get(name) or str(action.help)
         if action.option_strings:
             default = json.dumps(defaults[name]).strip('"')
             lines.append(_format_option(f"--{name} {default}", purpose))

@@ -17,8 +17,9 @@ from torch import nn
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.cli.console import EpochProgress, silence_noise
 from iris_lightning.cli.options import (
+    BATCH_LIMITS,
+    COMMANDS,
     GROUPS,
-    OPTIONS,
     TRAINER_DEFAULTS,
     known_options,
     skipped,
@@ -74,22 +75,21 @@ class IrisCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options that belong to no class."""
-        self._add_options(parser, "")
+        parser.add_function_arguments(COMMANDS[self.command])
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of model, data and Trainer."""
         for group, kind in GROUPS.items():
-            skip = skipped(self.command, group)
+            skip = skipped(self.command, group).union(BATCH_LIMITS)
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
+        others = skipped(self.command, "trainer")
+        for name in BATCH_LIMITS:
+            if name not in others:
+                # Lightning's annotation has float before int, so that 1 would mean all batches.
+                parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None)
         for name, default in TRAINER_DEFAULTS.items():
-            if name not in skip:
+            if name not in others:
                 parser.set_defaults({f"trainer.{name}": default})
-        self._add_options(parser, "trainer")
-
-    def _add_options(self, parser: LightningArgumentParser, group: str) -> None:
-        for name, kind, default, commands, purpose in OPTIONS:
-            if self.command in commands and name.rpartition(".")[0] == group:
-                parser.add_argument(f"--{name}", type=kind, default=default, help=purpose)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, with the options of a checkpoint or a run as defaults."""
@@ -103,6 +103,8 @@ class IrisCLI(LightningCLI):
             self.source = find_source(None, weights)
         if not self.trains:
             self.config.seed_everything = False  # nothing is drawn
+        if not 0 <= self.config.seed_everything < 2**32:
+            raise UserError(f"expected a whole number from 0 to {2**32 - 1}", "seed_everything")
         trainer = self.config.trainer
         if self.trains and trainer.max_epochs is None:
             limited = trainer.get("max_steps", -1) != -1 or trainer.get("max_time")
@@ -186,7 +188,8 @@ class IrisCLI(LightningCLI):
             model = self._build("model", IrisClassifier, options)
         if self.source and not self.checkpoint:
             with as_user_error():
-                self.source.weights.initialize(model.network, model.hparams["class_names"])
+                network, classes = model.network, model.hparams["class_names"]
+                self.source.weights.initialize(network, classes, self.source.path)
         if self.trains and (self.config.optimizer or self.config.lr_scheduler):
             self._set_optimizer(model)
         return model

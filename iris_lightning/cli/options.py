@@ -1,60 +1,17 @@
-"""The options of each command."""
+"""The options of each command.
+
+Those of model, data and Trainer are the parameters of their classes; all others are the parameters
+of the function of a command below.
+"""
 
 import inspect
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import lightning as L
-from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
 
-SEED = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**32)])
-
-
-class Option(NamedTuple):
-    """An option that belongs to no class, or takes the place of one of the Trainer."""
-
-    name: str
-    type: Any
-    default: Any
-    commands: tuple[str, ...]
-    help: str
-
-
-TRAIN = ("fit", "crossvalidate")
-EVALUATE = ("validate", "test")
-FOLDS = ("crossvalidate",)
-BATCHES = int | float | None  # Lightning has float first, so that 1 would mean all batches
-OPTIONS = [
-    Option(*fields)
-    for fields in (
-        ("seed_everything", SEED, 20, TRAIN, "Seed of the weights and the order of the rows."),
-        ("ckpt_path", str | None, None, EVALUATE, "Checkpoint: best or last, or a file."),
-        ("ckpt_path", str | None, None, ("fit",), "Run to resume: last, or the last.ckpt of one."),
-        ("weights", str | None, None, ("fit",), "Weights to start from: .pth or .safetensors."),
-        ("name", str | None, None, TRAIN, "Name of the run: lightning_logs/NAME/version_N/."),
-        ("figures", bool, True, TRAIN, "Whether to draw plots at the end, for TensorBoard."),
-        ("threads", int | None, None, ("fit", *EVALUATE), "Threads; one for small batches."),
-        ("folds", int, 10, FOLDS, "Folds of each repeat."),
-        ("repeats", int, 10, FOLDS, "Repeats, each with other folds."),
-        ("fold_seed", int, 0, FOLDS, "Seed of the folds, scikit-learn's random_state."),
-        ("max_parallel", int | None, None, FOLDS, "Folds trained at once; changes no result."),
-        (
-            "baselines",
-            bool,
-            False,
-            FOLDS,
-            "Whether to evaluate scikit-learn's classifiers as well.",
-        ),
-        ("trainer.max_epochs", int | None, None, TRAIN, "5 without max_steps and max_time."),
-        ("trainer.limit_train_batches", BATCHES, None, ("fit",), "Number or fraction of batches."),
-        ("trainer.limit_val_batches", BATCHES, None, ("fit", "validate"), "As for training."),
-        ("trainer.limit_test_batches", BATCHES, None, ("test",), "Number or fraction of batches."),
-        ("trainer.accumulate_grad_batches", PositiveInt, 1, TRAIN, "Batches of an optimizer step."),
-        ("trainer.gradient_clip_val", NonNegativeFloat | None, None, TRAIN, "Largest gradient."),
-    )
-]
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
 TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,  # Lightning warns where an epoch has fewer batches than this
@@ -62,9 +19,10 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "devices": 1,
 }
+BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
 # Options of the Trainer that have no effect on this model and data, or do not work with them.
 HIDDEN = {
-    *("barebones", "limit_predict_batches", "model_registry"),
+    *("barebones", "limit_predict_batches", "limit_test_batches", "model_registry"),
     *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
 }
 ALLOWED = {  # by other commands than `fit`
@@ -72,14 +30,78 @@ ALLOWED = {  # by other commands than `fit`
     *("default_root_dir", "enable_progress_bar"),
 }
 ALLOWED_IN_EVALUATION = ALLOWED | {"devices", "strategy", "num_nodes", "callbacks"}
-ALLOWED_IN_FOLDS = ALLOWED | {"gradient_clip_algorithm", "detect_anomaly"}
+ALLOWED_IN_FOLDS = ALLOWED | {
+    *("max_epochs", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("accumulate_grad_batches", "detect_anomaly"),
+}
 SPLIT = {"split", "split_seed", "stratify"}
 
 
+def fit(
+    seed_everything: int = 20,
+    ckpt_path: str | None = None,
+    weights: str | None = None,
+    name: str | None = None,
+    figures: bool = True,
+    threads: int | None = None,
+) -> None:
+    """Options of `fit`.
+
+    Args:
+        seed_everything: Seed of the initial weights and of the order of the train rows.
+        ckpt_path: Run to resume: last, for the newest, or the last.ckpt of one.
+        weights: Weights to start from: .pth or .safetensors.
+        name: Name of the run: its folder is lightning_logs/NAME/version_N/.
+        figures: Whether to draw plots at the end, for TensorBoard.
+        threads: Threads of PyTorch; by default one for small batches.
+    """
+
+
+def evaluate(ckpt_path: str | None = None, threads: int | None = None) -> None:
+    """Options of `validate` and `test`.
+
+    Args:
+        ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
+        threads: Threads of PyTorch; by default one for small batches.
+    """
+
+
+def crossvalidate(
+    seed_everything: int = 20,
+    name: str | None = None,
+    figures: bool = True,
+    folds: int = 10,
+    repeats: int = 10,
+    fold_seed: int = 0,
+    max_parallel: int | None = None,
+    baselines: bool = False,
+) -> None:
+    """Options of `crossvalidate`.
+
+    Args:
+        seed_everything: Seed of the initial weights and of the order of the train rows.
+        name: Name of the run: its folder is lightning_logs/NAME/version_N/.
+        figures: Whether to draw plots at the end, for TensorBoard.
+        folds: Folds of each repeat.
+        repeats: Repeats, each with other folds.
+        fold_seed: Seed of the folds, as scikit-learn's random_state.
+        max_parallel: Folds to train at once; the results do not depend on it.
+        baselines: Whether to evaluate scikit-learn's classifiers on the same folds.
+    """
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "fit": fit,
+    "validate": evaluate,
+    "test": evaluate,
+    "crossvalidate": crossvalidate,
+}
+
+
 def skipped(command: str, group: str) -> set[str]:
-    """Returns the parameters of a group's class that are no options of a command by themselves."""
+    """Returns the parameters of a group's class that are no options of a command."""
     names = {*inspect.signature(GROUPS[group]).parameters}
-    evaluates = command in EVALUATE
+    evaluates = command in ("validate", "test")
     if group == "model":  # the checkpoint or the table decides
         return names if evaluates else {"feature_names", "class_names", "impute"}
     if group == "data" and command == "crossvalidate":
@@ -87,13 +109,18 @@ def skipped(command: str, group: str) -> set[str]:
     if group == "data":
         return SPLIT | {"features"} if evaluates else set()
     if command == "fit":
-        return HIDDEN | {option.name.removeprefix("trainer.") for option in OPTIONS}
-    return names - (ALLOWED_IN_EVALUATION if evaluates else ALLOWED_IN_FOLDS)
+        return HIDDEN
+    if command == "crossvalidate":
+        return names - ALLOWED_IN_FOLDS
+    split = "val" if command == "validate" else "test"
+    return names - ALLOWED_IN_EVALUATION - {f"limit_{split}_batches"}
 
 
 def known_options() -> set[str]:
     """Returns the names of the options of all commands."""
-    names = {"optimizer", "lr_scheduler", *(option.name for option in OPTIONS)}
+    names = {"optimizer", "lr_scheduler"}
+    for function in COMMANDS.values():
+        names.update(inspect.signature(function).parameters)
     for group, kind in GROUPS.items():
         names.update(f"{group}.{name}" for name in inspect.signature(kind).parameters)
     return names

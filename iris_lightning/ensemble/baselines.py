@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from iris_lightning.ensemble.results import Scores, score_folds
-from iris_lightning.tables.table import Table
+from iris_lightning.table import Table
 
 
 def _pipeline_steps(seed: int) -> dict[str, list[Any]]:

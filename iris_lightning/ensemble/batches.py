@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from iris_lightning.batching import seeded_generator
 from iris_lightning.ensemble.members import Member
-from iris_lightning.tables.table import Table
+from iris_lightning.table import Table
 
 
 class StackBatch(NamedTuple):

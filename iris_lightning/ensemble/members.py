@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iris_lightning.errors import UserError
-from iris_lightning.tables.table import Table
+from iris_lightning.table import Table
 
 
 class Member(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iris_lightning.ensemble.members import assign_folds
 from iris_lightning.metrics import make_metrics
-from iris_lightning.tables.table import Table
+from iris_lightning.table import Table
 
 Scores = dict[str, NDArray[np.float64]]  # metric name -> value per fold, shape (repeats, folds)
 

@@ -20,7 +20,7 @@ from iris_lightning.ensemble.batches import StackBatch, StackBatches
 from iris_lightning.ensemble.members import Member
 from iris_lightning.errors import UserError
 from iris_lightning.network import uncompiled
-from iris_lightning.tables.table import Table
+from iris_lightning.table import Table
 
 EVALUATION_BATCH_SIZE = 1024
 CURVES = ("loss/train", "accuracy/train", "loss/val", "accuracy/val")

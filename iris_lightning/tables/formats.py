@@ -13,8 +13,8 @@ from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, axis_label, category_names, missing_texts
+from iris_lightning.table import SEPARATORS
 from iris_lightning.tables.separators import find_separator
-from iris_lightning.tables.table import SEPARATORS
 
 SUFFIXES = (
     ".csv",

@@ -9,8 +9,8 @@ import polars as pl
 import polars.selectors as cs
 from numpy.typing import NDArray
 
+from iris_lightning.table import Table, check_new_columns, load_iris_table, result_columns
 from iris_lightning.tables.formats import Dialect, TableFile
-from iris_lightning.tables.table import Table, check_new_columns, load_iris_table, result_columns
 
 
 class HeldOutRows:

@@ -14,6 +14,7 @@ from polars.exceptions import PolarsError
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, find_features
 from iris_lightning.files import atomic_write, check_output
+from iris_lightning.table import check_columns, check_new_columns, result_columns
 from iris_lightning.tables.formats import (
     CLASS,
     FORMATS,
@@ -23,7 +24,6 @@ from iris_lightning.tables.formats import (
     encode,
     number_columns,
 )
-from iris_lightning.tables.table import check_columns, check_new_columns, result_columns
 from iris_lightning.tables.validation import check_values
 
 if TYPE_CHECKING:

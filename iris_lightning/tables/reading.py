@@ -10,8 +10,8 @@ from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, find_features
+from iris_lightning.table import Table, check_columns, check_new_columns, result_columns
 from iris_lightning.tables.formats import CLASS, Dialect, TableFile, number_columns
-from iris_lightning.tables.table import Table, check_columns, check_new_columns, result_columns
 from iris_lightning.tables.validation import check_decimals, check_values
 
 MAX_CATEGORIES = 100

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from iris_lightning.tables.table import SEPARATORS
+from iris_lightning.table import SEPARATORS
 
 
 def find_separator(lines: Sequence[str], decimal_comma: bool) -> str:

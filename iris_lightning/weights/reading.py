@@ -57,19 +57,20 @@ class Weights(NamedTuple):
             reason = str(error).splitlines()[1].strip()  # the first line names the class
             raise ValueError(f"the weights are those of another network: {reason}") from error
 
-    def initialize(self, network: Any, class_names: Sequence[str]) -> None:
+    def initialize(self, network: Any, class_names: Sequence[str], path: Path) -> None:
         """Loads the weights into an `IrisNetwork` that has not been trained.
 
         Raises:
-            UserError: If they are those of a network with other options or classes.
+            UserError: If they are those of a network with other options or classes. The message
+                begins with the path.
         """
         for name, value in self.options.items():
             if value != network.options[name]:
-                found = f"of a network with {name} {value}, not {network.options[name]}"
-                raise UserError(found, "weights")
+                found = f"made with {name} {value}, got {network.options[name]}"
+                raise UserError(f"{path}: {found}", "weights")
         if self.class_names is not None and self.class_names != list(class_names):
-            found = f"of a network for the classes {join_names(self.class_names)}"
-            raise UserError(found, "weights")
+            found = f"made for the classes {join_names(self.class_names)}"
+            raise UserError(f"{path}: {found}", "weights")
         self.load_into(network)
 
     def check_finite(self, path: Path) -> None:

@@ -49,8 +49,6 @@ COMMANDS = {
     "fit --trainer.max_steps -2": "max_steps",
     "fit --trainer.limit_train_batches 0": "step",
     "fit --trainer.val_check_interval 50": "number of the training batches (11)",
-    "fit --trainer.gradient_clip_val -1": "--trainer.gradient_clip_val",
-    "fit --trainer.accumulate_grad_batches 0": "--trainer.accumulate_grad_batches",
     "fit --trainer.precision 7": "16-mixed",
     "fit --trainer.accelerator abacus": "Available names are",
     "fit --trainer.devices 0": "not a valid input",
@@ -115,9 +113,9 @@ NESTED = "model: " + "[" * 500 + "]" * 500
 BOMB = "a: &a0 [x, x]\n" + "".join(f"a{i}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(30))
 CONFIGS = {  # the text of a file, and the word that helps
     "model:\n  lr: 0.1\ndata: {}\nmodel:\n  hidden: [3]\n": "line 4: duplicate key 'model'",
-    "model: &a\n  hidden: *a\n": "recursion",
+    "model: &a\n  hidden: *a\n": "--model.hidden",
     "model:\n  lr: *b\n": "line 2",
-    BOMB: "aliases",
+    BOMB: "more than 30 aliases",
     NESTED: "recursion",
     "#" * 2_000_000: "at most 1000000 bytes",
     "model: mine.yaml\n": "model: expected a mapping",

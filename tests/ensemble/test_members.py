@@ -9,7 +9,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold
 
 from iris_lightning.ensemble.batches import StackBatches
 from iris_lightning.ensemble.members import assign_folds, members_of_folds, split_into_stacks
-from iris_lightning.tables.table import Table, load_iris_table
+from iris_lightning.table import Table, load_iris_table
 
 
 def table_of(rows: int) -> Table:

@@ -18,7 +18,7 @@ from iris_lightning.ensemble.results import (
     metric_names,
 )
 from iris_lightning.metrics import make_metrics
-from iris_lightning.tables.table import Table, load_iris_table
+from iris_lightning.table import Table, load_iris_table
 
 
 @pytest.fixture
