@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
@@ -95,34 +95,19 @@ def majority_share(targets: Tensor) -> float:
     return int(targets.bincount().max()) / len(targets)
 
 
-class EpochProgress(EpochRecord):
-    """Prints how epochs went, and shows a progress bar over all of them.
+class EpochLines(EpochRecord):
+    """Prints a line for each of the first epochs, and later where `loss/val` improves."""
 
-    The first epochs get a line each, later ones where `loss/val` improves, and ever fewer of them.
-
-    Args:
-        bar: Whether to show the bar.
-    """
-
-    def __init__(self, bar: bool) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.shows_bar = bar
-        self.bar = tqdm(disable=True)
         self.best = math.inf
         self.printed = -1  # the last epoch that was
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Shows the bar."""
+        """Notes which epochs a resumed run has behind it."""
         super().on_train_start(trainer, pl_module)
         self.best = self.resumed.get("metrics", {}).get("loss/val", math.inf)
         self.printed = trainer.current_epoch - 1
-        self.bar = tqdm(
-            total=trainer.max_epochs if trainer.max_epochs != -1 else None,
-            initial=trainer.current_epoch,
-            disable=not (self.shows_bar and trainer.is_global_zero),
-            bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
-            leave=False,
-        )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reports on the epoch before, whose train metrics were not known at its end."""
@@ -131,41 +116,51 @@ class EpochProgress(EpochRecord):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reports on the last epoch."""
         self._report(trainer, is_last=True)
-        self.bar.close()
-
-    def on_exception(self, *args: Any) -> None:
-        """Removes the bar."""
-        self.bar.close()
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
-        if epoch <= self.printed:
-            return
         metrics = self.metrics_at(trainer, epoch)
         loss = metrics.get("loss/val", math.inf)
-        improves = loss < self.best
-        if improves:
+        is_next = epoch < EPOCH_LINES or is_last
+        if loss < self.best:
             self.best = loss
-        self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
-        self.bar.update()
-        if epoch < EPOCH_LINES or is_last or (improves and epoch > 1.5 * self.printed):
+            is_next = is_next or epoch > 1.5 * self.printed
+        if is_next and epoch > self.printed:
             self.printed = epoch
             echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")
 
 
-class FoldProgress(L.Callback):
-    """Shows how much of the training of all folds is done.
+class EpochBar(L.Callback):
+    """Shows a progress bar over all epochs.
 
     Args:
-        folds: Number of folds, of all stacks.
-        bar: Whether there is a bar.
+        is_shown: Whether it is shown at all.
     """
 
-    def __init__(self, folds: int, bar: bool) -> None:
-        shape = "{l_bar}{bar}| {n:.0f}/{total:.0f} folds, {remaining} left"
-        self.bar = tqdm(total=folds, disable=not bar, bar_format=shape, leave=False)
+    def __init__(self, is_shown: bool) -> None:
+        self.is_shown = is_shown
+        self.best = math.inf
+        self.bar = tqdm(disable=True)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Shows the bar."""
+        total = trainer.max_epochs
+        self.bar = tqdm(
+            total=None if total == -1 else total,
+            initial=trainer.current_epoch,
+            disable=not self.is_shown or trainer.progress_bar_callback is not None,
+            bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
+            leave=False,
+        )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Advances by an epoch of the folds of a stack."""
-        folds = len(cast("Any", pl_module).members)
-        self.bar.update(folds / (trainer.max_epochs or 1))
+        """Advances the bar."""
+        if "loss/val" in trainer.callback_metrics:
+            loss = float(trainer.callback_metrics["loss/val"])
+            self.best = min(loss, self.best)
+            self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
+        self.bar.update()
+
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """Removes the bar."""
+        self.bar.close()

@@ -1,10 +1,8 @@
 """The command `crossvalidate`."""
 
-import contextlib
-import sys
 from typing import Any
 
-from iris_lightning.cli.console import FoldProgress, echo, echo_next_steps, echo_table
+from iris_lightning.cli.console import EpochBar, echo, echo_next_steps, echo_table
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
@@ -22,14 +20,9 @@ from iris_lightning.tables.held_out import HeldOutRows
 class FoldsCLI(IrisCLI):
     """The options of `crossvalidate`, and a Trainer for each stack of folds."""
 
-    progress: FoldProgress | None = None
-
     def trainer_parts(self) -> dict[str, Any]:
         """Returns what makes a Trainer keep nothing: the results are those of all stacks."""
-        callbacks: list[Any] = [StopOnSignal()]
-        if self.progress is not None:
-            callbacks.append(self.progress)
-        return {**TRAINER, "callbacks": callbacks}
+        return {**TRAINER, "callbacks": [StopOnSignal(), EpochBar(self.shows_bar)]}
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
@@ -43,7 +36,9 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     device = cli.trainer.strategy.root_device
     environment = describe_environment(device, 1, seed, table.source, table.sha256)
     with open_run(cli.root, config.name) as run:
-        _train(cli, result)
+        with as_user_error():
+            make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
+            train_folds(result, cli.model, cli.datamodule, make_trainer, max_parallel)
         if config.baselines:
             echo("training scikit-learn's classifiers on the same folds ...")
             result.baselines = score_baselines(table, result.assigned, seed)
@@ -61,12 +56,3 @@ def _echo_start(cli: FoldsCLI, result: CrossValidation) -> None:
     device = cli.trainer.strategy.root_device
     echo(f"{result.table.source}: {len(result.table.targets)} rows; {networks} on {device}")
     echo_table(result.table)
-
-
-def _train(cli: FoldsCLI, result: CrossValidation) -> None:
-    shows_bar = cli.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
-    cli.progress = FoldProgress(result.folds * result.repeats, shows_bar)
-    with contextlib.closing(cli.progress.bar), as_user_error():
-        train_folds(
-            result, cli.model, cli.datamodule, cli.instantiate_trainer, cli.config.max_parallel
-        )

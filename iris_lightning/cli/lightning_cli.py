@@ -2,10 +2,9 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import yaml
@@ -15,7 +14,7 @@ from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.console import EpochProgress, silence_noise
+from iris_lightning.cli.console import EpochBar, EpochLines, silence_noise
 from iris_lightning.cli.options import (
     BATCH_LIMITS,
     COMMANDS,
@@ -27,6 +26,7 @@ from iris_lightning.cli.options import (
 from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
+from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
@@ -43,6 +43,8 @@ class IrisCLI(LightningCLI):
 
     Attributes:
         source: The trained network in use, if there is one.
+        checkpoint: The content of the checkpoint in use; empty if there is none.
+        ckpt_path: The path of that checkpoint.
         run: The folder of the run that is resumed, if one is.
         folder: The callback that keeps the folder of the run, in `fit`.
     """
@@ -55,6 +57,8 @@ class IrisCLI(LightningCLI):
         self.command = command
         self.trains = command in ("fit", "crossvalidate")
         self.source: Source | None = None
+        self.checkpoint: dict[str, Any] = {}
+        self.ckpt_path: Path | None = None
         self.run: Path | None = None
         self.folder: RunFolder | None = None
         silence_noise()
@@ -94,12 +98,16 @@ class IrisCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, with the options of a checkpoint or a run as defaults."""
         self.config = config = parse(parser, args, known_options())
-        weights, resumes = config.get("weights"), self.command == "fit" and config.ckpt_path
+        weights = config.get("weights")
+        resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
-            self.source = find_source(config.ckpt_path, weights, self.root, trained=not resumes)
-            recorded = self._resume(args) if resumes else {"data": self._recorded_data()}
+            source = find_source(config.ckpt_path, weights, self.root, trained=not resumes)
+            self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
+            recorded = {"data": source.options(IrisDataModule)}
+            if resumes:
+                recorded = self._resume(source, args)
             self.config = parse(parser, args, known_options(), recorded)
-        elif weights:
+        elif weights is not None:
             self.source = find_source(None, weights)
         if not self.trains:
             self.config.seed_everything = False  # nothing is drawn
@@ -121,25 +129,11 @@ class IrisCLI(LightningCLI):
         return Path(os.path.expanduser(self.config.trainer.default_root_dir or "."))
 
     @property
-    def checkpoint(self) -> dict[str, Any]:
-        """The checkpoint in use; empty if there is none."""
-        return self.source.checkpoint if self.source else {}
-
-    @property
-    def ckpt_path(self) -> Path | None:
-        """The path of the checkpoint in use."""
-        return self.source.path if self.source and self.source.checkpoint else None
-
-    @property
     def num_parameters(self) -> int:
         """The number of the network's parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def _recorded_data(self) -> dict[str, Any]:
-        """Returns the options with which the table of the checkpoint was read."""
-        return cast("Source", self.source).options(IrisDataModule)
-
-    def _resume(self, args: list[str]) -> dict[str, Any]:
+    def _resume(self, source: Source, args: list[str]) -> dict[str, Any]:
         """Returns the options of the run that is resumed, of which few may be changed."""
         for arg in args:
             name = arg.partition("=")[0].removeprefix("--")
@@ -147,12 +141,14 @@ class IrisCLI(LightningCLI):
                 others = "--trainer.*, --data.path and --data.num_workers"
                 kept = f"a resumed run keeps its options; only {others} can be changed"
                 raise UserError(f"--{name}: {kept}")
-        path = cast("Source", self.source).path
-        self.run = run_folder(path)
-        if self.run is None or path.name != "last.ckpt":
-            raise UserError(f"{path}: expected the last.ckpt of a run, or last", "ckpt_path")
+        self.run = run_folder(source.path)
+        if self.run is None or source.path.name != "last.ckpt":
+            expected = "expected the last.ckpt of a run, or last"
+            raise UserError(f"{source.path}: {expected}", "ckpt_path")
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
-        options["data"].update(self._recorded_data())  # with what a `BatchSizeFinder` found
+        options["data"].update(
+            source.options(IrisDataModule)
+        )  # with what a `BatchSizeFinder` found
         options["trainer"]["default_root_dir"] = str(logs_folder(self.run).parent)
         options["weights"] = None  # with which the run started
         return options
@@ -165,33 +161,33 @@ class IrisCLI(LightningCLI):
         if self.source and self.checkpoint:
             data = {**self.source.options(IrisDataModule), **data}
         self.datamodule = self._build("data", IrisDataModule, data)
-        if self.checkpoint:
+        if self.source and self.checkpoint:
             self.datamodule.keep_to(self.checkpoint["trained_on"])  # before the table is read
-        self.model = self._make_model()
+            model = self._build("model", IrisClassifier, self.source.options(IrisClassifier))
+            model.trained_on = self.checkpoint["trained_on"]
+        else:
+            model = self._make_model()
+        if self.trains and (self.config.optimizer or self.config.lr_scheduler):
+            self._set_optimizer(model)
+        self.model = model
         with as_user_error():
             self.trainer = self.instantiate_trainer()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before weights are loaded, which Lightning would cut to float32
 
-    def _make_model(self) -> IrisClassifier:
-        model: IrisClassifier
-        if self.source and self.checkpoint:
-            model = self._build("model", IrisClassifier, self.source.options(IrisClassifier))
-            model.trained_on = self.checkpoint["trained_on"]
-        else:
-            options = {
-                **self.config.model,
-                "feature_names": self.datamodule.feature_names,
-                "class_names": self.datamodule.class_names,
-                "impute": self.config.data.missing == "mean",
-            }
-            model = self._build("model", IrisClassifier, options)
-        if self.source and not self.checkpoint:
+    def _make_model(self) -> Any:
+        """Returns a new classifier for the table."""
+        options = {
+            **self.config.model,
+            "feature_names": self.datamodule.feature_names,
+            "class_names": self.datamodule.class_names,
+            "impute": self.config.data.missing == "mean",
+        }
+        model = self._build("model", IrisClassifier, options)
+        if self.source:
             with as_user_error():
-                network, classes = model.network, model.hparams["class_names"]
-                self.source.weights.initialize(network, classes, self.source.path)
-        if self.trains and (self.config.optimizer or self.config.lr_scheduler):
-            self._set_optimizer(model)
+                names = options["class_names"]
+                self.source.weights.initialize(model.network, names, self.source.path)
         return model
 
     def _set_optimizer(self, model: IrisClassifier) -> None:
@@ -213,7 +209,7 @@ class IrisCLI(LightningCLI):
         vars(model)["make_optimizer"] = make_optimizer
 
     def _build(self, group: str, kind: type, options: Mapping[str, Any]) -> Any:
-        origin = f"{self.source}: " if self.source and self.checkpoint else f"--{group}."
+        origin = f"{self.source}: " if self.checkpoint else f"--{group}."
         try:
             return kind(**options)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
@@ -225,15 +221,19 @@ class IrisCLI(LightningCLI):
 
     def trainer_parts(self) -> dict[str, Any]:
         """Returns what the Trainer has in place of a user's options of these names."""
-        options = self.config_init.trainer
-        shows_bar = options.enable_progress_bar is not False and sys.stdout.isatty()
         if self.command != "fit":
-            return {"logger": False, "enable_progress_bar": shows_bar}
+            return {"logger": False, "enable_progress_bar": self.shows_bar}
+        options = self.config_init.trainer
         done = epochs_done(self.checkpoint) if self.run else 0
         if not options.fast_dev_run:
             self.folder = RunFolder(self.root, self.run, self.plain_options())
-        progress = EpochProgress(shows_bar)
+        progress = [EpochLines(), EpochBar(self.shows_bar)]
         return run_parts(options, progress, self.root, self.folder, done, self.config.figures)
+
+    @property
+    def shows_bar(self) -> bool:
+        """Whether to show a progress bar."""
+        return self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns that were found in the table."""
@@ -241,8 +241,5 @@ class IrisCLI(LightningCLI):
         config.data = Namespace(self.datamodule.hparams)
         config.pop("config", None)
         config.pop("ckpt_path", None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of defaults that jsonargparse has no words for
-            text = self.parser.dump(config, skip_unset=False, skip_validation=True)
-        options: dict[str, Any] = yaml.safe_load(text)
+        options: dict[str, Any] = to_builtin(config.as_dict())
         return options

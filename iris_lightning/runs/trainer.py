@@ -15,7 +15,7 @@ from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 
 def run_parts(
     options: Namespace,
-    progress: Callback,
+    progress: list[Callback],
     root: Path,
     folder: RunFolder | None,
     epochs_done: int,
@@ -25,7 +25,7 @@ def run_parts(
 
     Args:
         options: Those options.
-        progress: Shows the progress, unless a callback of the user does.
+        progress: Callbacks that show the progress.
         root: Where `lightning_logs/` is.
         folder: Keeps the folder of the run; there is none in a `fast_dev_run`.
         epochs_done: What a run to be resumed has behind it.
@@ -39,7 +39,7 @@ def run_parts(
         if not (epochs_done and finder):  # a resumed run has the result already
             callbacks.append(callback)
     callbacks += [
-        progress,
+        *progress,
         SeedEpochs(),
         StopOnSignal(),
         TensorBoardReport(figures),
