@@ -6,7 +6,6 @@ TensorBoard and in the output of the command `plot`.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,11 +43,6 @@ class Trained(NamedTuple):
     predict: Callable[[Tensor], Tensor]
     data: "IrisDataModule"
     title: str
-
-
-def can_draw() -> bool:
-    """Returns whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
 
 
 def own_style() -> AbstractContextManager[None]:

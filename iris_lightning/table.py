@@ -41,6 +41,14 @@ class Table:
     kept: Tensor | None = None
     target_reason: str = "found by name"
 
+    def describe(self) -> list[str]:
+        """Returns which columns are used, and remarks on how they were read, as lines of text."""
+        share = majority_share(self.targets)
+        features = f"{len(self.feature_names)} features: {join_names(self.feature_names)}"
+        classes = f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
+        classes += f"{join_names(self.class_names)}; the largest has {share:.1%} of the rows"
+        return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
+
     def is_named(self, options: Mapping[str, Any]) -> bool:
         """Returns whether the features and classes have the names given in options."""
         names = options.get("feature_names"), options.get("class_names")
@@ -72,6 +80,11 @@ class Table:
         content = hashlib.sha256(self.features.numpy().data)
         content.update(self.targets.numpy().data)
         return content.hexdigest()
+
+
+def majority_share(targets: Tensor) -> float:
+    """Returns the accuracy of always predicting the most frequent class."""
+    return int(targets.bincount().max()) / len(targets)
 
 
 def result_columns(class_names: Iterable[str]) -> list[str]:

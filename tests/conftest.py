@@ -53,8 +53,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips drawing, which takes half a second per run, except in tests marked `pictures`."""
     if not request.node.get_closest_marker("pictures"):
-        for module in ("runs.report", "cli.crossvalidation"):
-            monkeypatch.setattr(f"iris_lightning.{module}.can_draw", lambda: False)
+        for function in ("runs.report._draw", "ensemble.saving.draw_folds"):
+            monkeypatch.setattr(f"iris_lightning.{function}", lambda *args: [])
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("default")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr("iris_lightning.runs.report.can_draw", lambda: False)
+        patch.setattr("iris_lightning.runs.report._draw", lambda *args: None)
         main(["fit"])
     return root / "lightning_logs" / "version_0"
 

@@ -31,7 +31,7 @@ def predict(
         weights: Weights to use in place of a checkpoint: .pth or .safetensors.
         target: Column of the true class, for the accuracy; by default that of the training.
         decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
-        separator: What is between the columns of a CSV file; by default found in the file.
+        separator: Column delimiter of a CSV file; by default found in the file.
         na_values: Texts that mean no value, as in '[-999, none]'; by default those of training.
     """
     source = find_source(ckpt_path, weights)
@@ -52,18 +52,8 @@ def predict(
     except UserError as error:  # the table may be that of another run
         message = f"{error.message}\n{source}"
         raise UserError(message, error.parameter, error.remedy) from error
-    rows, labelled, correct, unknown = counts
-    column = repr(target or usual_target)
-    if labelled:
-        result = (
-            f"{rows} rows, accuracy {correct / labelled:.4f} ({correct} of {labelled} {column})"
-        )
-    else:
-        missing = f"no accuracy: no class in a column {column}; name the column by --target"
-        result = f"{rows} rows ({missing})"
-    if unknown:
-        result += f"; {unknown} rows are of a class that the model does not know"
-    if labelled and same_file(table, trained.get("path")):
+    result = str(counts)
+    if counts.labelled and same_file(table, trained.get("path")):
         result += "; most of them are its train rows: see test"
     if output == "-":  # which gets nothing else
         print(f"{source}\nstandard output: {result}", file=sys.stderr)

@@ -6,19 +6,15 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 from tqdm import tqdm
 
 from iris_lightning.cli.streams import discard_output
-from iris_lightning.errors import join_names
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
-from iris_lightning.table import Table
 
 EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")
@@ -66,18 +62,6 @@ def echo(*lines: str) -> None:
         discard_output()
 
 
-def echo_table(table: Table) -> None:
-    """Prints which columns of a table are used, and what else a user should know of it."""
-    share = majority_share(table.targets)
-    echo(
-        f"{len(table.feature_names)} features: {join_names(table.feature_names)}",
-        f"{len(table.class_names)} classes in {table.target!r} ({table.target_reason}): "
-        f"{join_names(table.class_names)}; the largest has {share:.1%} of the rows",
-    )
-    for note in table.notes:
-        echo(f"{table.source}: {note}")
-
-
 def echo_next_steps(logs: Path) -> None:
     """Prints how to look at the curves of all runs in a folder."""
     # Smoothing would hide a run of few epochs.
@@ -88,11 +72,6 @@ def echo_next_steps(logs: Path) -> None:
 def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
     """Returns those of the metrics that have these names."""
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
-
-
-def majority_share(targets: Tensor) -> float:
-    """Returns the accuracy of always predicting the largest class."""
-    return int(targets.bincount().max()) / len(targets)
 
 
 class EpochLines(EpochRecord):
@@ -128,39 +107,3 @@ class EpochLines(EpochRecord):
         if is_next and epoch > self.printed:
             self.printed = epoch
             echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")
-
-
-class EpochBar(L.Callback):
-    """Shows a progress bar over all epochs.
-
-    Args:
-        is_shown: Whether it is shown at all.
-    """
-
-    def __init__(self, is_shown: bool) -> None:
-        self.is_shown = is_shown
-        self.best = math.inf
-        self.bar = tqdm(disable=True)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Shows the bar."""
-        total = trainer.max_epochs
-        self.bar = tqdm(
-            total=None if total == -1 else total,
-            initial=trainer.current_epoch,
-            disable=not self.is_shown or trainer.progress_bar_callback is not None,
-            bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
-            leave=False,
-        )
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Advances the bar."""
-        if "loss/val" in trainer.callback_metrics:
-            loss = float(trainer.callback_metrics["loss/val"])
-            self.best = min(loss, self.best)
-            self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
-        self.bar.update()
-
-    def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Removes the bar."""
-        self.bar.close()

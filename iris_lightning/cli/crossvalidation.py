@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from iris_lightning.cli.console import EpochBar, echo, echo_next_steps, echo_table
+from iris_lightning.cli.console import echo, echo_next_steps
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
@@ -10,8 +10,7 @@ from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.saving import open_run, write_curves, write_results
 from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
-from iris_lightning.plots import can_draw
-from iris_lightning.runs.callbacks import StopOnSignal
+from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_environment, describe_run
 from iris_lightning.tables.held_out import HeldOutRows
@@ -44,7 +43,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             result.baselines = score_baselines(table, result.assigned, seed)
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), environment)
-        write_curves(run, result, config.figures and can_draw())
+        write_curves(run, result, config.figures)
     echo("", str(result), "", f"run:    {relative_path(run)}")
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(logs_folder(run))
@@ -55,4 +54,4 @@ def _echo_start(cli: FoldsCLI, result: CrossValidation) -> None:
     networks = f"{result.repeats} x {result.folds} networks of {cli.num_parameters} parameters"
     device = cli.trainer.strategy.root_device
     echo(f"{result.table.source}: {len(result.table.targets)} rows; {networks} on {device}")
-    echo_table(result.table)
+    echo(*result.table.describe())

@@ -5,14 +5,13 @@ import importlib
 import inspect
 import os
 import re
-import signal
 import sys
 from typing import Any
 
 from iris_lightning import __version__
 from iris_lightning.cli.streams import discard_output, prepare_streams
 from iris_lightning.errors import UserError, closest
-from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers, stop
+from iris_lightning.runs.signals import SIGNALS, StopHandler, Stopped, set_handlers
 
 COMMANDS = {  # modules of `iris_lightning.cli` and purposes
     "fit": ("training", "trains, and writes lightning_logs/version_N/: checkpoints and curves"),
@@ -45,9 +44,12 @@ def main(args: list[str] | None = None) -> Any:
         args = sys.argv[1:]
     command, *options = args or ["--help"]
     prepare_streams()
-    before = set_handlers(dict.fromkeys(SIGNALS, stop))  # so that nothing half-written is left
+    handler = StopHandler()
+    before = set_handlers(dict.fromkeys(SIGNALS, handler))  # so that nothing half-written is left
     try:
-        return _run(command, options)
+        result = _run(command, options)
+        handler.check()
+        return result
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         discard_output()
     except (UserError, OSError, UnicodeError, MemoryError, RuntimeError, ImportError) as error:
@@ -60,8 +62,7 @@ def main(args: list[str] | None = None) -> Any:
     except Stopped as stopped:
         if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the process that launched this one says it
             raise SystemExit(0) from None
-        name = signal.Signals(stopped.number).name
-        print("; ".join(filter(None, [f"stopped by {name}", stopped.remedy])), file=sys.stderr)
+        print(stopped, file=sys.stderr)
         raise SystemExit(128 + stopped.number) from None
     finally:
         set_handlers(before)

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.console import EpochBar, EpochLines, silence_noise
+from iris_lightning.cli.console import EpochLines, silence_noise
 from iris_lightning.cli.options import (
     BATCH_LIMITS,
     COMMANDS,
@@ -27,6 +27,7 @@ from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_builtin
+from iris_lightning.runs.callbacks import EpochBar
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
-from iris_lightning.plots import Trained, can_draw, draw_all, own_style, write_figures
+from iris_lightning.plots import Trained, draw_all, own_style, write_figures
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import Source, find_source
 from iris_lightning.runs.folders import SUMMARY
@@ -27,8 +27,6 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
         run: Folder of a run: of its best checkpoint, or of its cross-validation.
     """
-    if not can_draw():
-        raise UserError("plots need matplotlib, which is not installed")
     if run is not None and ckpt_path is not None:
         raise UserError(f"{run}: has no effect beside a checkpoint; leave one of them out", "run")
     if run is not None and Path(run, SUMMARY).is_file():

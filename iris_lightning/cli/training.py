@@ -10,9 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from iris_lightning.cli.console import (
     echo,
     echo_next_steps,
-    echo_table,
     format_metrics,
-    majority_share,
 )
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
@@ -23,6 +21,7 @@ from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import add_evaluation
 from iris_lightning.runs.threads import threads
+from iris_lightning.table import majority_share
 from iris_lightning.weights.reading import read_torch
 
 
@@ -68,7 +67,7 @@ def _echo_start(cli: IrisCLI) -> None:
         where += f", in {cli.trainer.world_size} processes that share each batch"
     network = f"{cli.num_parameters} parameters on {where}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
-    echo_table(table)
+    echo(*table.describe())
     if cli.run:
         done = epochs_done(cli.checkpoint)
         echo(f"resuming {relative_path(cli.run)} after {done} epochs")

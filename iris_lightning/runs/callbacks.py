@@ -1,10 +1,12 @@
 """Callbacks that let a run be stopped at any time and resumed with the same result."""
 
+import math
 from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
 
 from iris_lightning.batching import seeded_generator
 from iris_lightning.runs.logger import RunLogger
@@ -138,3 +140,39 @@ class StopOnSignal(Callback):
         """Restores the previous handlers."""
         set_handlers(self.previous_handlers)
         self.previous_handlers = {}
+
+
+class EpochBar(Callback):
+    """Shows a progress bar over all epochs.
+
+    Args:
+        is_shown: Whether it is shown at all.
+    """
+
+    def __init__(self, is_shown: bool) -> None:
+        self.is_shown = is_shown
+        self.best = math.inf
+        self.bar = tqdm(disable=True)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Shows the bar."""
+        total = trainer.max_epochs
+        self.bar = tqdm(
+            total=None if total == -1 else total,
+            initial=trainer.current_epoch,
+            disable=not self.is_shown or trainer.progress_bar_callback is not None,
+            bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
+            leave=False,
+        )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Advances the bar."""
+        if "loss/val" in trainer.callback_metrics:
+            loss = float(trainer.callback_metrics["loss/val"])
+            self.best = min(loss, self.best)
+            self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
+        self.bar.update()
+
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """Removes the bar."""
+        self.bar.close()

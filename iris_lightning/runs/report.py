@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from iris_lightning.data import IrisDataModule
-from iris_lightning.plots import Trained, can_draw, draw_all, own_style
+from iris_lightning.plots import Trained, draw_all, own_style
 from iris_lightning.runs.checkpoints import read_checkpoint, run_folder
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.signals import Stopped
@@ -73,7 +73,7 @@ class TensorBoardReport(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds results and plots."""
-        self._write(trainer, pl_module, self.figures and can_draw())
+        self._write(trainer, pl_module, self.figures)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

@@ -22,10 +22,31 @@ class Stopped(BaseException):
         self.number = number
         self.remedy = remedy
 
+    def __str__(self) -> str:
+        text = f"stopped by {signal.Signals(self.number).name}"
+        if self.remedy:
+            text += f"; {self.remedy}"
+        return text
 
-def stop(number: int, frame: Any) -> None:
-    """Signal handler that raises `Stopped` immediately."""
-    raise Stopped(number)
+
+class StopHandler:
+    """Signal handler that raises `Stopped` immediately.
+
+    Python discards exceptions that are raised within some callbacks, such as those of weak
+    references, so `check` raises it again.
+    """
+
+    received = 0  # no signal has this number
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """Raises `Stopped`."""
+        self.received = number
+        raise Stopped(number)
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal was received."""
+        if self.received:
+            raise Stopped(self.received)
 
 
 def set_handlers(handlers: dict[int, Any]) -> dict[int, Any]:

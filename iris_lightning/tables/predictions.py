@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -30,6 +30,34 @@ if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
 
 
+class Counts(NamedTuple):
+    """Numbers of rows of a predicted table.
+
+    Attributes:
+        column: Column of the true class.
+        rows: All rows.
+        labelled: Rows with a true class.
+        correct: Rows whose prediction is their true class.
+        unknown: Rows with a class that the model does not know.
+    """
+
+    column: str
+    rows: int
+    labelled: int
+    correct: int
+    unknown: int
+
+    def __str__(self) -> str:
+        if self.labelled == 0:
+            column = f"a column {self.column!r}; name the column by --target"
+            return f"{self.rows} rows (no accuracy: no class in {column})"
+        accuracy = f"accuracy {self.correct / self.labelled:.4f}"
+        text = f"{self.rows} rows, {accuracy} ({self.correct} of {self.labelled} {self.column!r})"
+        if self.unknown:
+            text += f"; {self.unknown} rows are of a class that the model does not know"
+        return text
+
+
 def predict_table(
     predictor: "IrisPredictor",
     path: str,
@@ -37,7 +65,7 @@ def predict_table(
     target: str | None,
     usual_target: str,
     dialect: Dialect,
-) -> tuple[int, ...]:
+) -> "Counts":
     """Writes all rows and columns of a table, and adds `prediction` and `probability_<class>`.
 
     Args:
@@ -47,10 +75,6 @@ def predict_table(
         target: Column of the true class; by default `usual_target`, if the table has it.
         usual_target: Target of the training.
         dialect: How the CSV file is written. The output has the same format, but `.tsv` has tabs.
-
-    Returns:
-        The number of rows, of rows with a true class, of correct predictions, and of rows with a
-        class that the model does not know.
 
     Raises:
         UserError: If the table does not have the features of the classifier.
@@ -83,7 +107,7 @@ def predict_table(
                 raise UserError(f"{name}: {found}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    return batches.totals()
+    return Counts(target or usual_target, *map(sum, zip(*batches.counts, strict=True)))
 
 
 class _Batches:
@@ -116,10 +140,6 @@ class _Batches:
         self.counts.append((len(true), true.count(), num_correct, num_unknown))
         result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
         return result.to_struct()
-
-    def totals(self) -> tuple[int, ...]:
-        """Returns the totals, as `predict_table` does."""
-        return tuple(map(sum, zip(*self.counts, strict=True)))
 
 
 def _write(rows: pl.LazyFrame, output: str, csv_format: dict[str, Any]) -> None:

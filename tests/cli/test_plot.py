@@ -1,5 +1,6 @@
 """The command `plot`: the pictures that TensorBoard shows, as files."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,6 @@ def test_pictures_that_cannot_be_drawn(
 
     monkeypatch.setattr("iris_lightning.plots.draw_confusion", fail)
     assert "latex could not be found" in fails(capsys, "plot")
-    monkeypatch.setattr("iris_lightning.plots.find_spec", lambda name: None)
-    assert "matplotlib" in fails(capsys, "plot")
 
 
 def test_mistakes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +82,21 @@ def test_mistakes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "table.csv: no such file" in fails(capsys, "plot")
     Path("lightning_logs").rename("logs")
     assert "train one first" in fails(capsys, "plot")
+
+
+class Discarding:
+    """Python prints and discards what is raised when this is deleted."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_within_a_callback_stops_the_command(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iris_lightning.cli.plot.draw_all", lambda trained: [Discarding()][:0])
+    with pytest.raises(SystemExit) as stop:
+        main(["plot"])
+    assert stop.value.code == 143
+    assert "stopped by SIGTERM" in capsys.readouterr().err

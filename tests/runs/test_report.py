@@ -192,12 +192,6 @@ def test_a_failing_plot_does_not_end_the_run(
     assert (RUN / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_without_matplotlib_there_are_no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iris_lightning.plots.find_spec", lambda name: None)
-    fit("--trainer.max_epochs", "1")
-    assert not events(RUN).Tags()["images"]
-
-
 def test_validate_adds_missing_points_to_the_curves() -> None:
     options = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2"]
     fit(*options, "--figures", "false")
