@@ -3,9 +3,6 @@
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from iris_lightning.cli.console import (
     echo,
@@ -19,10 +16,9 @@ from iris_lightning.files import relative_path
 from iris_lightning.runs.checkpoints import epochs_done
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.logger import RunLogger
-from iris_lightning.runs.report import add_evaluation
+from iris_lightning.runs.report import add_evaluation, best_checkpoint
 from iris_lightning.runs.threads import threads
 from iris_lightning.table import majority_share
-from iris_lightning.weights.reading import read_torch
 
 
 def fit(args: list[str]) -> IrisCLI:
@@ -93,22 +89,14 @@ def _echo_result(cli: IrisCLI) -> None:
         echo("nothing was kept: fast_dev_run")
         return
     echo(f"run:    {relative_path(run)}")
-    for callback in cli.trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
-            _echo_best(cli, Path(callback.best_model_path))
+    best = best_checkpoint(cli.trainer)
+    if best:
+        echo(f"best:   epoch {best['epoch']}  {_format_result(cli, best['metrics'], 'val')}")
+        if not all(map(math.isfinite, best["metrics"].values())):
+            diverged = "the loss is not a finite number: the training has diverged"
+            echo(f"{diverged}; try a smaller learning rate")
     if isinstance(cli.trainer.logger, RunLogger):
         echo_next_steps(logs_folder(run))
-
-
-def _echo_best(cli: IrisCLI, path: Path) -> None:
-    if not path.is_file():
-        return
-    best = read_torch(path, "a checkpoint")  # with any network, also one that commands refuse
-    metrics = best["metrics"]
-    echo(f"best:   epoch {best['epoch']}  {_format_result(cli, metrics, 'val')}")
-    if not all(map(math.isfinite, metrics.values())):
-        diverged = "the loss is not a finite number: the training has diverged"
-        echo(f"{diverged}; try a smaller learning rate")
 
 
 def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:

@@ -88,16 +88,19 @@ class TensorBoardReport(Callback):
         if not loggers or last_epoch < 0:
             return
         try:
-            best = _best_checkpoint(trainer, module)
+            best = best_checkpoint(trainer)
+            if best is None:
+                metrics = trainer.callback_metrics
+                best = {"state_dict": module.state_dict(), "epoch": last_epoch, "metrics": metrics}
             epoch = best["epoch"]
-            metrics = {name: round(float(value), 6) for name, value in best["metrics"].items()}
+            rounded = {name: round(float(value), 6) for name, value in best["metrics"].items()}
             options = _options(trainer, module)
             data = getattr(trainer, "datamodule", None)
             row = {name: options.get(name) for name in HPARAMS_COLUMNS}
             row["settings"] = _changed_settings(options, module, data)
-            table = _markdown_table({"epoch": epoch, **metrics, **options})
+            table = _markdown_table({"epoch": epoch, **rounded, **options})
             for logger in loggers:
-                logger.log_hyperparams(row, _results(metrics, epoch), last_epoch)
+                logger.log_hyperparams(row, _results(rounded, epoch), last_epoch)
                 logger.experiment.add_text("run", table, epoch)
                 if draw and isinstance(data, IrisDataModule):
                     best_module = copy.deepcopy(module).eval()
@@ -115,8 +118,8 @@ def _loggers(trainer: L.Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def _best_checkpoint(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-    """Returns the checkpoint with the lowest `loss/val`, or else the current state."""
+def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
+    """Returns the checkpoint with the lowest `loss/val`, or `None` if none was saved."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
             path = Path(callback.best_model_path)
@@ -124,11 +127,7 @@ def _best_checkpoint(trainer: L.Trainer, module: L.LightningModule) -> dict[str,
                 checkpoint: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
                 checkpoint.setdefault("metrics", {"loss/val": callback.best_model_score})
                 return checkpoint
-    return {
-        "state_dict": module.state_dict(),
-        "epoch": trainer.current_epoch - 1,
-        "metrics": trainer.callback_metrics,
-    }
+    return None
 
 
 def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
