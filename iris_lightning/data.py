@@ -1,6 +1,7 @@
 """Data: from a table to tensors, a seeded split and loaders."""
 
 import math
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,6 +134,8 @@ class IrisDataModule(L.LightningDataModule):
         if len(split) != 3 or not are_positive or not math.isclose(sum(split), 1):
             expected = "expected three fractions above 0 that sum to 1"
             raise ValueError(f"split: {expected}, got {list(split)}")
+        if path is not None:
+            path = os.path.expanduser(path)
         self.save_hyperparameters()
         self.hparams.update(to_builtin(dict(self.hparams)))
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
