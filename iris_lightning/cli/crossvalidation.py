@@ -30,10 +30,10 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
-    rows = HeldOutRows(table, cli.datamodule.hparams)
+    rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
     _echo_start(cli, result)
     device = cli.trainer.strategy.root_device
-    environment = describe_environment(device, 1, seed, table.source, table.sha256)
+    environment = describe_environment(device, 1, seed, table)
     with open_run(cli.root, config.name) as run:
         with as_user_error():
             make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel

@@ -19,6 +19,7 @@ from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import RESULTS, claim_run, remove_run, training_alone
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import Stopped
+from iris_lightning.table import Table
 
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
@@ -113,13 +114,11 @@ class RunFolder(Callback):
         last = self.run / "checkpoints" / "last.ckpt"
         if trainer.checkpoint_callbacks and not last.exists():
             return
-        table = cast("Any", trainer).datamodule.table
         environment = describe_environment(
             trainer.strategy.root_device,
             trainer.world_size,
             self.options["seed_everything"],
-            table.source,
-            table.sha256,
+            cast("Any", trainer).datamodule.table,
         )
         describe_run(self.run, self.options, environment)
         self.is_described = True
@@ -139,17 +138,14 @@ class RunFolder(Callback):
                 new.write_text(to_yaml(results), encoding="utf-8")
 
 
-def describe_environment(
-    device: Any, processes: int, seed: int, source: str, sha256: str
-) -> dict[str, Any]:
+def describe_environment(device: Any, processes: int, seed: int, table: Table) -> dict[str, Any]:
     """Returns the content of `environment.yaml`: what affects a run's result besides its options.
 
     Args:
         device: Device of the training.
         processes: Number of processes.
         seed: Seed of the run.
-        source: The table, as messages name it.
-        sha256: Hash of the table's content.
+        table: The table.
     """
     versions = {name: version(name) for name in PACKAGES}
     return {
@@ -161,7 +157,7 @@ def describe_environment(
         "processes": processes,
         "threads": torch.get_num_threads(),
         "seed": int(seed),
-        "data": {"source": source, "sha256": sha256},
+        "data": {"source": table.source, "sha256": table.sha256, "columns": table.roles},
     }
 
 
