@@ -1,12 +1,14 @@
 """The features of a network and the table columns they come from."""
 
-import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from iris_lightning.errors import UserError, closest, join_names
 from iris_lightning.network import IRIS_FEATURES
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
@@ -47,30 +49,25 @@ def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[
 
 
 def normalize(text: str) -> str:
-    """Returns a name or label without surrounding spaces, in Unicode's composed form (NFC)."""
+    """Returns a name without surrounding spaces, in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", text.strip())
 
 
-def to_label(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
-    """Formats a class or category as text, so that `1.0` equals `1` and `True` equals `true`.
+def to_labels(texts: "pl.Expr", missing: Collection[str]) -> "pl.Expr":
+    """Returns classes or categories, so that `1.0` equals `1` and `True` equals `true`.
 
     Args:
-        value: A cell of a table.
-        na_values: Texts that mean a missing value, by default `NA_VALUES`.
-
-    Returns:
-        The text, or `None` for a missing value.
+        texts: Cells as text.
+        missing: Texts that mean a missing value, which becomes null.
     """
-    text = normalize(str(value))
-    label = text.lower()
-    if label not in ("true", "false"):
-        label = re.sub(WHOLE_DECIMAL, r"\1", text)
-    missing = missing_texts(na_values)
-    if not isinstance(value, str):
-        missing |= {"None", "nan", "NaT", "<NA>"}  # from Python, NumPy and pandas
-    if missing & {text, label}:
-        return None
-    return label
+    import polars as pl
+
+    texts = texts.str.strip_chars().str.normalize("NFC")
+    lower = texts.str.to_lowercase()
+    labels = texts.str.replace(WHOLE_DECIMAL, "${1}")
+    labels = pl.when(lower.is_in(["true", "false"])).then(lower).otherwise(labels)
+    is_missing = texts.is_in(sorted(missing)) | labels.is_in(sorted(missing))
+    return pl.when(~is_missing).then(labels)
 
 
 def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> list[Feature]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, find_features, to_label
+from iris_lightning.features import Feature, find_features, missing_texts, to_labels
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_trained, weights_in
 from iris_lightning.weights.reading import Weights, read_weights
@@ -163,21 +163,19 @@ def _parse(cells: "NDArray[Any]", feature: Feature, na_values: NaValues) -> "NDA
     Returns:
         The numbers, NaN where missing; for a category, 1 where the column holds it, else 0.
     """
-    values = np.full(len(cells), np.nan)
+    import polars as pl
+
+    texts = pl.Series([None if cell is None else str(cell) for cell in cells], dtype=pl.String)
+    missing = missing_texts(na_values) | {"nan", "NaT", "<NA>"}  # of Python, NumPy and pandas
+    labels = pl.select(to_labels(pl.lit(texts), missing)).to_series()
     if feature.category is not None:
-        return np.array(
-            [to_label(cell, na_values) == feature.category for cell in cells], np.float64
-        )
-    for row, cell in enumerate(cells):
-        label = to_label(cell, na_values)
-        if label is None:
-            continue
-        try:
-            values[row] = float(label)
-        except ValueError as error:
-            found = f"row {row}, {feature.column!r}: {label!r}"
-            raise UserError(f"{found}: expected a number") from error
-    return values
+        return (labels == feature.category).fill_null(False).to_numpy().astype(np.float64)
+    numbers = labels.cast(pl.Float64, strict=False)
+    invalid = (numbers.is_null() & labels.is_not_null()).arg_true()
+    if len(invalid) > 0:
+        found = f"row {invalid[0]}, {feature.column!r}: {labels[invalid[0]]!r}"
+        raise UserError(f"{found}: expected a number")
+    return numbers.fill_null(np.nan).to_numpy()
 
 
 def load(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the process that hands out the tests needs none of them
 REPOSITORY = Path(__file__).parent.parent
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the tests run on all cores already
+os.environ["PYTHONPATH"] = str(REPOSITORY)  # some packages install a folder `tests`, too
 gc.disable()  # while modules are imported
 
 # Warnings are errors, but for Lightning's own remarks on its code, on small tables and on missing

@@ -4,7 +4,7 @@ One pass measures all columns at once; `find_role` decides from the measurements
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ class Measured(NamedTuple):
         is_whole: Whether all are whole numbers.
         is_index: Whether they are 0, 1, 2 and so on, or 1, 2, 3 and so on, in this order.
         is_exact: Whether float32 keeps distinct numbers apart.
+        categories: The distinct texts, sorted.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Measured(NamedTuple):
     is_whole: bool = False
     is_index: bool = False
     is_exact: bool = True
+    categories: Sequence[str] = ()
 
 
 def find_role(name: str, column: Measured) -> tuple[str, str]:
@@ -79,33 +81,30 @@ def find_role(name: str, column: Measured) -> tuple[str, str]:
     return "category", f"{column.num_distinct} categories"
 
 
-def measure(file: TableFile, target: str) -> dict[str, Measured]:
-    """Measures the columns of a table but the target."""
+def measure(file: TableFile, target: str, categorical: Sequence[str]) -> dict[str, Measured]:
+    """Measures the columns of a table but the target; numbers as texts if they are categorical."""
     sample = find_numbers(file)
-    texts = sample.select(file.texts())
-    dates = _share(texts, pl.all().str.contains(DATE))
-    kinds: dict[str, str] = {}
-    numeric = set(file.numeric)
-    for name, kind in file.kinds.items():
-        if name in numeric:
-            kinds[name] = "number"
-        elif kind.is_temporal() or dates.get(name) == 1:
-            kinds[name] = "date"
-        elif kind.is_nested() or kind == pl.Binary:
-            kinds[name] = str(kind)
-        else:
-            kinds[name] = "text"
+    dates = share(sample.select(file.texts()), pl.all().str.contains(DATE))
     measured = {}
-    del kinds[target]
-    numbers = [name for name, kind in kinds.items() if kind == "number"]
-    measured = _measure_numbers(file, sample.lazy(), numbers)
+    numbers = []
+    texts = {}
+    for name, kind in file.kinds.items():
+        if name == target:
+            continue
+        if kind.is_nested() or kind == pl.Binary:
+            measured[name] = Measured(str(kind), 2, 2)
+        elif name in file.numeric and name not in categorical:
+            numbers.append(name)
+        elif kind.is_temporal() or dates[name] == 1:
+            texts[name] = "date"
+        else:
+            texts[name] = "text"
+    measured |= _measure_numbers(file, sample.lazy(), numbers)
     if sample.height == SAMPLE_ROWS:
         # What the first rows say of these may not hold for all.
         doubtful = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
         measured |= _measure_numbers(file, file.rows, doubtful)
-    others = [name for name, kind in kinds.items() if kind != "number"]
-    measured |= _measure_texts(file, kinds, others)
-    return measured
+    return measured | _measure_texts(file, sample, texts)
 
 
 def find_numbers(file: TableFile) -> pl.DataFrame:
@@ -120,37 +119,52 @@ def find_numbers(file: TableFile) -> pl.DataFrame:
         if not names:
             break
         texts = rows.select(cs.by_name(*names)).select(file.texts()).collect(engine="streaming")
-        plain = _share(texts, file.to_number(pl.all()).is_finite())
-        formatted = _share(texts, pl.all().str.contains(FORMATTED))
-        for name, share in plain.items():
-            if share >= 0.5:
-                file.numeric.append(name)
+        plain = share(texts, file.to_number(pl.all()).is_finite())
+        formatted = share(texts, pl.all().str.contains(FORMATTED))
+        for name, fraction in plain.items():
+            if fraction >= 0.5:
+                file.numeric.add(name)
             elif formatted[name] == 1 and not file.csv.decimal_comma:
-                file.numeric.append(name)
-                file.formatted.append(name)
+                file.numeric.add(name)
+                file.formatted.add(name)
         names = [name for name in names if texts[name].null_count() == texts.height]
     return sample
 
 
-def _share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
+def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
     """Returns the fraction of values that meet a condition in each column; 0 without values."""
+    if texts.width == 0:
+        return {}
     return texts.select(condition.mean().fill_null(0)).row(0, named=True)
 
 
 def _measure_texts(
-    file: TableFile, kinds: dict[str, str], names: Iterable[str]
+    file: TableFile, sample: pl.DataFrame, kinds: dict[str, str]
 ) -> dict[str, Measured]:
-    measured = {name: Measured(kinds[name], 2, 2) for name in names}
-    if not measured:
-        return measured
-    texts = file.rows.select(cs.by_name(*names) - cs.nested() - cs.binary()).select(file.texts())
-    counts = pl.all().count().name.prefix("count of ")
-    found = texts.select(counts, pl.all().drop_nulls().n_unique()).collect(engine="streaming")
-    for name in measured:
-        if name in found.columns:
-            count = found.item(0, f"count of {name}")
-            measured[name] = Measured(kinds[name], count, found.item(0, name))
+    """Measures columns of text; all rows only of those that may be categories."""
+    measured = {}
+    names = []
+    for name, labels in _read_labels(file, sample.lazy(), list(kinds)).items():
+        measured[name] = _measure_text(kinds[name], labels)
+        if measured[name].num_distinct <= MAX_CATEGORIES:
+            names.append(name)
+    if sample.height == SAMPLE_ROWS:
+        for name, labels in _read_labels(file, file.rows, names).items():
+            measured[name] = _measure_text(kinds[name], labels)
     return measured
+
+
+def _read_labels(file: TableFile, rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, pl.Series]:
+    if not names:
+        return {}
+    labels = file.labels(*names).cast(pl.Categorical)
+    return rows.select(labels).collect(engine="streaming").to_dict()
+
+
+def _measure_text(kind: str, labels: pl.Series) -> Measured:
+    labels = labels.drop_nulls()
+    distinct = labels.unique().cast(pl.String).sort()
+    return Measured(kind, len(labels), len(distinct), categories=distinct.to_list())
 
 
 def _measure_numbers(
@@ -164,7 +178,7 @@ def _measure_numbers(
     for name in names:
         number = _measure_number(values[name].drop_nulls().to_numpy())
         if file.kinds[name].is_float():  # measured, even if by whole numbers
-            number = number._replace(is_whole=False)
+            number = number._replace(is_whole=False, is_index=False)
         measured[name] = number
     return measured
 

@@ -16,7 +16,7 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, missing_texts, normalize, to_label
+from iris_lightning.features import Feature, missing_texts, normalize, to_labels
 from iris_lightning.table import SEPARATORS, CsvFormat
 from iris_lightning.tables.texts import read_start, transcode
 
@@ -105,8 +105,8 @@ class TableFile:
             else:
                 self._open_parquet()
             self.kinds = self.rows.collect_schema()
-        self.formatted: list[str] = []
-        self.numeric = [name for name, kind in self.kinds.items() if kind.is_numeric()]
+        self.formatted: set[str] = set()
+        self.numeric = {name for name, kind in self.kinds.items() if kind.is_numeric()}
 
     def _open_csv(self) -> None:
         start = read_start(self.source, self.name, self.csv.encoding)
@@ -180,16 +180,9 @@ class TableFile:
             return numbers
         return pl.when(~numbers.is_in(codes.to_list())).then(numbers)
 
-    def label(self, name: str) -> pl.Expr:
-        """Returns a column as classes or categories, null where a value is missing."""
-        return columns(name).map_batches(
-            self._to_labels, return_dtype=pl.String, is_elementwise=True
-        )
-
-    def _to_labels(self, values: pl.Series) -> pl.Series:
-        distinct = values.unique()
-        labels = [to_label(value, self.csv.na_values) for value in distinct]
-        return values.replace_strict(distinct, labels, return_dtype=pl.String)
+    def labels(self, *names: str) -> pl.Expr:
+        """Returns columns as classes or categories, null where a value is missing."""
+        return to_labels(columns(*names).cast(pl.String), self.missing)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
@@ -207,10 +200,10 @@ class TableFile:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
         label = pl.lit(None, pl.String)
         if target is not None:
-            label = self.label(target)
+            label = self.labels(target)
         texts = {feature.column for feature in features if feature.category is not None}
-        values = [self.label(name) for name in texts]
-        return [*self.numbers(number_columns(features)), *values, label.alias(CLASS)]
+        numbers = self.numbers(number_columns(features))
+        return [*numbers, self.labels(*texts), label.alias(CLASS)]
 
     def inputs(self, features: Sequence[Feature], target: str | None = None) -> pl.LazyFrame:
         """Returns the features, encoded as float32, `CLASS` and `MISSING`."""

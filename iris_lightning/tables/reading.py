@@ -1,7 +1,7 @@
 """Reads a CSV or Parquet file as tensors for training."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +19,7 @@ from iris_lightning.table import (
     check_new_columns,
     result_columns,
 )
-from iris_lightning.tables.columns import find_role, measure
+from iris_lightning.tables.columns import Measured, find_role, measure
 from iris_lightning.tables.formats import CLASS, MISSING, TableFile, number_columns
 from iris_lightning.tables.validation import (
     check_classes,
@@ -63,11 +63,17 @@ def read_table(
     file = TableFile(path, csv)
     with file.reading():
         target, target_reason = _choose_target(file, target)
-        roles = _find_roles(file, target, categorical)
+        if categorical:
+            check_columns("categorical", categorical, file.names, file.name)
+        measured = measure(file, target, categorical)
+        check_header(file, target)
+        check_number_marks(file, [name for name in file.names if name != target])
+        roles = _find_roles(file, target, measured, categorical)
         if class_names is not None:
             inputs = find_features(features or (), file.names, file.name)
         else:
             inputs = _choose_features(file, roles, features, exclude)
+            inputs = _split_categories(inputs, roles, measured)
         frame = _read_values(file, inputs, target)
         check_values(file, frame.lazy(), inputs, missing)
         check_classes(file, frame, target)
@@ -102,11 +108,10 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     return last, "the last column"
 
 
-def _find_roles(file: TableFile, target: str, categorical: Sequence[str]) -> list[Column]:
+def _find_roles(
+    file: TableFile, target: str, measured: Mapping[str, Measured], categorical: Sequence[str]
+) -> list[Column]:
     """Returns the columns and their roles."""
-    measured = measure(file, target)
-    check_header(file, target)
-    check_number_marks(file, [name for name in file.names if name != target])
     roles = []
     for name in file.names:
         if name == target:
@@ -116,8 +121,6 @@ def _find_roles(file: TableFile, target: str, categorical: Sequence[str]) -> lis
         else:
             role, reason = find_role(name, measured[name])
         roles.append(Column(name, role, False, reason))
-    if categorical:
-        check_columns("categorical", categorical, file.names, file.name)
     return roles
 
 
@@ -147,31 +150,24 @@ def _choose_features(
             found = f"{file.name}: column {name!r} cannot be a feature"
             raise UserError(f"{found}: {column.reason}", "features")
         features.append(Feature(name, name))
-    features = _split_categories(file, features, by_name)
     if not features:
         raise UserError(f"{file.name}: no column can be a feature: {_describe(roles)}")
     return features
 
 
 def _split_categories(
-    file: TableFile, features: Sequence[Feature], by_name: dict[str, Column]
+    features: Sequence[Feature], roles: Sequence[Column], measured: Mapping[str, Measured]
 ) -> list[Feature]:
     """Replaces each column of categories by one feature per category."""
-    names = []
-    for feature in features:
-        if feature.category is None and by_name[feature.column].role == "category":
-            names.append(feature.column)
-    labels = [file.label(name).drop_nulls().unique().sort().implode() for name in names]
-    categories = pl.DataFrame()
-    if labels:
-        categories = file.rows.select(labels).collect(engine="streaming")
+    columns = {column.name for column in roles if column.role == "category"}
     split: list[Feature] = []
     for feature in features:
-        if feature.column not in names:
+        name = feature.column
+        if feature.category is not None or name not in columns:
             split.append(feature)
             continue
-        for category in categories[feature.column].item():
-            split.append(Feature(f"{feature.column}={category}", feature.column, category))
+        for category in measured[name].categories:
+            split.append(Feature(f"{name}={category}", name, category))
     return split
 
 

@@ -16,6 +16,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.table import SEPARATORS
 
 START_BYTES = 2**16  # of a file, which show how it is written
+QUOTED = r'"[^"]*"'
 START_LINES = 20
 FALLBACK = "cp1252"  # what Windows writes in Western Europe and America
 MARKS = {  # of byte orders; that of UTF-32 begins with that of UTF-16
@@ -53,7 +54,7 @@ class Start:
         """
         if self.separator is not None:
             return self.separator
-        text = re.sub(r'"[^"]*"', "", "\n".join(self.lines))
+        text = re.sub(QUOTED, "", "\n".join(self.lines))
         if decimal_comma:
             text = re.sub(r"\d,\d", "", text)
         header, *rows = text.split("\n")
@@ -123,7 +124,8 @@ def _skip_lines(start: Start) -> None:
 
 
 def _count_separators(line: str) -> int:
-    return sum(line.count(separator) for separator in SEPARATORS.values())
+    unquoted = re.sub(QUOTED, "", line)
+    return sum(unquoted.count(separator) for separator in SEPARATORS.values())
 
 
 def _find_encoding(content: bytes) -> str:

@@ -8,6 +8,7 @@ import polars.selectors as cs
 
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature
+from iris_lightning.tables.columns import SAMPLE_ROWS, share
 from iris_lightning.tables.formats import CLASS, MISSING, TableFile, columns
 
 CODES = (-9, -99, -999, -9999)  # often mean a missing value where all other numbers are positive
@@ -22,7 +23,7 @@ def check_header(file: TableFile, target: str) -> None:
     num_numbers = names.cast(pl.Float64, strict=False).is_not_null().sum()
     if 2 * num_numbers < len(names):
         return
-    classes = file.rows.select(file.label(target).unique()).collect(engine="streaming")
+    classes = file.rows.select(file.labels(target).unique()).collect(engine="streaming")
     if target in classes.to_series():
         found = f"{file.name}: its header looks like a row: {join_names(file.names)}"
         raise UserError(found, remedy=("header", "false"))
@@ -30,26 +31,23 @@ def check_header(file: TableFile, target: str) -> None:
 
 def check_number_marks(file: TableFile, names: Sequence[str]) -> None:
     """Raises an error for numbers with the other decimal mark, or with one that is ambiguous."""
-    plain = {*file.numeric} - {*file.formatted}
-    texts = [name for name in names if file.kinds[name] == pl.String and name not in plain]
-    if not texts:
-        return
-    sample = file.rows.head(1000).select(cs.by_name(*texts)).select(file.texts()).collect()
-    for name in texts:
-        values = sample[name].drop_nulls()
-        if values.is_empty():
+    plain = file.numeric - file.formatted
+    names = [name for name in names if file.kinds[name] == pl.String and name not in plain]
+    sample = file.rows.head(SAMPLE_ROWS).select(cs.by_name(*names)).select(file.texts()).collect()
+    decimal_comma = not file.csv.decimal_comma
+    other = share(sample, file.to_number(pl.all(), decimal_comma).is_finite())
+    ambiguous = share(sample, pl.all().str.contains(THOUSANDS_OR_DECIMALS))
+    is_european = file.csv_format.get("separator") == ";" and file.csv.decimal_comma is None
+    for name in names:
+        value = str(decimal_comma).lower()
+        is_ambiguous = is_european and name in file.formatted and ambiguous[name] == 1
+        if is_ambiguous:
+            value = "true, or false for thousands"
+        elif name in file.formatted or other[name] < 0.5:
             continue
-        found = f"{file.name}: column {name!r} holds numbers such as {values[0]!r}"
-        if name in file.formatted:
-            is_european = file.csv_format["separator"] == ";" and file.csv.decimal_comma is None
-            if is_european and values.str.contains(THOUSANDS_OR_DECIMALS).all():
-                found += ": decimals or thousands?"
-                raise UserError(found, remedy=("decimal_comma", "true, or false"))
-        else:
-            decimal_comma = not file.csv.decimal_comma
-            numbers = pl.select(file.to_number(pl.lit(values), decimal_comma)).to_series()
-            if 2 * numbers.is_finite().sum() >= len(numbers):
-                raise UserError(found, remedy=("decimal_comma", str(decimal_comma).lower()))
+        example = sample[name].drop_nulls()[0]
+        found = f"{file.name}: column {name!r} holds numbers such as {example!r}"
+        raise UserError(found, remedy=("decimal_comma", value))
 
 
 def check_values(
