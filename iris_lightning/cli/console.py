@@ -1,4 +1,4 @@
-"""What a run prints, and which remarks of libraries it does not."""
+"""Printing during a run, and silencing messages of libraries."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ from iris_lightning.runs.callbacks import EpochRecord
 
 EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")
-# These say at level INFO what a user of the commands knows, or can do nothing about.
+# Loggers whose INFO messages say what users know already, or cannot change.
 LOGGERS = (
     "lightning.fabric.utilities.distributed",
     "lightning.fabric.utilities.rank_zero",
@@ -27,22 +27,21 @@ LOGGERS = (
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
 )
-# Warnings of the general category `UserWarning`.
+# Warnings to ignore, by message, since their category is `UserWarning`.
 WARNINGS = (
-    "Checkpoint directory .* exists and is not empty",  # of a resumed run
-    "`ModelCheckpoint.* could not find the monitored key",  # of a run without validation
-    "Be aware that when using `ckpt_path`",  # an evaluation has none of the checkpoint callbacks
+    "Checkpoint directory .* exists and is not empty",  # in a resumed run
+    "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
+    "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
     r"`\w+.configure_optimizers` will be overridden",  # by --optimizer
-    "The dirpath has changed from",  # a run found from another folder
-    r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one
-    r"\.fit\(ckpt_path=\"last\"\) is set",  # it is not
-    "Glyph .* missing from font",  # in a name
-    "Tight layout not applied",  # to long names
+    "The dirpath has changed from",  # a run resumed from another folder
+    r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
+    r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
+    "Glyph .* missing from font",  # in the name of a class
 )
 
 
 def silence_noise() -> None:
-    """Keeps advertisements, and remarks without consequence, out of the terminal."""
+    """Silences advertisements, and messages that do not matter to users of the commands."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     disable_possible_user_warnings()
@@ -53,7 +52,7 @@ def silence_noise() -> None:
 
 @rank_zero_only
 def echo(*lines: str) -> None:
-    """Prints lines, above a progress bar if there is one; goes on if nobody reads them."""
+    """Prints lines, above the progress bar if there is one. A closed pipe does not end the run."""
     try:
         for line in lines:
             tqdm.write(line)
@@ -63,14 +62,14 @@ def echo(*lines: str) -> None:
 
 
 def echo_next_steps(logs: Path) -> None:
-    """Prints how to look at the curves of all runs in a folder."""
-    # Smoothing would hide a run of few epochs.
+    """Prints how to view the curves of all runs in a folder."""
+    # Smoothing would flatten the curves of a run with few epochs.
     page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
     echo(f"curves: tensorboard --logdir {relative_path(logs)}", f"open:   {page}")
 
 
 def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
-    """Returns those of the metrics that have these names."""
+    """Formats the metrics with these names, leaving out names without a metric."""
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 

@@ -17,15 +17,15 @@ from iris_lightning.tables.held_out import HeldOutRows
 
 
 class FoldsCLI(IrisCLI):
-    """The options of `crossvalidate`, and a Trainer for each stack of folds."""
+    """The `IrisCLI` of `crossvalidate`, which creates a Trainer for each stack of folds."""
 
     def trainer_parts(self) -> dict[str, Any]:
-        """Returns what makes a Trainer keep nothing: the results are those of all stacks."""
+        """Returns arguments of a Trainer that saves nothing; `crossvalidate` writes the results."""
         return {**TRAINER, "callbacks": [StopOnSignal(), EpochBar(self.shows_bar)]}
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
-    """Trains the folds, in stacks, and writes what their held-out rows say."""
+    """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
     cli = FoldsCLI("crossvalidate", args)
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything

@@ -171,7 +171,7 @@ class Source(NamedTuple):
     def options(self, kind: type) -> dict[str, Any]:
         """Returns the options of `IrisClassifier` or `IrisDataModule` that a checkpoint records.
 
-        Those that the class does not know are left out; it has defaults for those that lack.
+        Options that the class does not have are left out.
         """
         group = "hyper_parameters"
         if kind.__name__ == "IrisDataModule":
@@ -184,22 +184,22 @@ class Source(NamedTuple):
 def find_source(
     ckpt_path: str | None, weights: str | None = None, root: Path = Path(), trained: bool = True
 ) -> Source:
-    """Reads the checkpoint or the weights that two options name.
+    """Reads a checkpoint or a weights file.
 
     Args:
         ckpt_path: A checkpoint, or `best` or `last` of the newest run; by default `best`.
-        weights: A file of weights to be used in its place.
-        root: Where `lightning_logs/` is.
+        weights: A weights file to use instead of a checkpoint.
+        root: Folder that contains `lightning_logs/`.
         trained: Whether the network must have been trained.
     """
     if weights is not None:
         if ckpt_path is not None:
-            raise UserError(f"{weights}: has no effect beside a checkpoint", "weights")
+            raise UserError(f"{weights}: cannot be combined with a checkpoint", "weights")
         return Source(Path(weights), read_weights(Path(weights)), {})
     path = find_checkpoint(ckpt_path or "best", root)
     checkpoint = read_trained(path) if trained else read_checkpoint(path)
     for group in (checkpoint["datamodule_hyper_parameters"], checkpoint["trained_on"]):
-        table = group.get("path")  # as it was typed where `lightning_logs/` is
+        table = group.get("path")  # may be relative to `root` of the training
         if isinstance(table, str) and not Path(table).exists():
             found = logs_folder(path.absolute().parent.parent).parent / table
             if found.is_file():

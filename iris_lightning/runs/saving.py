@@ -1,4 +1,4 @@
-"""The files of a run: where checkpoints and curves go, and descriptions of the run."""
+"""The files of a run: its checkpoints, curves, options and environment."""
 
 import platform
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(BestCheckpoint):
-    """Saves `last.ckpt` after every epoch; with `save_last`, only better epochs would be saved."""
+    """Saves `last.ckpt` after every epoch; `save_last` would only save it when `best.ckpt` is."""
 
 
 def checkpoint_callbacks() -> list[ModelCheckpoint]:
@@ -69,9 +69,9 @@ class RunFolder(Callback):
 
     @contextmanager
     def training(self, trainer: L.Trainer) -> Iterator[None]:
-        """Keeps the folder for one training, which no other process can join.
+        """Locks the folder during training, so that no other process uses it.
 
-        A new run that fails before its first checkpoint leaves no folder.
+        If a new run fails before its first checkpoint, its folder is removed.
         """
         if not trainer.is_global_zero:
             yield
@@ -89,7 +89,7 @@ class RunFolder(Callback):
                 last = relative_path(self.run / "checkpoints" / "last.ckpt")
                 error.remedy = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
             elif isinstance(error, UserError) and is_new:
-                error.message += f"\nthe epochs before are kept in {relative_path(self.run)}"
+                error.message += f"\nearlier epochs are saved in {relative_path(self.run)}"
             raise
 
     def _direct(self, trainer: L.Trainer, run: Path) -> None:
@@ -148,7 +148,7 @@ def describe_environment(
         device: Device of the training.
         processes: Number of processes.
         seed: Seed of the run.
-        source: The table, as messages name it.
+        source: Name of the table.
         sha256: Hash of the table's content.
     """
     versions = {name: version(name) for name in PACKAGES}

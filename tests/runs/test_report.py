@@ -17,7 +17,7 @@ from iris_lightning.plots import Trained
 from tests.conftest import curves, fit
 
 pytestmark = [
-    pytest.mark.pictures,
+    pytest.mark.plots,
     pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning"),  # of `add_graph`
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
 ]
@@ -212,4 +212,4 @@ def test_unwritable_runs_can_be_evaluated(
     main(["test"])
     printed = capfd.readouterr()
     assert "loss/test" in printed.out
-    assert "not in the curves" in printed.out
+    assert "could not be added to the curves" in printed.out
