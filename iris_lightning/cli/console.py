@@ -1,7 +1,6 @@
 """Printing during a run, and silencing messages of libraries."""
 
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -74,35 +73,28 @@ def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
 
 
 class EpochLines(EpochRecord):
-    """Prints a line for each of the first epochs, and later where `loss/val` improves."""
+    """Prints the metrics of the first epochs, and of fewer and fewer epochs after them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.best = math.inf
-        self.printed = -1  # the last epoch that was
+        self.printed = -1  # the last epoch that was printed
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes which epochs a resumed run has behind it."""
+        """Skips the epochs that a resumed run has finished."""
         super().on_train_start(trainer, pl_module)
-        self.best = self.resumed.get("metrics", {}).get("loss/val", math.inf)
         self.printed = trainer.current_epoch - 1
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports on the epoch before, whose train metrics were not known at its end."""
+        """Prints the previous epoch: its train metrics were not logged yet when it ended."""
         self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports on the last epoch."""
+        """Prints the last epoch."""
         self._report(trainer, is_last=True)
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
-        metrics = self.metrics_at(trainer, epoch)
-        loss = metrics.get("loss/val", math.inf)
-        is_next = epoch < EPOCH_LINES or is_last
-        if loss < self.best:
-            self.best = loss
-            is_next = is_next or epoch > 1.5 * self.printed
-        if is_next and epoch > self.printed:
+        is_due = epoch < EPOCH_LINES or epoch > 1.5 * self.printed or is_last
+        if is_due and epoch > self.printed:
             self.printed = epoch
-            echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")
+            echo(f"epoch {epoch}  {format_metrics(self.metrics_at(trainer, epoch), LINE)}")
