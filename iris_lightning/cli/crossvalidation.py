@@ -12,7 +12,7 @@ from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
-from iris_lightning.runs.saving import describe_environment, describe_run
+from iris_lightning.runs.saving import describe_run
 from iris_lightning.tables.held_out import HeldOutRows
 
 
@@ -32,8 +32,6 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
     rows = HeldOutRows(table, cli.datamodule.hparams)
     _echo_start(cli, result)
-    device = cli.trainer.strategy.root_device
-    environment = describe_environment(device, 1, seed, table.source, table.sha256)
     with open_run(cli.root, config.name) as run:
         with as_user_error():
             make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
@@ -42,7 +40,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             echo("training scikit-learn's classifiers on the same folds ...")
             result.baselines = score_baselines(table, result.assigned, seed)
         write_results(run, result, rows)
-        describe_run(run, cli.plain_options(), environment)
+        describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
     echo("", str(result), "", f"run:    {relative_path(run)}")
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")

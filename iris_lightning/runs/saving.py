@@ -19,6 +19,7 @@ from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import RESULTS, claim_run, remove_run, training_alone
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import Stopped
+from iris_lightning.table import Table
 
 PACKAGES = ("iris_lightning", "lightning", "torchmetrics", "scikit-learn", "polars", "numpy")
 
@@ -114,14 +115,7 @@ class RunFolder(Callback):
         if trainer.checkpoint_callbacks and not last.exists():
             return
         table = cast("Any", trainer).datamodule.table
-        environment = describe_environment(
-            trainer.strategy.root_device,
-            trainer.world_size,
-            self.options["seed_everything"],
-            table.source,
-            table.sha256,
-        )
-        describe_run(self.run, self.options, environment)
+        describe_run(self.run, self.options, trainer, table)
         self.is_described = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -135,38 +129,34 @@ class RunFolder(Callback):
         """Writes `results.yaml`, which marks curves and plots as complete."""
         if self.run and trainer.is_global_zero:
             results = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            with atomic_write(self.run / RESULTS) as new:
-                new.write_text(to_yaml(results), encoding="utf-8")
+            _write_yaml(self.run / RESULTS, results)
 
 
-def describe_environment(
-    device: Any, processes: int, seed: int, source: str, sha256: str
-) -> dict[str, Any]:
-    """Returns the content of `environment.yaml`: what affects a run's result besides its options.
+def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: Table) -> None:
+    """Writes `environment.yaml` and `config.yaml`, which are enough to repeat a run.
 
     Args:
-        device: Device of the training.
-        processes: Number of processes.
-        seed: Seed of the run.
-        source: Name of the table.
-        sha256: Hash of the table's content.
+        run: Folder of the run.
+        options: Its options.
+        trainer: Its Trainer.
+        table: The table it was trained on.
     """
     versions = {name: version(name) for name in PACKAGES}
-    return {
+    environment = {
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # includes the build, such as +cpu
         **versions,
-        "device": str(device),
-        "processes": processes,
+        "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
-        "seed": int(seed),
-        "data": {"source": source, "sha256": sha256},
+        "seed": options["seed_everything"],
+        "data": {"source": table.source, "sha256": table.sha256},
     }
+    _write_yaml(run / "environment.yaml", environment)
+    _write_yaml(run / "config.yaml", options)
 
 
-def describe_run(run: Path, options: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes `environment.yaml` and `config.yaml`, which are enough to repeat the run."""
-    for name, content in (("environment.yaml", environment), ("config.yaml", options)):
-        with atomic_write(run / name) as new:
-            new.write_text(to_yaml(content), encoding="utf-8")
+def _write_yaml(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as new:
+        new.write_text(to_yaml(content), encoding="utf-8")
