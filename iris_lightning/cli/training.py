@@ -24,8 +24,13 @@ from iris_lightning.table import majority_share
 def fit(args: list[str]) -> IrisCLI:
     """Trains a classifier, or resumes its training."""
     cli = IrisCLI("fit", args)
-    with _threads(cli):
-        _fit(cli)
+    _echo_start(cli)
+    folder = nullcontext() if cli.folder is None else cli.folder.training(cli.trainer)
+    with _threads(cli), folder, as_user_error():
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
+        if not cli.trainer.callback_metrics and not cli.run:
+            raise UserError("no training steps were run")
+    _echo_result(cli)
     return cli
 
 
@@ -41,16 +46,6 @@ def test(args: list[str]) -> IrisCLI:
 
 def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
     return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
-
-
-def _fit(cli: IrisCLI) -> None:
-    _echo_start(cli)
-    folder = nullcontext() if cli.folder is None else cli.folder.training(cli.trainer)
-    with folder, as_user_error():
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
-        if not cli.trainer.callback_metrics and not cli.run:
-            raise UserError("no training steps were run")
-    _echo_result(cli)
 
 
 def _echo_start(cli: IrisCLI) -> None:
