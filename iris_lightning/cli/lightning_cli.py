@@ -35,7 +35,7 @@ from iris_lightning.runs.trainer import run_parts
 
 EPOCHS = 5
 # Options that can be changed when a run is resumed.
-RESUMED = ("trainer.", "ckpt_path", "data.path", "data.num_workers")
+RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
 
 
 class IrisCLI(LightningCLI):
@@ -142,11 +142,10 @@ class IrisCLI(LightningCLI):
     def _resume(self, source: Source, args: list[str]) -> dict[str, Any]:
         """Returns the options of the run to resume, checking that no other options are typed."""
         for arg in args:
-            name = arg.partition("=")[0].removeprefix("--")
-            if arg.startswith("--") and not name.startswith(RESUMED):
+            if arg.startswith(("--", "-c")) and not arg.startswith(RESUMED):
                 others = "--trainer.*, --data.path and --data.num_workers"
                 kept = f"a resumed run keeps its options; only {others} can be changed"
-                raise UserError(f"--{name}: {kept}")
+                raise UserError(f"{arg.partition('=')[0]}: {kept}")
         self.run = run_folder(source.path)
         if self.run is None or source.path.name != "last.ckpt":
             expected = "expected the last.ckpt of a run, or last"
