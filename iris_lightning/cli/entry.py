@@ -76,7 +76,6 @@ def main(args: list[str] | None = None) -> Any:
 
 
 def _run(command: str, options: list[str]) -> Any:
-    " ".join(options).encode()  # raises UnicodeError for file names that are not UTF-8
     if command in ("-h", "--help"):
         lines = [f"  {name:15}{purpose}" for name, (_, purpose) in COMMANDS.items()]
         return print(USAGE.format("\n".join(lines)))

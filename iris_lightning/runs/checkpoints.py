@@ -29,30 +29,20 @@ def find_checkpoint(name: str, root: Path) -> Path:
         root: Folder that contains `lightning_logs/`.
     """
     if name not in ("best", "last"):
-        return _check_file(Path(name))
+        path = Path(name)
+        if not path.is_file():
+            expected = "expected a checkpoint, or best or last for the newest run"
+            raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
+        return path
     run = newest_run(root)
     if run is None:
         found = f"no run under {root / RUNS} with a trained network; train one first (fit)"
         raise UserError(found, remedy=("ckpt_path", "FILE"))
     path = run / "checkpoints" / f"{name}.ckpt"
-    if path.is_file():
-        return path
-    if path.with_name("last.ckpt").is_file():
-        found = f"the newest run, {run}, has no {name}.ckpt: no epoch was validated"
-        raise UserError(found, remedy=("ckpt_path", "last"))
-    raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
-
-
-def _check_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    found = "no such file"
-    if path.is_dir():
-        found = "a folder"
-    elif path.exists():
-        found = "not a regular file"
-    expected = "expected a checkpoint, or best or last for the newest run"
-    raise UserError(f"{path}: {found}; {expected}", "ckpt_path")
+    if not path.is_file():
+        found = f"the newest run, {run}, has no {name}.ckpt"
+        raise UserError(found, remedy=("ckpt_path", "FILE"))
+    return path
 
 
 def run_folder(path: Path) -> Path | None:
