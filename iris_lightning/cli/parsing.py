@@ -157,10 +157,7 @@ def as_user_error() -> Iterator[None]:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals["__name__"].startswith("iris_lightning"):
             raise
-        reason = _reason(str(error)) or type(error).__name__
-        if "gloo/transport" in reason:
-            reason = "another process of this run has ended"
-        raise UserError(reason) from error
+        raise UserError(_reason(str(error)) or type(error).__name__) from error
 
 
 def _reason(message: str, names: Iterable[str] = ()) -> str:

@@ -164,8 +164,7 @@ def _results(metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
     for tag, value in metrics.items():
         if tag.endswith("/val"):
             results[f"result/{tag}"] = value
-    for tag in list(results)[1:]:
-        results[tag.removesuffix("val") + "test"] = math.nan
+            results[f"result/{tag.removesuffix('val')}test"] = math.nan
     return results
 
 
