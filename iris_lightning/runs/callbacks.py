@@ -157,10 +157,11 @@ class EpochBar(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Shows the bar."""
         total = trainer.max_epochs
+        is_shown = self.is_shown and trainer.is_global_zero
         self.bar = tqdm(
             total=None if total == -1 else total,
             initial=trainer.current_epoch,
-            disable=not self.is_shown or trainer.progress_bar_callback is not None,
+            disable=not is_shown or trainer.progress_bar_callback is not None,
             bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
             leave=False,
         )
