@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from iris_lightning.batching import Batches, BatchLoader, BatchOrder, FixedBatch
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import to_builtin
-from iris_lightning.table import Table, check_options, load_iris_table
+from iris_lightning.table import CsvFormat, Table, TableWarning, load_iris_table
 
 SPLITS = ("train", "val", "test")
 
@@ -81,16 +82,14 @@ class IrisDataModule(L.LightningDataModule):
     Args:
         path: CSV file (`.csv`, `.tsv`, `.txt`, also with `.gz` or `.zst`) or Parquet file; null
             means scikit-learn's Iris.
-        target: Column of the class: text, whole numbers or booleans. By default `species` if there
-            is one, else the last column.
-        features: Columns of the features: numbers, or text as categories. By default all columns of
-            numbers but the target.
-        missing: How to handle missing values: raise an `error`, `drop` the row, or use the `mean`
-            over the train split.
-        decimal_comma: Whether numbers in the CSV file are written as `5,1`.
-        separator: Column delimiter, one of `, ; tab |`. By default, it is detected.
-        na_values: Texts that mean a missing value, besides the empty cell; by default NA, N/A, NaN,
-            null, None and ?.
+        target: Column of the class: text, whole numbers or booleans. By default one called species,
+            class, target or label, else the last column.
+        features: Columns of the features. By default all numbers and categories; columns of text
+            or booleans are categories if they have 2 to 100 distinct values.
+        exclude: Columns that are not features.
+        categorical: Columns of numbers that are categories, such as codes.
+        missing: How to handle missing values: use the `mean` over the train split (a missing
+            category is none of them), `drop` the row, or raise an `error`.
         batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split; independent of the run's seed, so that the test rows stay the
             same.
@@ -98,6 +97,7 @@ class IrisDataModule(L.LightningDataModule):
         stratify: Whether each split keeps the class frequencies of the table.
         num_workers: Number of worker processes that load batches; 0 is fastest for tables in
             memory.
+        **csv: How a CSV file is written: options of `CsvFormat`.
 
     Attributes:
         trained_on: Describes the table and the split that a classifier was trained on, if the data
@@ -112,18 +112,25 @@ class IrisDataModule(L.LightningDataModule):
         path: str | None = None,
         target: str | None = None,
         features: list[str] | None = None,
-        missing: Literal["error", "drop", "mean"] = "error",
-        decimal_comma: bool = False,
-        separator: Literal[",", ";", "tab", "|"] | None = None,
-        na_values: list[str | int | float | bool | None] | None = None,
+        exclude: list[str] | None = None,
+        categorical: list[str] | None = None,
+        missing: Literal["mean", "drop", "error"] = "mean",
         batch_size: int = 10,
         split_seed: int = 20,
         split: Sequence[float] = (0.7, 0.2, 0.1),
         stratify: bool = False,
         num_workers: int = 0,
+        **csv: Any,
     ) -> None:
         super().__init__()
-        check_options(path, target, missing, decimal_comma, separator, na_values)
+        if missing not in ("mean", "drop", "error"):
+            raise ValueError(f"missing: expected mean, drop or error, got {missing!r}")
+        self.csv = CsvFormat(**csv)
+        describes = exclude or categorical or target not in (None, "species")
+        usual = CsvFormat(decimal_comma=self.csv.decimal_comma)  # earlier versions record false
+        if path is None and (describes or self.csv != usual):
+            others = "target, exclude, categorical and the format of a CSV file"
+            raise ValueError(f"path: expected one beside {others}, got null")
         _check_range("batch_size", batch_size, 1, 2**31)
         _check_range("split_seed", split_seed, 0, 2**32)
         _check_range("num_workers", num_workers, 0, 2**10)
@@ -134,7 +141,7 @@ class IrisDataModule(L.LightningDataModule):
         if path is not None:
             path = os.path.expanduser(path)
         self.save_hyperparameters()
-        self.hparams.update(to_builtin(dict(self.hparams)))
+        self.hparams.update(to_builtin({**self.hparams, **vars(self.csv)}))
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}
@@ -157,18 +164,25 @@ class IrisDataModule(L.LightningDataModule):
 
             table = read_table(
                 options["path"],
-                features=features,
-                class_names=self.trained_on.get("class_names"),
+                self.csv,
                 target=options["target"],
+                features=features,
+                exclude=options["exclude"] or (),
+                categorical=options["categorical"] or (),
                 missing=options["missing"],
-                decimal_comma=options["decimal_comma"],
-                separator=options["separator"],
-                na_values=options["na_values"],
+                class_names=self.trained_on.get("class_names"),
             )
+            for note in table.notes:
+                warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
         if not self.trained_on:  # checkpoints record the columns that were chosen
             options["target"] = table.target
             options["features"] = table.feature_names
         return table
+
+    @property
+    def imputes(self) -> bool:
+        """Whether a classifier has to replace missing features by their mean."""
+        return self.hparams["path"] is not None and self.hparams["missing"] == "mean"
 
     @property
     def feature_names(self) -> list[str]:
@@ -223,6 +237,7 @@ class IrisDataModule(L.LightningDataModule):
             "sha256": self.table.sha256,
             "feature_names": self.feature_names,
             "class_names": self.class_names,
+            "columns": self.table.roles,
         }
         for name in ("split", "split_seed", "stratify"):
             description[name] = self.hparams[name]

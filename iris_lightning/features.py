@@ -1,6 +1,7 @@
 """The features of a network and the table columns they come from."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -45,7 +46,12 @@ def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[
     return {"", *map(str, na_values)}
 
 
-def axis_label(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
+def normalize(text: str) -> str:
+    """Returns a name or label without surrounding spaces, in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def to_label(value: object, na_values: Iterable[str | float | None] | None = None) -> str | None:
     """Formats a class or category as text, so that `1.0` equals `1` and `True` equals `true`.
 
     Args:
@@ -55,7 +61,7 @@ def axis_label(value: object, na_values: Iterable[str | float | None] | None = N
     Returns:
         The text, or `None` for a missing value.
     """
-    text = str(value).strip()
+    text = normalize(str(value))
     label = text.lower()
     if label not in ("true", "false"):
         label = re.sub(WHOLE_DECIMAL, r"\1", text)
@@ -86,7 +92,8 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     for name in names:
         feature = _find_feature(name, spellings)
         if feature is None:
-            raise missing_column(name, columns, source)
+            column, *_ = name.split("=")
+            raise missing_column(column, columns, source)
         features.append(feature)
     return features
 

@@ -1,11 +1,14 @@
 """Hyperparameters as plain values, for checkpoints and YAML files."""
 
+import inspect
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
+
+from iris_lightning.table import CsvFormat
 
 FORMAT = 1  # of checkpoints; those of version 0.1.0 record none
 
@@ -14,6 +17,15 @@ def class_name(instance: object) -> str:
     """Returns the qualified name of an object's class."""
     kind = type(instance)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def option_names(kind: type) -> list[str]:
+    """Returns the parameters of a class, with those of `CsvFormat` in place of `**csv`."""
+    names = list(inspect.signature(kind).parameters)
+    if "csv" in names:
+        names.remove("csv")
+        names += inspect.signature(CsvFormat).parameters
+    return names
 
 
 def to_builtin(value: Any) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iris_lightning.errors import UserError, join_names
-from iris_lightning.features import Feature, axis_label, category_names, find_features
+from iris_lightning.errors import UserError
+from iris_lightning.features import Feature, find_features, to_label
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_trained, weights_in
 from iris_lightning.weights.reading import Weights, read_weights
@@ -153,36 +153,30 @@ def _frame_values(frame: Any, names: Sequence[str], na_values: NaValues) -> "NDA
         if feature.category is None and cells.dtype.kind in "biuf" and na_values is None:
             values.append(cells.astype(np.float64))
         else:
-            values.append(_parse(cells, feature, category_names(feature, features), na_values))
+            values.append(_parse(cells, feature, na_values))
     return np.column_stack(values)
 
 
-def _parse(
-    cells: "NDArray[Any]", feature: Feature, categories: list[str], na_values: NaValues
-) -> "NDArray[np.float64]":
+def _parse(cells: "NDArray[Any]", feature: Feature, na_values: NaValues) -> "NDArray[np.float64]":
     """Parses the cells of a feature's column as numbers or categories.
 
     Returns:
-        The numbers; for a category, 1 where the column holds it, else 0. NaN where missing.
+        The numbers, NaN where missing; for a category, 1 where the column holds it, else 0.
     """
     values = np.full(len(cells), np.nan)
+    if feature.category is not None:
+        return np.array(
+            [to_label(cell, na_values) == feature.category for cell in cells], np.float64
+        )
     for row, cell in enumerate(cells):
-        label = axis_label(cell, na_values)
+        label = to_label(cell, na_values)
         if label is None:
             continue
         try:
-            if feature.category is None:
-                values[row] = float(label)
-            elif label in categories:
-                values[row] = label == feature.category
-            else:
-                raise ValueError(label)
+            values[row] = float(label)
         except ValueError as error:
-            expected = "a number"
-            if feature.category is not None:
-                expected = f"one of {join_names(categories)}"
             found = f"row {row}, {feature.column!r}: {label!r}"
-            raise UserError(f"{found}: expected {expected}") from error
+            raise UserError(f"{found}: expected a number") from error
     return values
 
 

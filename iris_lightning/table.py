@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,58 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import missing_column
 
 SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # column delimiters of CSV files
+
+
+class TableWarning(UserWarning):
+    """What a user should know of how a table was read."""
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How a CSV file is written.
+
+    Args:
+        separator: Column delimiter, one of `, ; tab |`. By default, it is detected.
+        decimal_comma: Whether numbers are written as `5,1`; by default they are not.
+        na_values: Texts that mean a missing value, besides the empty cell; by default NA, N/A, NaN,
+            null, None and ?.
+        encoding: Encoding, such as latin-1. By default UTF-8, or UTF-16 and UTF-32 with a byte
+            order mark, else Windows-1252.
+        header: Whether the first row holds the names of the columns; else they are called column_1,
+            column_2 and so on.
+
+    Raises:
+        ValueError: If an option is not allowed.
+    """
+
+    separator: Literal[",", ";", "tab", "|"] | None = None
+    decimal_comma: bool | None = None
+    na_values: list[str | int | float | bool | None] | None = None
+    encoding: str | None = None
+    header: bool = True
+
+    def __post_init__(self) -> None:
+        if self.separator not in (None, *SEPARATORS):
+            known = " ".join(SEPARATORS)
+            raise ValueError(f"separator: expected one of {known} or null, got {self.separator!r}")
+        if isinstance(self.na_values, str):
+            raise ValueError(f"na_values: expected a list of texts, got {self.na_values!r}")
+
+
+class Column(NamedTuple):
+    """A column of a table, and what it is used for.
+
+    Attributes:
+        name: Name of the column.
+        role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant` or `empty`.
+        is_used: Whether it is the target or a feature.
+        reason: Why it has this role.
+    """
+
+    name: str
+    role: str
+    is_used: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -29,6 +81,7 @@ class Table:
         notes: Remarks on how the table was read, for the user.
         kept: Which rows of the file were kept, bool; `None` if no row was dropped.
         target_reason: How `target` was chosen.
+        columns: The columns of the file, with their roles.
     """
 
     features: Tensor
@@ -40,6 +93,7 @@ class Table:
     notes: list[str]
     kept: Tensor | None = None
     target_reason: str = "found by name"
+    columns: Sequence[Column] = ()
 
     def describe(self) -> list[str]:
         """Returns which columns are used, and remarks on how they were read, as lines of text."""
@@ -73,6 +127,11 @@ class Table:
     def lacks_values(self) -> bool:
         """Whether there are missing values (NaN) in the features."""
         return bool(self.features.isnan().any())
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role of each column of the file."""
+        return {column.name: column.role for column in self.columns}
 
     @cached_property
     def sha256(self) -> str:
@@ -111,32 +170,6 @@ def check_columns(
     return list(names)
 
 
-def check_options(
-    path: str | None,
-    target: str | None,
-    missing: str,
-    decimal_comma: bool,
-    separator: str | None,
-    na_values: Any,
-) -> None:
-    """Checks the options of `read_table`.
-
-    Raises:
-        ValueError: If an option is not allowed.
-    """
-    if missing not in ("error", "drop", "mean"):
-        raise ValueError(f"missing: expected error, drop or mean, got {missing!r}")
-    if separator not in (None, *SEPARATORS):
-        known = " ".join(SEPARATORS)
-        raise ValueError(f"separator: expected one of {known} or null, got {separator!r}")
-    if isinstance(na_values, str):
-        raise ValueError(f"na_values: expected a list of texts, got {na_values!r}")
-    written = decimal_comma or separator or na_values is not None
-    if path is None and (missing != "error" or written or target not in (None, "species")):
-        others = "target, missing, decimal_comma, separator or na_values"
-        raise ValueError(f"path: expected one beside {others}, got null")
-
-
 def load_iris_table(features: Sequence[str] | None = None) -> Table:
     """Returns scikit-learn's Iris: 150 flowers, 4 measurements in cm, 3 species.
 
@@ -154,4 +187,6 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
     values = torch.tensor(iris.data, dtype=torch.float32).index_select(1, columns)
     targets = torch.tensor(iris.target, dtype=torch.int64)
     classes = [str(name) for name in iris.target_names]
-    return Table(values, targets, chosen, classes, "species", "Iris", [])
+    roles = [Column(name, "number", name in chosen, "numbers") for name in names]
+    roles.append(Column("species", "target", True, "text"))
+    return Table(values, targets, chosen, classes, "species", "Iris", [], columns=roles)

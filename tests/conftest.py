@@ -25,6 +25,7 @@ gc.disable()  # while modules are imported
 # callbacks, which the command line silences.
 plain_lightning = pytest.mark.filterwarnings(
     "error",
+    "ignore::iris_lightning.table.TableWarning",
     "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning",
     "ignore:.*LeafSpec:FutureWarning",
     "ignore:.*does not have many workers",

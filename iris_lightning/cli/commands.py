@@ -20,6 +20,7 @@ def predict(
     decimal_comma: bool | None = None,
     separator: Literal[",", ";", "tab", "|"] | None = None,
     na_values: list[str | int | float | bool | None] | None = None,
+    encoding: str | None = None,
 ) -> None:
     """Predicts the class of every row of a table, with the probability of each class.
 
@@ -32,24 +33,26 @@ def predict(
         target: Column of the true class, for the accuracy; by default as in training.
         decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
         separator: Column delimiter of a CSV file; by default, it is detected.
-        na_values: Texts that mean a missing value, such as '[-999, none]'; by default as in
-            training.
+        na_values: Texts that mean a missing value, such as '[-999]'; by default as in training.
+        encoding: Encoding of a CSV file; by default as in training, else detected.
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     # Imported here, so that a mistake in the options is reported before polars is imported.
-    from iris_lightning.tables.formats import Dialect
+    from iris_lightning.table import CsvFormat
     from iris_lightning.tables.predictions import predict_table
 
     trained = source.checkpoint.get("datamodule_hyper_parameters", {})
     usual_target = trained.get("target") or "species"
-    if decimal_comma is None:
-        decimal_comma = trained.get("decimal_comma", False)
-    if na_values is None:
-        na_values = source.weights.na_values
-    dialect = Dialect(decimal_comma, separator, na_values)
+    csv = CsvFormat(
+        separator,
+        trained.get("decimal_comma") if decimal_comma is None else decimal_comma,
+        source.weights.na_values if na_values is None else na_values,
+        encoding or trained.get("encoding"),
+        trained.get("header", True),
+    )
     try:
-        counts = predict_table(predictor, table, output, target, usual_target, dialect)
+        counts = predict_table(predictor, table, output, target, usual_target, csv)
     except UserError as error:  # the checkpoint may be the wrong one for this table
         message = f"{error.message}\n{source}"
         raise UserError(message, error.parameter, error.remedy) from error

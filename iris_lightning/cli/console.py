@@ -14,6 +14,7 @@ from tqdm import tqdm
 from iris_lightning.cli.streams import discard_output
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
+from iris_lightning.table import TableWarning
 
 EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")
@@ -45,6 +46,7 @@ def silence_noise() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     disable_possible_user_warnings()
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
+    warnings.filterwarnings("ignore", category=TableWarning)  # which are printed
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 

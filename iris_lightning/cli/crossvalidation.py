@@ -30,7 +30,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
-    rows = HeldOutRows(table, cli.datamodule.hparams)
+    rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
     _echo_start(cli, result)
     with open_run(cli.root, config.name) as run:
         with as_user_error():

@@ -122,7 +122,8 @@ def _message(error: Exception, command: str) -> str:
 def _option(parameter: str, command: str) -> str:
     if COMMANDS[command][0] in ("training", "crossvalidation"):
         from iris_lightning.data import IrisDataModule  # already imported by the command
+        from iris_lightning.hyperparameters import option_names
 
-        if parameter in inspect.signature(IrisDataModule).parameters:
+        if parameter in option_names(IrisDataModule):
             return f"--data.{parameter}"
     return f"--{parameter}"

@@ -185,7 +185,7 @@ class IrisCLI(LightningCLI):
             **self.config.model,
             "feature_names": self.datamodule.feature_names,
             "class_names": self.datamodule.class_names,
-            "impute": self.config.data.missing == "mean",
+            "impute": self.datamodule.imputes,
         }
         model = self._build("model", IrisClassifier, options)
         if self.source:

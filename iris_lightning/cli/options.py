@@ -11,6 +11,7 @@ import lightning as L
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
+from iris_lightning.hyperparameters import option_names
 
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
 TRAINER_DEFAULTS = {
@@ -95,14 +96,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 def skipped(command: str, group: str) -> set[str]:
     """Returns the parameters of a group's class that are not options of a command."""
-    names = {*inspect.signature(GROUPS[group]).parameters}
+    names = {*option_names(GROUPS[group])}
     evaluates = command in ("validate", "test")
     if group == "model":  # set by the checkpoint or the table
         return names if evaluates else {"feature_names", "class_names", "impute"}
     if group == "data" and command == "crossvalidate":
         return SPLIT | {"num_workers"}
     if group == "data":
-        return SPLIT | {"features"} if evaluates else set()
+        return SPLIT | {"features", "exclude", "categorical"} if evaluates else set()
     if command == "fit":
         return set()
     if command == "crossvalidate":
@@ -117,5 +118,5 @@ def known_options() -> set[str]:
     for function in COMMANDS.values():
         names.update(inspect.signature(function).parameters)
     for group, kind in GROUPS.items():
-        names.update(f"{group}.{name}" for name in inspect.signature(kind).parameters)
+        names.update(f"{group}.{name}" for name in option_names(kind))
     return names

@@ -71,7 +71,7 @@ def cross_validate(
     data = data or IrisDataModule()
     table = data.table
     if not isinstance(model, IrisClassifier):
-        options: dict[str, Any] = {"impute": data.hparams["missing"] == "mean"}
+        options: dict[str, Any] = {"impute": data.imputes}
         options.update(model or {})
         model = IrisClassifier(table.feature_names, table.class_names, **options)
     result = CrossValidation(table, folds, repeats, fold_seed, seed)

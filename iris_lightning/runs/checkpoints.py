@@ -1,11 +1,10 @@
 """Finds and reads the checkpoints of runs. This module does not import Lightning."""
 
-import inspect
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from iris_lightning.errors import UserError
-from iris_lightning.hyperparameters import FORMAT
+from iris_lightning.hyperparameters import FORMAT, option_names
 from iris_lightning.runs.folders import RUNS, logs_folder, newest_run
 from iris_lightning.weights.reading import (
     Weights,
@@ -167,8 +166,7 @@ class Source(NamedTuple):
         if kind.__name__ == "IrisDataModule":
             group = "datamodule_hyper_parameters"
         recorded = {**self.checkpoint[group], **self.checkpoint["trained_on"]}
-        names = inspect.signature(kind).parameters
-        return {name: recorded[name] for name in names if name in recorded}
+        return {name: recorded[name] for name in option_names(kind) if name in recorded}
 
 
 def find_source(

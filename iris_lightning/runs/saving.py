@@ -151,7 +151,7 @@ def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: 
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
         "seed": options["seed_everything"],
-        "data": {"source": table.source, "sha256": table.sha256},
+        "data": {"source": table.source, "sha256": table.sha256, "columns": table.roles},
     }
     _write_yaml(run / "environment.yaml", environment)
     _write_yaml(run / "config.yaml", options)

@@ -1,20 +1,24 @@
-"""Table files: CSV and Parquet."""
+"""Table files: how they are written, and their columns as expressions of polars."""
 
 import contextlib
 import copy
 import math
+import shutil
+import tempfile
+import weakref
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, axis_label, category_names, missing_texts
-from iris_lightning.table import SEPARATORS
-from iris_lightning.tables.separators import find_separator
+from iris_lightning.features import Feature, missing_texts, normalize, to_label
+from iris_lightning.table import SEPARATORS, CsvFormat
+from iris_lightning.tables.texts import read_start, transcode
 
 SUFFIXES = (
     ".csv",
@@ -29,22 +33,11 @@ SUFFIXES = (
     ".parquet",
 )
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
-SAMPLE_ROWS = 1000  # decide which columns of text hold numbers
 CLASS = "class "  # name of the class among parsed columns; cannot clash, as names are stripped
-
-
-class Dialect(NamedTuple):
-    """How a CSV file is written.
-
-    Attributes:
-        decimal_comma: Whether numbers are written as `5,1`.
-        separator: Column delimiter, a key of `SEPARATORS`; by default, it is detected.
-        na_values: Texts that mean a missing value, besides the empty text; by default `NA_VALUES`.
-    """
-
-    decimal_comma: bool = False
-    separator: str | None = None
-    na_values: Sequence[str | float | None] | None = None
+MISSING = "missing "  # name of the column that says whether a row has missing features
+# Numbers as people write them: 1,234.5 and $1,234 and 12.5%.
+FORMATTED = r"^[+-]?[$€£¥]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?\s?[%€]?$"
+MARKS = r"[$€£¥%,\s]"  # what they have beside the number
 
 
 def columns(*names: str) -> pl.Expr:
@@ -60,15 +53,14 @@ def number_columns(features: Iterable[Feature]) -> list[str]:
 def encode(features: Sequence[Feature]) -> list[pl.Expr]:
     """Returns expressions that compute the features, float32, from `TableFile.values`.
 
-    Features are null where a value is missing, and infinite where it is invalid.
+    A number is null where it is missing, and infinite where it is invalid. The inputs of a category
+    are all 0 where it is missing or unknown.
     """
     expressions = []
     for feature in features:
         value = columns(feature.column)
         if feature.category is not None:
-            is_known = value.is_in(category_names(feature, features))
-            matches = (value == feature.category).cast(pl.Float64)
-            value = pl.when(is_known).then(matches).when(value.is_not_null()).then(math.inf)
+            value = (value == feature.category).fill_null(False)
         expressions.append(value.cast(pl.Float32).alias(feature.name))
     return expressions
 
@@ -82,24 +74,26 @@ class TableFile:
 
     Args:
         source: CSV or Parquet file.
-        dialect: How a CSV file is written.
+        csv: How a CSV file is written.
         name: Name of the table, for messages; by default the file's path.
 
     Attributes:
         names: Names of the columns, without surrounding spaces.
         kinds: Types of the columns; all columns of a CSV file are text.
         numeric: Names of the columns that hold numbers.
+        formatted: Names of those whose numbers have thousands separators or units.
         rows: The rows; those of a CSV file as text, without blank rows.
+        notes: Remarks on how the file was read, for the user.
         csv_format: Options of polars for writing a CSV file in the same format.
     """
 
-    def __init__(self, source: str, dialect: Dialect, name: str | None = None) -> None:
+    def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         self.source = source
         self.name = name or source
-        self.dialect = dialect
-        self.missing = sorted(missing_texts(dialect.na_values))
+        self.csv = csv
+        self.notes: list[str] = []
+        self.missing = sorted(missing_texts(csv.na_values))
         self.is_csv = not source.lower().endswith(".parquet")
-        self.decimal_comma = dialect.decimal_comma
         self.csv_format: dict[str, Any] = {}
         if not source.lower().endswith(SUFFIXES):
             raise UserError(f"{source}: expected a file that ends in {FORMATS}")
@@ -111,67 +105,72 @@ class TableFile:
             else:
                 self._open_parquet()
             self.kinds = self.rows.collect_schema()
-            self.numeric = self.mostly_numbers(self.names, self.decimal_comma)
-        self.numeric += [name for name, kind in self.kinds.items() if kind.is_numeric()]
+        self.formatted: list[str] = []
+        self.numeric = [name for name, kind in self.kinds.items() if kind.is_numeric()]
 
     def _open_csv(self) -> None:
-        if self.dialect.separator is None:
-            lines = pl.scan_lines(self.source, glob=False).head(20).collect().to_series()
-            separator = find_separator(lines.to_list(), self.decimal_comma)
-        else:
-            separator = SEPARATORS[self.dialect.separator]
-        self.csv_format = {"separator": separator, "decimal_comma": self.decimal_comma}
+        start = read_start(self.source, self.name, self.csv.encoding)
+        self.notes += start.notes
+        if start.encoding != "utf-8":
+            folder = tempfile.mkdtemp()
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self.source = transcode(self.source, self.name, start.encoding, folder)
+        separator = start.find_separator(bool(self.csv.decimal_comma))
+        if self.csv.separator is not None:
+            separator = SEPARATORS[self.csv.separator]
+        self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}
+        self.skipped_lines = start.skipped_lines
         header = self._scan_csv(has_header=False, truncate_ragged_lines=True).head(1).collect()
-        self.names = self._strip(header.row(0))
-        rows = self._scan_csv(new_columns=self.names)
+        if header.is_empty():
+            raise UserError(f"{self.name}: its header has an unclosed quote")
+        self.names = [f"column_{i + 1}" for i in range(header.width)]
+        if self.csv.header:
+            self.names = self._strip(header.row(0))
+        rows = self._scan_csv(new_columns=self.names, has_header=self.csv.header)
         # As a lazy filter, it would take time quadratic in the number of columns.
         self.rows = rows.map_batches(_drop_blank_rows, streamable=True)
 
     def _scan_csv(self, **options: Any) -> pl.LazyFrame:
         options["separator"] = self.csv_format["separator"]
+        options["skip_lines"] = self.skipped_lines
         return pl.scan_csv(self.source, infer_schema=False, glob=False, **options)
 
     def _open_parquet(self) -> None:
         rows = pl.scan_parquet(self.source, glob=False)
         self.names = self._strip(rows.collect_schema().names())
-        self.rows = rows.rename(str.strip)
+        self.rows = rows.rename(dict(zip(rows.collect_schema().names(), self.names, strict=True)))
 
     def _strip(self, header: Sequence[str | None]) -> list[str]:
         names: list[str] = []
         for cell in header:
-            name = (cell or "").strip()
+            name = normalize(cell or "")
             if name in names:
                 raise UserError(f"{self.name}: has two columns {name!r}; expected distinct names")
             names.append(name)
         return names
 
-    def mostly_numbers(self, names: Iterable[str], decimal_comma: bool) -> list[str]:
-        """Returns the columns of text in which at least half of the first values are numbers.
+    def texts(self) -> pl.Expr:
+        """Returns all columns as text, without surrounding spaces, null where missing."""
+        readable = cs.all() - cs.nested() - cs.binary()
+        cells = readable.as_expr().cast(pl.String).str.strip_chars()
+        return pl.when(~cells.is_in(self.missing)).then(cells)
 
-        A stray text does not turn a column of numbers into text: it is reported as an error.
-        """
-        texts = [name for name in names if self.kinds[name] == pl.String]
-        found = []
-        for rows in (self.rows.head(SAMPLE_ROWS), self.rows):
-            if not texts:
-                break
-            numbers = self._present(self._parse(columns(*texts), decimal_comma))
-            shares = rows.select(numbers.is_finite().mean()).collect(engine="streaming")
-            for name, share in shares.row(0, named=True).items():
-                if share is None:  # no values in these rows
-                    continue
-                texts.remove(name)
-                if share >= 0.5:
-                    found.append(name)
-        return found
-
-    def _parse(self, texts: pl.Expr, decimal_comma: bool) -> pl.Expr:
-        texts = texts.cast(pl.String).str.strip_chars()
-        numbers = texts
+    def to_number(self, texts: pl.Expr, decimal_comma: bool | None = None) -> pl.Expr:
+        """Parses stripped texts as float64, infinite where they are no numbers."""
+        if decimal_comma is None:
+            decimal_comma = bool(self.csv.decimal_comma)
         if decimal_comma:
-            numbers = texts.str.replace_many({".": "_", ",": "."})  # makes `1.5` invalid
-        numbers = numbers.cast(pl.Float64, strict=False).fill_null(math.inf)
-        return pl.when(~texts.is_in(self.missing)).then(numbers)
+            texts = texts.str.replace_many({".": "_", ",": "."})  # makes `1.5` invalid
+        numbers = texts.cast(pl.Float64, strict=False)
+        return pl.when(texts.is_not_null()).then(numbers.fill_null(math.inf))
+
+    def _parse(self, texts: pl.Expr, is_formatted: bool = False) -> pl.Expr:
+        texts = texts.cast(pl.String).str.strip_chars()
+        is_present = ~texts.is_in(self.missing)
+        if is_formatted:
+            plain = texts.str.replace_all(MARKS, "")
+            texts = pl.when(texts.str.contains(FORMATTED)).then(plain).otherwise(texts)
+        return pl.when(is_present).then(self.to_number(texts))
 
     def _present(self, numbers: pl.Expr) -> pl.Expr:
         numbers = numbers.cast(pl.Float64).fill_nan(None)
@@ -189,15 +188,20 @@ class TableFile:
 
     def _to_labels(self, values: pl.Series) -> pl.Series:
         distinct = values.unique()
-        labels = [axis_label(value, self.dialect.na_values) for value in distinct]
+        labels = [to_label(value, self.csv.na_values) for value in distinct]
         return values.replace_strict(distinct, labels, return_dtype=pl.String)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
-        numbers = (selected & cs.numeric()).as_expr()
-        texts = (selected - cs.numeric()).as_expr()
-        return [self._present(numbers), self._present(self._parse(texts, self.decimal_comma))]
+        formatted = selected & cs.by_name(*self.formatted)
+        numbers = selected & cs.numeric()
+        texts = selected - cs.numeric() - formatted
+        return [
+            self._present(numbers.as_expr()),
+            self._present(self._parse(texts.as_expr())),
+            self._present(self._parse(formatted.as_expr(), is_formatted=True)),
+        ]
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
@@ -209,20 +213,26 @@ class TableFile:
         return [*self.numbers(number_columns(features)), *values, label.alias(CLASS)]
 
     def inputs(self, features: Sequence[Feature], target: str | None = None) -> pl.LazyFrame:
-        """Returns the features, encoded as float32, and the class as the column `CLASS`."""
-        return self.rows.select(self.values(features, target)).select(*encode(features), CLASS)
+        """Returns the features, encoded as float32, `CLASS` and `MISSING`."""
+        missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
+        return self.rows.select(self.values(features, target)).select(
+            *encode(features), CLASS, missing
+        )
 
     def parsed(self, names: Iterable[str]) -> "TableFile":
         """Returns the same table, with columns of numbers parsed by polars' CSV reader.
 
         It is faster, but raises an error for invalid numbers, and keeps blank rows.
         """
-        if not self.is_csv or self.decimal_comma:  # polars would accept `1.5`, too
+        if not self.is_csv or self.csv.decimal_comma:  # polars would accept `1.5`, too
             return self
         parsed = copy.copy(self)
-        kinds = dict.fromkeys(names, pl.Float64)
+        kinds = dict.fromkeys(set(names).difference(self.formatted), pl.Float64)
         parsed.rows = self._scan_csv(
-            new_columns=self.names, schema_overrides=kinds, null_values=self.missing
+            new_columns=self.names,
+            has_header=self.csv.header,
+            schema_overrides=kinds,
+            null_values=self.missing,
         )
         return parsed
 
@@ -231,15 +241,18 @@ class TableFile:
         """Reports errors of polars as errors in the file."""
         try:
             yield
-        except (PolarsError, OSError) as error:
+        except (PolarsError, OSError, EOFError, zlib.error) as error:
             reason = str(error).partition("\n")[0]
+            remedy = None
             if "found more fields" in reason:
                 row = self._find_long_row()
                 where = "a row"
                 if row is not None:
                     where = f"row {row}"
                 reason = f"{where} has more cells than the header"
-            raise UserError(f"{self.name}: cannot be read: {reason}") from error
+            if "invalid utf" in reason:
+                reason, remedy = "a cell is not in UTF-8", ("encoding", "cp1252")
+            raise UserError(f"{self.name}: cannot be read: {reason}", remedy=remedy) from error
 
     def _find_long_row(self) -> Any:
         """Returns the number of the first row with more cells than the header, or `None`."""

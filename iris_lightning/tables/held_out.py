@@ -1,6 +1,5 @@
 """The rows of a cross-validation, with the predictions for them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,14 @@ import polars as pl
 import polars.selectors as cs
 from numpy.typing import NDArray
 
-from iris_lightning.table import Table, check_new_columns, load_iris_table, result_columns
-from iris_lightning.tables.formats import Dialect, TableFile
+from iris_lightning.table import (
+    CsvFormat,
+    Table,
+    check_new_columns,
+    load_iris_table,
+    result_columns,
+)
+from iris_lightning.tables.formats import TableFile
 
 
 class HeldOutRows:
@@ -20,22 +25,20 @@ class HeldOutRows:
 
     Args:
         table: The table as tensors.
-        options: Options of its `IrisDataModule`.
+        path: Its file; `None` for Iris.
+        csv: How a CSV file is written.
 
     Raises:
         UserError: If a column has the name of one to be added.
     """
 
-    def __init__(self, table: Table, options: Mapping[str, Any]) -> None:
+    def __init__(self, table: Table, path: str | None, csv: CsvFormat) -> None:
         self.table = table
         self.csv_format: dict[str, Any] = {}
-        if options["path"] is None:
+        if path is None:
             self.rows = _iris_rows()
             return
-        decimal_comma = options["decimal_comma"]
-        separator = options["separator"]
-        dialect = Dialect(decimal_comma, separator, options["na_values"])
-        file = TableFile(options["path"], dialect)
+        file = TableFile(path, csv)
         check_new_columns(result_columns(table.class_names), file.names, file.name)
         self.csv_format = file.csv_format
         with file.reading():

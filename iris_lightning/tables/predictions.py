@@ -12,19 +12,21 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, find_features
+from iris_lightning.features import Feature, category_names, find_features
 from iris_lightning.files import atomic_write, check_output
-from iris_lightning.table import check_columns, check_new_columns, result_columns
+from iris_lightning.table import CsvFormat, check_columns, check_new_columns, result_columns
+from iris_lightning.tables.columns import find_numbers
 from iris_lightning.tables.formats import (
     CLASS,
     FORMATS,
     SUFFIXES,
-    Dialect,
     TableFile,
     encode,
     number_columns,
 )
 from iris_lightning.tables.validation import check_values
+
+MAX_GAPS = 5  # kinds that are listed
 
 if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
@@ -35,6 +37,7 @@ class Counts(NamedTuple):
 
     Attributes:
         column: Column of the true class.
+        gaps: Remarks on missing values and unknown categories, which were predicted all the same.
         rows: All rows.
         labelled: Rows with a true class.
         correct: Rows whose prediction is their true class.
@@ -42,20 +45,25 @@ class Counts(NamedTuple):
     """
 
     column: str
+    gaps: list[str]
     rows: int
     labelled: int
     correct: int
     unknown: int
 
     def __str__(self) -> str:
-        if self.labelled == 0:
+        if self.labelled:
+            accuracy = f"accuracy {self.correct / self.labelled:.4f}"
+            text = (
+                f"{self.rows} rows, {accuracy} ({self.correct} of {self.labelled} {self.column!r})"
+            )
+        else:
             column = f"a column {self.column!r}; name the column by --target"
-            return f"{self.rows} rows (no accuracy: no class in {column})"
-        accuracy = f"accuracy {self.correct / self.labelled:.4f}"
-        text = f"{self.rows} rows, {accuracy} ({self.correct} of {self.labelled} {self.column!r})"
+            text = f"{self.rows} rows (no accuracy: no class in {column})"
+        parts = [text, *self.gaps]
         if self.unknown:
-            text += f"; {self.unknown} rows are of a class that the model does not know"
-        return text
+            parts.append(f"{self.unknown} rows are of a class that the model does not know")
+        return "; ".join(parts)
 
 
 def predict_table(
@@ -64,7 +72,7 @@ def predict_table(
     output: str,
     target: str | None,
     usual_target: str,
-    dialect: Dialect,
+    csv: CsvFormat,
 ) -> "Counts":
     """Writes all rows and columns of a table, and adds `prediction` and `probability_<class>`.
 
@@ -74,7 +82,7 @@ def predict_table(
         output: CSV or Parquet file to write; `-` is standard output.
         target: Column of the true class; by default `usual_target`, if the table has it.
         usual_target: Target of the training.
-        dialect: How the CSV file is written. The output has the same format, but `.tsv` has tabs.
+        csv: How a CSV file is written. The output has the same format, but `.tsv` has tabs.
 
     Raises:
         UserError: If the table does not have the features of the classifier.
@@ -84,7 +92,9 @@ def predict_table(
             raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
-        file = TableFile(source, dialect, name)
+        file = TableFile(source, csv, name)
+        with file.reading():
+            find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
         check_new_columns(result_columns(predictor.classes_), file.names, name)
         if target is not None:
@@ -107,7 +117,8 @@ def predict_table(
                 raise UserError(f"{name}: {found}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    return Counts(target or usual_target, *map(sum, zip(*batches.counts, strict=True)))
+    totals = list(map(sum, zip(*batches.counts, strict=True)))
+    return Counts(target or usual_target, batches.total_gaps(), *totals)
 
 
 class _Batches:
@@ -116,8 +127,13 @@ class _Batches:
     def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
         self.predictor = predictor
         self.inputs = encode(features)
+        self.categories: dict[str, list[str] | None] = {}  # of each column; `None` for numbers
+        for feature in features:
+            names = None if feature.category is None else category_names(feature, features)
+            self.categories[feature.column] = names
         self.names = result_columns(predictor.classes_)
         self.counts = [(0, 0, 0, 0)]
+        self.gaps: list[tuple[str, int]] = []  # lists, since batches run in several threads
 
     def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
         """Returns the new columns as a struct, computed from `TableFile.values`."""
@@ -130,6 +146,7 @@ class _Batches:
 
     def _predict(self, batch: pl.Series) -> pl.Series:
         values = batch.struct.unnest()
+        self._note_gaps(values)
         classes = self.predictor.classes_
         probabilities = self.predictor.predict_proba(values.select(self.inputs).to_numpy())
         most_probable = classes[probabilities.argmax(axis=1)]
@@ -140,6 +157,26 @@ class _Batches:
         self.counts.append((len(true), true.count(), num_correct, num_unknown))
         result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
         return result.to_struct()
+
+    def _note_gaps(self, values: pl.DataFrame) -> None:
+        for column, categories in self.categories.items():
+            cells = values[column]
+            if cells.has_nulls():
+                self.gaps.append((f"missing values in {column!r}", cells.null_count()))
+            if categories is not None:
+                unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
+                for text, number in unknown.value_counts(sort=True).iter_rows():
+                    self.gaps.append((f"unknown categories {text!r} in {column!r}", number))
+
+    def total_gaps(self) -> list[str]:
+        """Returns the number of each kind of gap, for at most `MAX_GAPS` kinds."""
+        totals: dict[str, int] = {}
+        for gap, number in self.gaps:
+            totals[gap] = totals.get(gap, 0) + number
+        texts = [f"{number} {gap}" for gap, number in totals.items()]
+        if len(texts) > MAX_GAPS:
+            texts = [*texts[:MAX_GAPS], "and more"]
+        return texts
 
 
 def _write(rows: pl.LazyFrame, output: str, csv_format: dict[str, Any]) -> None:

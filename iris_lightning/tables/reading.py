@@ -1,42 +1,58 @@
 """Reads a CSV or Parquet file as tensors for training."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 import torch
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, find_features
-from iris_lightning.table import Table, check_columns, check_new_columns, result_columns
-from iris_lightning.tables.formats import CLASS, Dialect, TableFile, number_columns
-from iris_lightning.tables.validation import check_decimals, check_values
+from iris_lightning.table import (
+    Column,
+    CsvFormat,
+    Table,
+    check_columns,
+    check_new_columns,
+    result_columns,
+)
+from iris_lightning.tables.columns import find_role, measure
+from iris_lightning.tables.formats import CLASS, MISSING, TableFile, number_columns
+from iris_lightning.tables.validation import (
+    check_classes,
+    check_header,
+    check_number_marks,
+    check_values,
+    notes_on_values,
+)
 
-MAX_CATEGORIES = 100
+TARGET_NAMES = ("species", "class", "target", "label")
+MAX_NUMBERED_CLASSES = 50  # unless each has ten rows
 
 
 def read_table(
     path: str,
+    csv: CsvFormat,
     target: str | None = None,
     features: Sequence[str] | None = None,
-    missing: str = "error",
-    decimal_comma: bool = False,
-    separator: str | None = None,
-    na_values: Sequence[str | float | None] | None = None,
+    exclude: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    missing: str = "mean",
     class_names: Sequence[str] | None = None,
 ) -> Table:
     """Reads a table with a class column.
 
     Args:
         path: CSV or Parquet file.
-        target: Column of the class; by default `species` if there is one, else the last column.
+        csv: How a CSV file is written.
+        target: Column of the class; see `IrisDataModule`.
         features: Columns of the features, or the feature names of a trained model.
-        missing: `error`, `drop` (the row) or `mean` (missing features are returned as NaN).
-        decimal_comma: Whether numbers are written as `5,1`.
-        separator: Column delimiter.
-        na_values: Texts that mean a missing value.
+        exclude: Columns that are not features.
+        categorical: Columns of numbers that are categories.
+        missing: `mean` (missing numbers are returned as NaN), `drop` (the row) or `error`.
         class_names: The classes of a trained model. By default, they are the distinct values of the
             target: whole numbers in numerical order, others in alphabetical order.
 
@@ -44,107 +60,162 @@ def read_table(
         UserError: If the table cannot be used. The message names the column and the row; row 1 is
             the first one below the header.
     """
-    file = TableFile(path, Dialect(decimal_comma, separator, na_values))
+    file = TableFile(path, csv)
     with file.reading():
         target, target_reason = _choose_target(file, target)
-        if features is None:
-            inputs = _default_features(file, target)
+        roles = _find_roles(file, target, categorical)
+        if class_names is not None:
+            inputs = find_features(features or (), file.names, file.name)
         else:
-            inputs = _named_features(file, features, target, is_trained=class_names is not None)
+            inputs = _choose_features(file, roles, features, exclude)
         frame = _read_values(file, inputs, target)
-        check_values(file, frame.lazy(), inputs, missing, target)
-    notes = []
-    used = [target]
-    for feature in inputs:
-        used.append(feature.column)
-    left_out = [repr(name) for name in file.names if name not in used]
-    if features is None and left_out:
-        reason = "since not numbers or without a name"
-        hint = "columns of text can be named in features"
-        notes.append(f"left out, {reason}: {', '.join(left_out)}; {hint}")
-    num_rows = frame.height
-    is_complete = frame.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
-    num_incomplete = num_rows - is_complete.sum()
-    kept = None
-    if missing == "drop" and num_incomplete > 0:
-        frame = frame.filter(is_complete)
-        kept = torch.from_numpy(is_complete.to_numpy(writable=True))
-        notes.append(f"dropped {num_incomplete} of {num_rows} rows, which have missing values")
-    elif num_incomplete > 0:
-        rows = f"{num_incomplete} of {num_rows} rows"
-        notes.append(f"missing values in {rows} get the mean of the train split")
+        check_values(file, frame.lazy(), inputs, missing)
+        check_classes(file, frame, target)
+    used = {target, *(feature.column for feature in inputs)}
+    roles = [role._replace(is_used=role.name in used) for role in roles]
+    notes = [*file.notes, *notes_on_values(file, frame, inputs, target)]
+    if features is None:
+        notes += _notes_on_columns(roles, exclude)
+    frame, kept, dropped = _drop_rows(frame, missing)
+    notes += dropped
     if frame.is_empty():
-        raise UserError(f"{path}: has no rows, or none without a missing value")
+        raise UserError(f"{path}: has no rows with a class, or none without a missing value")
     names = [feature.name for feature in inputs]
-    classes, targets = _encode_classes(frame[CLASS], class_names, f"{path}: column {target!r}")
+    place = f"{path}: column {target!r} ({target_reason})"
+    classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
-    values = frame.drop(CLASS).to_numpy(order="c", writable=True)
+    values = frame[names].to_numpy(order="c", writable=True)
     tensors = torch.from_numpy(values), torch.from_numpy(targets.to_numpy(writable=True))
     source = Path(path).name
-    return Table(*tensors, names, classes, target, source, notes, kept, target_reason)
+    return Table(*tensors, names, classes, target, source, notes, kept, target_reason, roles)
 
 
 def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     """Returns the column of the class, and how it was chosen."""
     if name is not None:
         return check_columns("target", [name], file.names, file.name)[0], "as given"
-    if "species" in file.names:
-        return "species", "found by name"
+    lower = {column.lower(): column for column in file.names}
+    for usual in TARGET_NAMES:
+        if usual in lower:
+            return lower[usual], "found by name"
     *_, last = filter(None, file.names)
     return last, "the last column"
 
 
-def _default_features(file: TableFile, target: str) -> list[Feature]:
-    others = [name for name in file.names if name not in ("", target)]
-    check_decimals(file, others)
-    features = []
-    for name in others:
-        if name in file.numeric:
-            features.append(Feature(name, name))
-    if not features:
-        raise UserError(f"{file.name}: has no numbers beside the target {target!r}")
-    return features
-
-
-def _named_features(
-    file: TableFile, names: Sequence[str], target: str, is_trained: bool
-) -> list[Feature]:
-    """Finds features by name; in training, a column of text is split into its categories."""
-    if not is_trained:
-        categories = [name for name in names if "=" in name]
-        check_columns("features", names, [*file.names, *categories], file.name)
-    features: list[Feature] = []
-    for feature in find_features(names, file.names, file.name):
-        if feature.column == target:
-            raise UserError(f"{target!r} is the target", "features", remedy=("target", "COLUMN"))
-        is_text = feature.category is None and feature.column not in file.numeric
-        if is_text and not is_trained:
-            features.extend(_categories(file, feature.column))
+def _find_roles(file: TableFile, target: str, categorical: Sequence[str]) -> list[Column]:
+    """Returns the columns and their roles."""
+    measured = measure(file, target)
+    check_header(file, target)
+    check_number_marks(file, [name for name in file.names if name != target])
+    roles = []
+    for name in file.names:
+        if name == target:
+            role, reason = "target", "the class"
+        elif name in categorical:
+            role, reason = "category", "as given"
         else:
-            features.append(feature)
-    return features
+            role, reason = find_role(name, measured[name])
+        roles.append(Column(name, role, False, reason))
+    if categorical:
+        check_columns("categorical", categorical, file.names, file.name)
+    return roles
 
 
-def _categories(file: TableFile, column: str) -> list[Feature]:
-    check_decimals(file, [column])
-    labels = file.rows.select(file.label(column)).collect(engine="streaming").to_series()
-    labels = labels.drop_nulls()
-    categories = labels.unique().sort().to_list()
-    if not 2 <= len(categories) <= min(MAX_CATEGORIES, len(labels) / 2):
-        texts = f"{len(categories)} distinct texts in {len(labels)} rows"
-        expected = f"expected numbers, or 2 to {MAX_CATEGORIES} categories"
-        raise UserError(f"{file.name}: column {column!r} has {texts}; {expected}", "features")
+def _choose_features(
+    file: TableFile, roles: Sequence[Column], names: Sequence[str] | None, exclude: Sequence[str]
+) -> list[Feature]:
+    """Returns the features: the named ones, else all numbers and categories."""
+    if exclude:
+        check_columns("exclude", exclude, file.names, file.name)
+    by_name = {column.name: column for column in roles}
+    if names is None:
+        chosen = [column.name for column in roles if column.role in ("number", "category")]
+    else:
+        known = [*file.names, *(name for name in names if "=" in name)]
+        chosen = check_columns("features", names, known, file.name)
+    chosen = [name for name in chosen if name not in exclude]
     features = []
-    for category in categories:
-        features.append(Feature(f"{column}={category}", column, category))
+    for name in chosen:
+        column = by_name.get(name)
+        if column is None:  # such as sex=male
+            features += find_features([name], file.names, file.name)
+            continue
+        if column.role == "target":
+            raise UserError(f"{name!r} is the target", "features", remedy=("target", "COLUMN"))
+        is_number = name in file.numeric and column.role != "inexact"
+        if not is_number and column.role != "category":
+            found = f"{file.name}: column {name!r} cannot be a feature"
+            raise UserError(f"{found}: {column.reason}", "features")
+        features.append(Feature(name, name))
+    features = _split_categories(file, features, by_name)
+    if not features:
+        raise UserError(f"{file.name}: no column can be a feature: {_describe(roles)}")
     return features
+
+
+def _split_categories(
+    file: TableFile, features: Sequence[Feature], by_name: dict[str, Column]
+) -> list[Feature]:
+    """Replaces each column of categories by one feature per category."""
+    names = []
+    for feature in features:
+        if feature.category is None and by_name[feature.column].role == "category":
+            names.append(feature.column)
+    labels = [file.label(name).drop_nulls().unique().sort().implode() for name in names]
+    categories = pl.DataFrame()
+    if labels:
+        categories = file.rows.select(labels).collect(engine="streaming")
+    split: list[Feature] = []
+    for feature in features:
+        if feature.column not in names:
+            split.append(feature)
+            continue
+        for category in categories[feature.column].item():
+            split.append(Feature(f"{feature.column}={category}", feature.column, category))
+    return split
+
+
+def _describe(roles: Iterable[Column]) -> str:
+    return ", ".join(f"{column.name!r} ({column.reason})" for column in roles)
+
+
+def _notes_on_columns(roles: Sequence[Column], exclude: Sequence[str]) -> list[str]:
+    """Returns which columns are left out, by reason."""
+    left_out: dict[str, list[str]] = {}
+    for column in roles:
+        if not column.is_used and column.name not in exclude:
+            left_out.setdefault(column.reason, []).append(repr(column.name))
+    return [f"left out ({reason}): {join_names(names)}" for reason, names in left_out.items()]
+
+
+def _drop_rows(
+    frame: pl.DataFrame, missing: str
+) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
+    """Drops rows without a class, and those with missing values if asked to."""
+    has_class = frame[CLASS].is_not_null()
+    is_missing = frame[MISSING]
+    notes = []
+    num_unlabelled = (~has_class).sum()
+    if num_unlabelled:
+        notes.append(f"dropped {num_unlabelled} of {frame.height} rows, which have no class")
+    num_missing = (has_class & is_missing).sum()
+    keep = has_class
+    if num_missing and missing == "drop":
+        keep = keep & ~is_missing
+        notes.append(f"dropped {num_missing} of {frame.height} rows, which have missing values")
+    elif num_missing:
+        rows = f"{num_missing} of {frame.height} rows"
+        notes.append(f"missing numbers in {rows} get the mean of the train split")
+    if keep.all():
+        return frame, None, notes
+    return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes
 
 
 def _read_values(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
-    """Reads the features, float32, and the class."""
+    """Reads the features, float32, the class, and which rows have missing features."""
     with contextlib.suppress(PolarsError):  # a number that polars does not accept, such as ` 1`
         frame = _collect(file.parsed(number_columns(features)), features, target)
-        is_blank = pl.all_horizontal(pl.all().is_null())
+        is_blank = pl.all_horizontal(cs.exclude(MISSING).is_null())
         if not frame.select(is_blank.any()).item():
             return frame
     return _collect(file, features, target)
@@ -175,14 +246,16 @@ def _encode_classes(
 def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if len(found) < 2:
         raise UserError(f"{place} has one class only ({found[0]!r}); expected two or more")
+    remedy = ("target", "COLUMN")
     if len(found) > num_rows / 2:
         values = f"{len(found)} distinct values in {num_rows} rows"
-        raise UserError(f"{place} has {values}; expected several rows of each class")
+        raise UserError(f"{place} has {values}; expected several rows of each class", None, remedy)
     try:
         classes = sorted(found, key=float)
     except ValueError:
         return sorted(found)
-    if not all(float(name).is_integer() for name in classes):
-        expected = "expected classes: text, whole numbers or booleans"
-        raise UserError(f"{place} looks continuous; {expected}")
+    is_whole = all(float(name).is_integer() for name in classes)
+    if not is_whole or (len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)):
+        values = f"holds {len(found)} distinct numbers in {num_rows} rows, so it looks continuous"
+        raise UserError(f"{place} {values}; classification needs classes", None, remedy)
     return classes

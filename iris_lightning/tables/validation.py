@@ -4,29 +4,56 @@ import math
 from collections.abc import Sequence
 
 import polars as pl
+import polars.selectors as cs
 
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.features import Feature, category_names
-from iris_lightning.tables.formats import CLASS, TableFile, columns
+from iris_lightning.features import Feature
+from iris_lightning.tables.formats import CLASS, MISSING, TableFile, columns
+
+CODES = (-9, -99, -999, -9999)  # often mean a missing value where all other numbers are positive
+THOUSANDS_OR_DECIMALS = r"^[+-]?\d{1,3},\d{3}$"  # 1,234 may be either
 
 
-def check_decimals(file: TableFile, names: Sequence[str]) -> None:
-    """Raises an error if a column holds numbers with the other decimal mark."""
-    decimal_comma = not file.decimal_comma
-    texts = [name for name in names if name not in file.numeric]
-    for name in file.mostly_numbers(texts, decimal_comma):
-        cells = file.rows.select(columns(name).drop_nulls().first())
-        example = cells.collect(engine="streaming").item()
-        found = f"{file.name}: column {name!r} holds numbers such as {example!r}"
-        raise UserError(found, remedy=("decimal_comma", str(decimal_comma).lower()))
+def check_header(file: TableFile, target: str) -> None:
+    """Raises an error if the header looks like a row: numbers and one of the classes."""
+    if not file.is_csv or not file.csv.header:
+        return
+    names = pl.Series(file.names)
+    num_numbers = names.cast(pl.Float64, strict=False).is_not_null().sum()
+    if 2 * num_numbers < len(names):
+        return
+    classes = file.rows.select(file.label(target).unique()).collect(engine="streaming")
+    if target in classes.to_series():
+        found = f"{file.name}: its header looks like a row: {join_names(file.names)}"
+        raise UserError(found, remedy=("header", "false"))
+
+
+def check_number_marks(file: TableFile, names: Sequence[str]) -> None:
+    """Raises an error for numbers with the other decimal mark, or with one that is ambiguous."""
+    plain = {*file.numeric} - {*file.formatted}
+    texts = [name for name in names if file.kinds[name] == pl.String and name not in plain]
+    if not texts:
+        return
+    sample = file.rows.head(1000).select(cs.by_name(*texts)).select(file.texts()).collect()
+    for name in texts:
+        values = sample[name].drop_nulls()
+        if values.is_empty():
+            continue
+        found = f"{file.name}: column {name!r} holds numbers such as {values[0]!r}"
+        if name in file.formatted:
+            is_european = file.csv_format["separator"] == ";" and file.csv.decimal_comma is None
+            if is_european and values.str.contains(THOUSANDS_OR_DECIMALS).all():
+                found += ": decimals or thousands?"
+                raise UserError(found, remedy=("decimal_comma", "true, or false"))
+        else:
+            decimal_comma = not file.csv.decimal_comma
+            numbers = pl.select(file.to_number(pl.lit(values), decimal_comma)).to_series()
+            if 2 * numbers.is_finite().sum() >= len(numbers):
+                raise UserError(found, remedy=("decimal_comma", str(decimal_comma).lower()))
 
 
 def check_values(
-    file: TableFile,
-    inputs: pl.LazyFrame,
-    features: Sequence[Feature],
-    missing: str,
-    target: str | None = None,
+    file: TableFile, inputs: pl.LazyFrame, features: Sequence[Feature], missing: str
 ) -> None:
     """Raises an error for the first row with an invalid value.
 
@@ -35,40 +62,89 @@ def check_values(
         inputs: Its rows, as returned by `TableFile.inputs`.
         features: The features.
         missing: `error` makes a missing value invalid; `drop` and `mean` allow it.
-        target: Column of the class, for training.
     """
-    values = pl.exclude(CLASS)
-    invalid = [values.is_infinite()]
+    invalid = pl.any_horizontal(pl.exclude(CLASS, MISSING).is_infinite()).fill_null(False)
     if missing == "error":
-        invalid.append(values.is_null())
-    if target is not None and missing != "drop":
-        invalid.append(columns(CLASS).is_null())
-    marked = inputs.select(invalid=pl.any_horizontal(invalid)).with_row_index("row")
+        invalid = invalid | columns(MISSING)
+    marked = inputs.select(invalid=invalid).with_row_index("row")
     found = marked.filter("invalid").head(1).collect(engine="streaming")
     if not found.is_empty():
-        _report(file, found.item(0, "row"), features, missing, target)
+        raise invalid_value(file, found.item(0, "row"), features)
 
 
-def _report(
-    file: TableFile, row: int, features: Sequence[Feature], missing: str, target: str | None
-) -> None:
+def invalid_value(file: TableFile, row: int, features: Sequence[Feature]) -> UserError:
+    """Returns the error for the first invalid or else missing value of a row."""
     cells = file.rows.slice(row, 1).collect(engine="streaming")
-    values = file.inputs(features).slice(row, 1).collect(engine="streaming").row(0)
-    for feature, value in zip(features, values, strict=False):
+    values = file.rows.slice(row, 1).select(file.values(features)).collect(engine="streaming")
+    missing = None
+    for feature in features:
+        value = values.item(0, feature.column)
         place = f"{file.name}: column {feature.column!r}, row {row + 1}"
-        text = str(cells.item(0, feature.column)).strip()[:80]
-        if value is None and missing == "error":
-            remedy = None
-            if target is not None:
-                remedy = ("missing", "drop or mean")
-            raise UserError(f"{place}: missing value", remedy=remedy)
-        if value is None or math.isfinite(value):
-            continue
-        if feature.category is None:
-            check_decimals(file, [feature.column])
-            expected = "a finite number"
-        else:
-            expected = f"one of {join_names(category_names(feature, features))}"
-        raise UserError(f"{place}: expected {expected}, got {text!r}")
-    place = f"{file.name}: column {target!r}, row {row + 1}"
-    raise UserError(f"{place}: no class", remedy=("missing", "drop"))
+        if value is None:
+            missing = missing or f"{place}: missing value"
+        elif feature.category is None and not _fits_float32(value):
+            check_number_marks(file, [feature.column])
+            text = str(cells.item(0, feature.column)).strip()[:80]
+            return UserError(f"{place}: expected a finite number, got {text!r}")
+    return UserError(str(missing), remedy=("missing", "mean or drop"))
+
+
+def _fits_float32(value: float) -> bool:
+    return abs(value) <= 3.4028235e38 and math.isfinite(value)
+
+
+def check_classes(file: TableFile, frame: pl.DataFrame, target: str) -> None:
+    """Raises an error if texts such as `None` among the classes would be read as missing."""
+    if file.csv.na_values is not None or not frame[CLASS].has_nulls():
+        return
+    texts = file.rows.select(columns(target).cast(pl.String).str.strip_chars())
+    found = texts.filter(columns(target).is_in(file.missing) & (columns(target) != ""))
+    counts = found.collect(engine="streaming").to_series()
+    if not counts.is_empty():
+        text = counts[0]
+        cells = f"{(counts == text).sum()} rows have the class {text!r}"
+        expected = "which means a missing value; if it is a class"
+        raise UserError(f"{file.name}: {cells}, {expected}", remedy=("na_values", "'[]'"))
+
+
+def notes_on_values(
+    file: TableFile, frame: pl.DataFrame, features: Sequence[Feature], target: str
+) -> list[str]:
+    """Returns remarks on missing texts, codes and labels that differ only in case."""
+    notes = []
+    used = dict.fromkeys(feature.column for feature in features)
+    if frame[MISSING].any():
+        notes += _notes_on_missing(file, list(used))
+    numbers = [feature.name for feature in features if feature.category is None]
+    least = frame.select(cs.by_name(*numbers).min()) if numbers else pl.DataFrame()
+    for name in least.columns:
+        code = least.item(0, name)
+        others = frame.select(columns(name).filter(columns(name) != code).min()).item()
+        if code in CODES and others is not None and others >= 0:
+            notes.append(
+                f"{name!r} holds {code:g}; if it means missing: --data.na_values '[{code:g}]'"
+            )
+    labels: dict[str, list[str]] = {
+        target: frame[CLASS].unique().drop_nulls().cast(pl.String).to_list()
+    }
+    for feature in features:
+        if feature.category is not None:
+            labels.setdefault(feature.column, []).append(feature.category)
+    for name, found in labels.items():
+        if len({label.casefold() for label in found}) < len(found):
+            notes.append(f"{name!r} has labels that differ only in case")
+    return notes
+
+
+def _notes_on_missing(file: TableFile, names: list[str]) -> list[str]:
+    texts = file.rows.select(cs.by_name(*names) & cs.string())
+    counted = []
+    for text in file.missing:
+        same = cs.all().as_expr().str.strip_chars() == text
+        counts = texts.select(same.sum()).collect(engine="streaming")
+        for name in counts.columns:
+            if text and counts.item(0, name):
+                counted.append(f"{counts.item(0, name)} cells {text!r} in {name!r}")
+    if not counted:
+        return []
+    return [f"read as missing: {join_names(counted)}; --data.na_values to change"]

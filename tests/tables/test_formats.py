@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iris_lightning import IrisDataModule, UserError
-from iris_lightning.features import axis_label
-from iris_lightning.tables.reading import read_table
+from iris_lightning.features import NA_VALUES, to_label
+from iris_lightning.table import Table, TableWarning
 
 HEADER = "length,colour,width,species\n"
 GOOD = HEADER + "1.5,red,2,b\n2.5,blue,3,a\n3.5,red,4,b\n4.5,red,5,a\n" * 5
@@ -28,6 +28,14 @@ def write(text: str | bytes, name: str = "table.csv") -> str:
     return name
 
 
+def read_table(path: str, class_names: list[str] | None = None, **options: Any) -> Table:
+    """Reads a table, by default without missing values, as for training or with known classes."""
+    data = IrisDataModule(path, **{"missing": "error", **options})
+    if class_names is not None:
+        data.trained_on = {"feature_names": options["features"], "class_names": class_names}
+    return data.table
+
+
 def parquet(path: str, **columns: pl.Expr) -> str:
     """Converts a CSV file to Parquet, replacing some columns."""
     pl.read_csv(path).with_columns(**columns).write_parquet("table.parquet")
@@ -36,8 +44,8 @@ def parquet(path: str, **columns: pl.Expr) -> str:
 
 def assert_good(path: str, **options: Any) -> None:
     """Asserts that a file is read like `GOOD`."""
-    table = read_table(path, **options)
-    expected = read_table(write(GOOD, "good.csv"))
+    table = read_table(path, features=["length", "width"], **options)
+    expected = read_table(write(GOOD, "good.csv"), features=["length", "width"])
     assert torch.equal(table.features, expected.features)
     assert torch.equal(table.targets, expected.targets)
     assert table.feature_names == ["length", "width"]
@@ -92,9 +100,8 @@ def test_decimal_commas() -> None:
 
 def test_the_separator_can_be_set() -> None:
     path = write("a;b,c;d\n" + "1;x,2;y\n3;z,4;w\n" * 10)
-    assert read_table(path, separator=";").feature_names == ["a"]
-    with pytest.raises(UserError, match="no numbers"):
-        read_table(path, separator=",")
+    assert read_table(path, separator=";").feature_names == ["a", "b,c=x,2", "b,c=z,4"]
+    assert read_table(path, separator=",").feature_names == ["a;b=1;x", "a;b=3;z"]
 
 
 @pytest.mark.parametrize("decimal_comma", [False, True])
@@ -145,16 +152,28 @@ def test_custom_missing_values(name: str) -> None:
 @pytest.mark.parametrize("text", ["", "NA", " N/A ", "NaN", "null", "None", "?"])
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
 def test_missing_values(text: str, name: str) -> None:
-    path = write(f"a,b,kind\n1,2,x\n{text},2,y\n1,{text},x\n{text or 1},{text},{text}\n" + ROWS)
+    path = write(f"a,b,kind\n1,2,x\n{text},2,y\n1,{text},x\n{text or 1},{text},\n" + ROWS)
     if name == "table.parquet":
         path = parquet(path)
-    with pytest.raises(UserError, match="'a', row 2: missing value; try missing: drop or mean"):
+    with pytest.raises(UserError, match="'a', row 2: missing value; try missing: mean or drop"):
         read_table(path)
-    with pytest.raises(UserError, match="'kind', row 4: no class"):
-        read_table(path, missing="mean")
+    table = read_table(path, missing="mean")
+    assert table.features[:3].isnan().tolist() == [[False, False], [True, False], [False, True]]
     table = read_table(path, missing="drop")
     assert len(table.targets) == 21
-    assert table.notes == ["dropped 3 of 24 rows, which have missing values"]
+    assert "dropped 1 of 24 rows, which have no class" in table.notes
+    assert "dropped 2 of 24 rows, which have missing values" in table.notes
+    if name == "table.csv" and text:
+        assert any(f"{text.strip()!r} in 'a'" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("text", ["NA", "None", "nan"])
+def test_classes_that_look_missing(text: str) -> None:
+    path = write("a,b,kind\n" + f"1,2,{text}\n3,1,y\n" * 10)
+    if text in NA_VALUES:
+        with pytest.raises(UserError, match=f"10 rows have the class '{text}'.*na_values"):
+            read_table(path)
+    assert read_table(path, na_values=[]).class_names == sorted([text, "y"])
 
 
 def test_a_missing_class_given_as_a_number() -> None:
@@ -169,12 +188,23 @@ def test_a_number_column_may_begin_with_missing_values() -> None:
     assert read_table(path, missing="mean").feature_names == ["a", "b"]
 
 
-def test_unused_columns_are_reported() -> None:
-    table = read_table(write("," + GOOD.replace("\n", "\n7,")[:-2]))  # as R and pandas number rows
-    assert table.feature_names == ["length", "width"]
-    (note,) = table.notes
-    assert "left out" in note
-    assert "'', 'colour'" in note
+def test_columns_that_are_left_out_are_reported() -> None:
+    rows = [f"{i},{i % 7},text {i},2026-01-{i % 28 + 1:02},5,,{'xy'[i % 2]}\n" for i in range(40)]
+    path = write(",a,note,day,unit,empty,kind\n" + "".join(rows))
+    with pytest.warns(TableWarning, match="left out"):
+        table = IrisDataModule(path).table
+    assert table.feature_names == ["a"]
+    assert {column.name: column.role for column in table.columns} == {
+        "": "identifier",
+        "a": "number",
+        "note": "text",
+        "day": "date",
+        "unit": "constant",
+        "empty": "empty",
+        "kind": "target",
+    }
+    for name in ("''", "'note'", "'day'", "'unit'", "'empty'"):
+        assert any(name in note for note in table.notes)
 
 
 def test_columns_of_text_or_booleans_are_categories() -> None:
@@ -199,11 +229,11 @@ def test_columns_of_text_or_booleans_are_categories() -> None:
     ],
 )
 def test_classes_are_the_sorted_distinct_values(values: list[str], classes: list[str]) -> None:
-    rows = [f"{i},{value}\n" for i, value in enumerate(values * 3)]
+    rows = [f"{i % 4},{value}\n" for i, value in enumerate(values * 3)]
     table = read_table(write("x,y\n" + "".join(rows)))
     assert table.class_names == classes
     labels = [classes[i] for i in table.targets]
-    assert labels == [axis_label(value) for value in values * 3]
+    assert labels == [to_label(value) for value in values * 3]
 
 
 @pytest.mark.parametrize(
@@ -217,11 +247,11 @@ def test_classes_of_any_type_in_parquet(kind: Any) -> None:
     assert read_table("t.parquet").targets.tolist() == [0, 1, 1, 0]
 
 
-NUMBERS = st.floats(-1e30, 1e30, allow_subnormal=False)
+NUMBERS = st.floats(-(2.0**99), 2.0**99, allow_subnormal=False, width=32)
 CHARACTERS = st.characters(
     codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs", "Cc"]
 )
-TEXTS = st.text(CHARACTERS, min_size=1).map(str.strip).filter(lambda text: axis_label(text) == text)
+TEXTS = st.text(CHARACTERS, min_size=1).map(str.strip).filter(lambda text: to_label(text) == text)
 
 
 @settings(
@@ -243,16 +273,18 @@ def test_round_trip_of_any_table(data: st.DataObject, rows: int) -> None:
     frame.write_csv("table.csv")
     frame.write_parquet("table.parquet")
     for path in ("table.csv", "table.parquet"):
-        table = read_table(path, target=target)
+        table = read_table(path, features=features, target=target)
         np.testing.assert_array_equal(table.features, np.array(columns, dtype=np.float32).T)
         assert table.feature_names == features
         assert table.class_names == sorted(classes)
         assert [table.class_names[i] for i in table.targets] == labels
 
 
-IDENTIFIERS = "a,b\n" + "".join(f"{i},id{i}\n" for i in range(50))
+IDENTIFIERS = "a,b\n" + "".join(f"{i % 7},id{i}\n" for i in range(50))
 CONTINUOUS = "a,b\n" + "1,5.1\n2,4.9\n" * 10
+COUNTS = "a,b\n" + "".join(f"{i % 7},{i % 80}\n" for i in range(300))
 DIFFERENT = "a,b,c\n" + "".join(f"text {i},1,{i % 2}\n" for i in range(101))
+NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
 
 
 @pytest.mark.parametrize(
@@ -260,30 +292,36 @@ DIFFERENT = "a,b,c\n" + "".join(f"text {i},1,{i % 2}\n" for i in range(101))
     [
         (None, {}, "table.csv: no such file"),
         ("", {}, "empty"),
-        (HEADER, {}, "no numbers"),
-        ("a,species\nx,b\ny,c\n", {}, "no numbers"),
+        (HEADER, {}, "no column can be a feature: 'length' .without values"),
+        ("a,species\nx,b\ny,c\n", {}, "no column can be a feature"),
         ("a,a,species\n1,2,x\n", {}, "two columns 'a'"),
+        ('a,"b,species\n1,2,x\n', {}, "unclosed quote"),
+        (NO_HEADER, {}, "header looks like a row: 5.0, 3.0, a; try header: false"),
         (GOOD + "1,2,3,a,5\n", {}, "row 21 has more cells"),
         (GOOD + "1,2,3,a,\n", {}, "more cells"),
-        (GOOD.replace("red", "grün").encode("latin-1"), {}, "utf"),
-        (GOOD.encode("utf-16"), {}, "utf"),
+        (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
+        (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
+        (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in UTF-8"),
+        (GOOD, {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
         (GOOD, {"features": ["lenght"]}, "features: .*'lenght'.*mean 'length'"),
+        (GOOD, {"exclude": ["lenght"]}, "exclude: .*'lenght'.*mean 'length'"),
+        (GOOD, {"categorical": ["lenght"]}, "categorical: .*'lenght'"),
         (GOOD, {"features": ["length", "species"]}, "'species' is the target"),
         (GOOD, {"features": []}, "features: expected one or more"),
         (GOOD, {"features": ["width", "width"]}, "features: expected .* distinct"),
-        (GOOD, {"features": ["colour", "colour=red"]}, "colour=red"),
-        (DIFFERENT, {"features": ["a", "b"]}, "'a' has 101 distinct texts"),
-        ("a,species\n1,b\n2,b\n", {}, "'species' has one class only"),
-        (IDENTIFIERS, {}, "'b' has 50 distinct values in 50 rows"),
-        (CONTINUOUS, {}, "'b' looks continuous"),
-        (GOOD + "1,red,2,\n", {}, "'species', row 21: no class"),
+        (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
+        ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has one class only"),
+        (IDENTIFIERS, {}, "'b' .the last column. has 50 distinct values in 50 rows"),
+        (CONTINUOUS, {}, "'b'.* looks continuous"),
+        (COUNTS, {}, "'b'.* 80 distinct numbers in 300 rows.*needs classes"),
         (GOOD + "1,red,2cm,a\n", {}, "'width', row 21: .*'2cm'"),
         (GOOD.replace("2,b", "2cm,b", 1), {}, "'width', row 1: .*'2cm'"),
         (GOOD + ",red,2cm,a\n", {"missing": "drop"}, "'width', row 21: .*'2cm'"),
         (GOOD + "1,red,inf,a\n", {}, "'width', row 21: .*'inf'"),
         (GOOD + "1,red,1e39,a\n", {}, "'width', row 21: .*'1e39'"),
         ('a,b,kind\n1,2,x\n"1,234.5",2,y\n' + ROWS, {}, "'a', row 2: .*'1,234.5'"),
+        ("a;b;kind\n" + "1,234;2;x\n2,345;1;y\n" * 9, {}, "'1,234'.*decimal_comma: true, or"),
         ("a,prediction,kind\n" + ROWS, {}, "'prediction'"),
     ],
 )  # fmt: skip
@@ -292,6 +330,60 @@ def test_invalid_tables(text: str | bytes | None, options: dict[str, Any], messa
         write(text)
     with pytest.raises(UserError, match=message):
         read_table("table.csv", **options)
+
+
+TEXT_AS_PEOPLE_WRITE = [
+    (GOOD.replace("red", "grün").encode("cp1252"), {}, "Windows-1252"),
+    (GOOD.replace("red", "grün").encode("cp850"), {"encoding": "cp850"}, ""),
+    (GOOD.encode("utf-16"), {}, ""),
+    (GOOD.encode("utf-32"), {}, ""),
+    (GOOD.encode("utf-16-le"), {"encoding": "utf-16-le"}, ""),
+    (b"sep=;\n" + GOOD.replace(",", ";").encode(), {}, "skipped line 1: 'sep=;'"),
+    (b"# by hand\n\n#twice\n" + GOOD.encode(), {}, "skipped line 3: '#twice'"),
+    (b"\n\n" + GOOD.encode(), {}, ""),
+    (GOOD.replace(",", ', "', 0).encode(), {}, ""),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "note"), TEXT_AS_PEOPLE_WRITE, ids=range(9))
+def test_text_as_people_write_it(text: bytes, options: dict[str, Any], note: str) -> None:
+    assert_good(write(text), **options)
+    table = read_table(write(text), **options)
+    assert note in " ".join(table.notes)
+    assert len(table.notes) == bool(note) + note.count("twice")
+
+
+def test_a_table_without_a_header() -> None:
+    table = read_table(write(NO_HEADER), header=False)
+    assert table.feature_names == ["column_1", "column_2"]
+    assert len(table.targets) == 20
+
+
+def test_numbers_as_people_write_them() -> None:
+    rows = "".join(f'"{i},{200 + i}",$ {i}.50,{2 * i} %,{"xy"[i % 2]}\n' for i in range(1, 21))
+    table = read_table(write("a,b,c,kind\n" + rows))
+    assert table.features[0].tolist() == [1201, 1.5, 2]
+
+
+def test_numbers_that_float32_would_merge_are_left_out() -> None:
+    rows = "".join(f"{1_700_000_000 + i},{i % 5},{'xy'[i % 2]}\n" for i in range(40))
+    table = read_table(write("time,b,kind\n" + rows))
+    assert table.feature_names == ["b"]
+    assert any("'time'" in note and "float32" in note for note in table.notes)
+    with pytest.raises(UserError, match=r"'time' cannot be a feature: .*float32"):
+        read_table("table.csv", features=["time", "b"])
+
+
+def test_codes_and_labels_that_may_mean_the_same() -> None:
+    notes = " ".join(read_table(write("a,b,kind\n" + "1,2,x\n-999,1,X\n" * 9)).notes)
+    assert "'a' holds -999" in notes
+    assert "'kind' has labels that differ only in case" in notes
+
+
+def test_numbers_as_categories_and_excluded_columns() -> None:
+    path = write("zip,a,b,kind\n" + "1000,1,2,x\n1010,2,1,y\n" * 9)
+    table = read_table(path, categorical=["zip"], exclude=["b"])
+    assert table.feature_names == ["zip=1000", "zip=1010", "a"]
 
 
 @pytest.mark.parametrize("value", [pl.lit("2026-01-01").str.to_date(), pl.lit(True), pl.lit("u")])

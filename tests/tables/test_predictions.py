@@ -146,7 +146,7 @@ def test_empty_tables_give_a_header(suffix: str, checkpoint: str) -> None:
 
 def test_class_names_are_written_as_they_are() -> None:
     names = ["+c", '-"1"', "=1+1", "@a,=b\n"]
-    pl.DataFrame({"x": range(40), "kind": names * 10}).write_csv("in.csv")
+    pl.DataFrame({"x": [*range(5)] * 8, "kind": names * 10}).write_csv("in.csv")
     fit("--data.path", "in.csv", "--trainer.max_epochs", "1")
     main(["predict", "in.csv", "--output", "out.csv"])
     with open("out.csv", newline="") as file:

@@ -1,0 +1,185 @@
+"""The role of each column of a table, by what it holds.
+
+One pass measures all columns at once; `find_role` decides from the measurements of one.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import polars.selectors as cs
+from numpy.typing import NDArray
+
+from iris_lightning.tables.formats import FORMATTED, TableFile
+
+SAMPLE_ROWS = 1000  # show what kind of values a column holds
+MAX_CATEGORIES = 100
+MIN_ID_DISTINCT = 0.9  # fraction of the values, where the name says that they identify something
+MIN_CATEGORY_ROWS = 2  # on average
+MAX_MERGED = 0.01  # fraction of the distinct numbers that float32 may merge
+# Names of columns that number or name the rows.
+ID_NAME = re.compile(
+    r"unnamed: ?\d+|__index_level_\d+__|row[ _.]?(names?|id|num(ber)?)|index|(.*[\W_])?id|id[\W_].*"
+    r"|(?-i:.*[a-z0-9]I[dD])",
+    re.IGNORECASE,
+)
+# 2026-11-30, 30.11.26 and 11/30/2026, also with a time, and times alone.
+DATE = (
+    r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})|\d{1,2}:\d{2})"
+    r"([T :].*)?$"
+)
+
+
+class Measured(NamedTuple):
+    """Measurements of a column.
+
+    Attributes:
+        kind: `number`, `text`, `date` or the name of another type.
+        num_values: Number of values that are not missing.
+        num_distinct: Number of distinct values.
+        is_whole: Whether all are whole numbers.
+        is_index: Whether they are 0, 1, 2 and so on, or 1, 2, 3 and so on, in this order.
+        is_exact: Whether float32 keeps distinct numbers apart.
+    """
+
+    kind: str
+    num_values: int
+    num_distinct: int
+    is_whole: bool = False
+    is_index: bool = False
+    is_exact: bool = True
+
+
+def find_role(name: str, column: Measured) -> tuple[str, str]:
+    """Returns the role of a column, and why it has this role."""
+    if column.num_values == 0:
+        return "empty", "without values"
+    if column.num_distinct == 1:
+        return "constant", "one value only"
+    is_named = not name or ID_NAME.fullmatch(name) is not None
+    is_distinct = column.num_distinct >= MIN_ID_DISTINCT * column.num_values
+    if column.is_index or (is_named and is_distinct and (column.kind == "text" or column.is_whole)):
+        return "identifier", "identifies the rows"
+    if not name:
+        return "identifier", "without a name"
+    if column.kind == "number" and not column.is_exact:
+        return "inexact", "numbers that float32 cannot keep apart; subtract an offset first"
+    if column.kind == "number":
+        return "number", "numbers"
+    if column.kind == "date":
+        return "date", "dates or times"
+    if column.kind != "text":
+        return "text", f"values of type {column.kind}"
+    if column.num_distinct > MAX_CATEGORIES:
+        return "text", f"more than {MAX_CATEGORIES} distinct texts"
+    if column.num_values < MIN_CATEGORY_ROWS * column.num_distinct:
+        return "text", "hardly any text occurs twice"
+    return "category", f"{column.num_distinct} categories"
+
+
+def measure(file: TableFile, target: str) -> dict[str, Measured]:
+    """Measures the columns of a table but the target."""
+    sample = find_numbers(file)
+    texts = sample.select(file.texts())
+    dates = _share(texts, pl.all().str.contains(DATE))
+    kinds: dict[str, str] = {}
+    numeric = set(file.numeric)
+    for name, kind in file.kinds.items():
+        if name in numeric:
+            kinds[name] = "number"
+        elif kind.is_temporal() or dates.get(name) == 1:
+            kinds[name] = "date"
+        elif kind.is_nested() or kind == pl.Binary:
+            kinds[name] = str(kind)
+        else:
+            kinds[name] = "text"
+    measured = {}
+    del kinds[target]
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    measured = _measure_numbers(file, sample.lazy(), numbers)
+    if sample.height == SAMPLE_ROWS:
+        # What the first rows say of these may not hold for all.
+        doubtful = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
+        measured |= _measure_numbers(file, file.rows, doubtful)
+    others = [name for name, kind in kinds.items() if kind != "number"]
+    measured |= _measure_texts(file, kinds, others)
+    return measured
+
+
+def find_numbers(file: TableFile) -> pl.DataFrame:
+    """Sets `numeric` and `formatted` of a table, and returns its first rows.
+
+    A column of text holds numbers if at least half of its first values are numbers: a stray text is
+    reported as an error.
+    """
+    sample = file.rows.head(SAMPLE_ROWS).collect(engine="streaming")
+    names = [name for name in file.names if file.kinds[name] == pl.String]
+    for rows in (sample.lazy(), file.rows):  # all of them, where the first ones are missing
+        if not names:
+            break
+        texts = rows.select(cs.by_name(*names)).select(file.texts()).collect(engine="streaming")
+        plain = _share(texts, file.to_number(pl.all()).is_finite())
+        formatted = _share(texts, pl.all().str.contains(FORMATTED))
+        for name, share in plain.items():
+            if share >= 0.5:
+                file.numeric.append(name)
+            elif formatted[name] == 1 and not file.csv.decimal_comma:
+                file.numeric.append(name)
+                file.formatted.append(name)
+        names = [name for name in names if texts[name].null_count() == texts.height]
+    return sample
+
+
+def _share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
+    """Returns the fraction of values that meet a condition in each column; 0 without values."""
+    return texts.select(condition.mean().fill_null(0)).row(0, named=True)
+
+
+def _measure_texts(
+    file: TableFile, kinds: dict[str, str], names: Iterable[str]
+) -> dict[str, Measured]:
+    measured = {name: Measured(kinds[name], 2, 2) for name in names}
+    if not measured:
+        return measured
+    texts = file.rows.select(cs.by_name(*names) - cs.nested() - cs.binary()).select(file.texts())
+    counts = pl.all().count().name.prefix("count of ")
+    found = texts.select(counts, pl.all().drop_nulls().n_unique()).collect(engine="streaming")
+    for name in measured:
+        if name in found.columns:
+            count = found.item(0, f"count of {name}")
+            measured[name] = Measured(kinds[name], count, found.item(0, name))
+    return measured
+
+
+def _measure_numbers(
+    file: TableFile, rows: pl.LazyFrame, names: Iterable[str]
+) -> dict[str, Measured]:
+    names = list(names)
+    if not names:
+        return {}
+    values = rows.select(file.numbers(names)).collect(engine="streaming")
+    measured = {}
+    for name in names:
+        number = _measure_number(values[name].drop_nulls().to_numpy())
+        if file.kinds[name].is_float():  # measured, even if by whole numbers
+            number = number._replace(is_whole=False)
+        measured[name] = number
+    return measured
+
+
+def _measure_number(values: NDArray[np.float64]) -> Measured:
+    values = values[np.isfinite(values)]
+    distinct = len(np.unique(values))
+    with np.errstate(over="ignore"):
+        kept = len(np.unique(values.astype(np.float32)))
+    is_index = len(values) > 0 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+    return Measured(
+        "number",
+        len(values),
+        distinct,
+        is_whole=bool((values % 1 == 0).all()),
+        is_index=is_index,
+        is_exact=kept >= (1 - MAX_MERGED) * distinct,
+    )

@@ -1,0 +1,162 @@
+"""The text of a CSV file: its encoding, what precedes the header, and the column delimiter."""
+
+import codecs
+import gzip
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+
+from iris_lightning.errors import UserError
+from iris_lightning.table import SEPARATORS
+
+START_BYTES = 2**16  # of a file, which show how it is written
+START_LINES = 20
+FALLBACK = "cp1252"  # what Windows writes in Western Europe and America
+MARKS = {  # of byte orders; that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass
+class Start:
+    """The start of a CSV file.
+
+    Attributes:
+        lines: The header and some rows.
+        encoding: Encoding of the file, as Python calls it.
+        separator: The column delimiter, if a line `sep=;` names it.
+        skipped_lines: Number of lines before the header.
+        notes: Remarks for the user.
+    """
+
+    lines: list[str]
+    encoding: str
+    notes: list[str]
+    separator: str | None = None
+    skipped_lines: int = 0
+
+    def find_separator(self, decimal_comma: bool) -> str:
+        """Returns the delimiter that occurs most often.
+
+        Args:
+            decimal_comma: Whether a comma between two digits is part of a number.
+        """
+        if self.separator is not None:
+            return self.separator
+        text = re.sub(r'"[^"]*"', "", "\n".join(self.lines))
+        if decimal_comma:
+            text = re.sub(r"\d,\d", "", text)
+        header, *rows = text.split("\n")
+        best = ","
+        most = 0
+        for separator in SEPARATORS.values():
+            width = header.count(separator)
+            total = width
+            for row in rows:
+                total += min(width, row.count(separator))  # texts in cells may contain more of them
+            if total > most:
+                best = separator
+                most = total
+        return best
+
+
+def read_start(path: str, name: str, encoding: str | None) -> Start:
+    """Reads the start of a CSV file.
+
+    Args:
+        path: The file.
+        name: Name of the table, for messages.
+        encoding: Encoding of the file; by default UTF-8, UTF-16 or UTF-32 by byte order mark, else
+            Windows-1252.
+    """
+    notes: list[str] = []
+    if path.lower().endswith(".zst"):  # which Python cannot read
+        lines = pl.scan_lines(path, glob=False).head(START_LINES).collect().to_series()
+        return Start(lines.to_list(), "utf-8", notes)
+    with _open(path) as file:
+        content = file.read(START_BYTES)
+    if encoding is None:
+        encoding = _find_encoding(content)
+        if encoding == FALLBACK:
+            notes.append("not in UTF-8, so read as Windows-1252; --data.encoding to change")
+    try:
+        encoding = codecs.lookup(encoding).name
+    except LookupError as error:
+        raise UserError(f"unknown encoding {encoding!r}", "encoding") from error
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(content)
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        found = f"{name}: line {line} has a NUL character: it is damaged, or in UTF-16"
+        raise UserError(found, remedy=("encoding", "utf-16-le"))
+    start = Start(text.removeprefix("\ufeff").splitlines(), encoding, notes)
+    _skip_lines(start)
+    start.lines = start.lines[:START_LINES]
+    return start
+
+
+def _skip_lines(start: Start) -> None:
+    """Skips blank lines, a line `sep=;` and comments before the header."""
+    while start.lines:
+        line = start.lines[0].strip()
+        named = re.fullmatch(r'"?sep=(.)"?', line)
+        rows = [row for row in start.lines[1:] if row.strip() and not row.startswith("#")]
+        is_header = rows and 0 < _count_separators(line) == _count_separators(rows[0])
+        is_comment = line.startswith("#") and not is_header
+        if named:
+            start.separator = named[1]
+        elif line and not is_comment:
+            return
+        if line:
+            start.notes.append(f"skipped line {start.skipped_lines + 1}: {line[:50]!r}")
+        start.skipped_lines += 1
+        del start.lines[0]
+
+
+def _count_separators(line: str) -> int:
+    return sum(line.count(separator) for separator in SEPARATORS.values())
+
+
+def _find_encoding(content: bytes) -> str:
+    for mark, encoding in MARKS.items():
+        if content.startswith(mark):
+            return encoding
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(content)
+    except UnicodeDecodeError:
+        return FALLBACK
+    return "utf-8"
+
+
+def transcode(path: str, name: str, encoding: str, folder: str) -> str:
+    """Writes a file in UTF-8, and returns its path.
+
+    Args:
+        path: The file.
+        name: Name of the table, for messages.
+        encoding: Its encoding.
+        folder: Folder to write to.
+    """
+    copy = Path(folder, "table.csv")
+    with _open(path) as file, copy.open("w", encoding="utf-8", newline="") as new:
+        try:
+            shutil.copyfileobj(codecs.getreader(encoding)(file), new)
+        except UnicodeError as error:
+            raise UserError(f"{name}: is not in {encoding}: {error}", "encoding") from error
+    return str(copy)
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes]]:
+    opener: Any = gzip.open if path.lower().endswith(".gz") else open
+    with opener(path, "rb") as file:
+        yield file
