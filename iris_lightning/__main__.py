@@ -10,12 +10,12 @@ from iris_lightning.cli import main
 def run() -> None:
     """Runs the command in `sys.argv`.
 
-    It returns nothing, since the script would take a return value for its exit status.
+    It returns nothing, because the script would use the returned value as its exit status.
     """
-    # Plots are written to files only, and a missing backend would raise an error.
+    # Writing files needs no interactive backend, and one that is not installed raises an error.
     os.environ.pop("MPLBACKEND", None)
-    # Importing creates no garbage, but collecting it took a quarter of the time of a `fit`. `main`
-    # enables collection again.
+    # Garbage collection during imports would take a quarter of the time of a `fit`. `main` enables
+    # it again.
     gc.disable()
     main()
 

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -16,9 +16,6 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.table import CsvFormat, Table, TableWarning, load_iris_table
-
-if TYPE_CHECKING:
-    pass
 
 SPLITS = ("train", "val", "test")
 

@@ -1,4 +1,4 @@
-"""The command line: a parser per command, what is printed, how errors are reported."""
+"""The command line: parsing options, printing results and reporting errors."""
 
 from iris_lightning.cli.entry import main
 

@@ -1,4 +1,4 @@
-"""The commands `predict` and `export`: their parameters are their options."""
+"""The commands `predict` and `export`; their parameters are their options."""
 
 import sys
 from pathlib import Path
@@ -25,20 +25,20 @@ def predict(
     """Predicts the class of every row of a table, with the probability of each class.
 
     Args:
-        table: CSV or Parquet file with a column for each feature; - is standard input.
-        output: Table to write, CSV or Parquet: all columns, prediction, probability_<class>; - is
-            standard output.
-        ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
-        weights: Weights to use in place of a checkpoint: .pth or .safetensors.
-        target: Column of the true class, for the accuracy; by default that of the training.
+        table: CSV or Parquet file with a column for each feature; - for standard input.
+        output: CSV or Parquet file to write, with all columns of the table, prediction and
+            probability_<class>; - for standard output.
+        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
+        target: Column of the true class, for the accuracy; by default as in training.
         decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
-        separator: Column delimiter of a CSV file; by default found in the file.
-        na_values: Texts that mean a missing value, as in '[-999]'; by default as in training.
+        separator: Column delimiter of a CSV file; by default, it is detected.
+        na_values: Texts that mean a missing value, such as '[-999]'; by default as in training.
         encoding: Encoding of a CSV file; by default as in training, else detected.
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    # Imported here: a mistake in the options is told without polars.
+    # Imported here, so that a mistake in the options is reported before polars is imported.
     from iris_lightning.table import CsvFormat
     from iris_lightning.tables.predictions import predict_table
 
@@ -53,25 +53,26 @@ def predict(
     )
     try:
         counts = predict_table(predictor, table, output, target, usual_target, csv)
-    except UserError as error:  # the table may be that of another run
+    except UserError as error:  # the checkpoint may be the wrong one for this table
         message = f"{error.message}\n{source}"
         raise UserError(message, error.parameter, error.remedy) from error
     result = str(counts)
     if counts.labelled and same_file(table, trained.get("path")):
-        result += "; most of them are its train rows: see test"
-    if output == "-":  # which gets nothing else
+        result += "; most of them are train rows, which the command test leaves out"
+    if output == "-":  # contains the table only
         print(f"{source}\nstandard output: {result}", file=sys.stderr)
     else:
         print(f"{source}\n{output}: {result}")
 
 
 def export(output: str, ckpt_path: str | None = None, weights: str | None = None) -> None:
-    """Writes a trained network as a file for others, and checks it.
+    """Writes a trained network to a file for other programs.
 
     Args:
-        output: File to write: .pth for plain torch, .safetensors, or .onnx for probabilities.
-        ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
-        weights: Weights to use in place of a checkpoint: .pth or .safetensors.
+        output: File to write: .pth for plain torch, .safetensors, or .onnx, which computes
+            probabilities.
+        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)

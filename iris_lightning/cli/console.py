@@ -1,7 +1,6 @@
-"""What a run prints, and which remarks of libraries it does not."""
+"""Printing during a run, and silencing messages of libraries."""
 
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from iris_lightning.table import TableWarning
 
 EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")
-# These say at level INFO what a user of the commands knows, or can do nothing about.
+# Loggers whose INFO messages say what users know already, or cannot change.
 LOGGERS = (
     "lightning.fabric.utilities.distributed",
     "lightning.fabric.utilities.rank_zero",
@@ -28,22 +27,21 @@ LOGGERS = (
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
     "lightning.pytorch.utilities.rank_zero",
 )
-# Warnings of the general category `UserWarning`.
+# Warnings to ignore, by message, since their category is `UserWarning`.
 WARNINGS = (
-    "Checkpoint directory .* exists and is not empty",  # of a resumed run
-    "`ModelCheckpoint.* could not find the monitored key",  # of a run without validation
-    "Be aware that when using `ckpt_path`",  # an evaluation has none of the checkpoint callbacks
+    "Checkpoint directory .* exists and is not empty",  # in a resumed run
+    "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
+    "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
     r"`\w+.configure_optimizers` will be overridden",  # by --optimizer
-    "The dirpath has changed from",  # a run found from another folder
-    r"`\.fit\(ckpt_path=None\)` was called without a model",  # it was called with one
-    r"\.fit\(ckpt_path=\"last\"\) is set",  # it is not
-    "Glyph .* missing from font",  # in a name
-    "Tight layout not applied",  # to long names
+    "The dirpath has changed from",  # a run resumed from another folder
+    r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
+    r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
+    "Glyph .* missing from font",  # in the name of a class
 )
 
 
 def silence_noise() -> None:
-    """Keeps advertisements, and remarks without consequence, out of the terminal."""
+    """Silences advertisements, and messages that do not matter to users of the commands."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     disable_possible_user_warnings()
@@ -55,7 +53,7 @@ def silence_noise() -> None:
 
 @rank_zero_only
 def echo(*lines: str) -> None:
-    """Prints lines, above a progress bar if there is one; goes on if nobody reads them."""
+    """Prints lines, above the progress bar if there is one. A closed pipe does not end the run."""
     try:
         for line in lines:
             tqdm.write(line)
@@ -65,47 +63,40 @@ def echo(*lines: str) -> None:
 
 
 def echo_next_steps(logs: Path) -> None:
-    """Prints how to look at the curves of all runs in a folder."""
-    # Smoothing would hide a run of few epochs.
+    """Prints how to view the curves of all runs in a folder."""
+    # Smoothing would flatten the curves of a run with few epochs.
     page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
     echo(f"curves: tensorboard --logdir {relative_path(logs)}", f"open:   {page}")
 
 
 def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
-    """Returns those of the metrics that have these names."""
+    """Formats the metrics with these names, leaving out names without a metric."""
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
 class EpochLines(EpochRecord):
-    """Prints a line for each of the first epochs, and later where `loss/val` improves."""
+    """Prints the metrics of the first epochs, and of fewer and fewer epochs after them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.best = math.inf
-        self.printed = -1  # the last epoch that was
+        self.printed = -1  # the last epoch that was printed
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes which epochs a resumed run has behind it."""
+        """Skips the epochs that a resumed run has finished."""
         super().on_train_start(trainer, pl_module)
-        self.best = self.resumed.get("metrics", {}).get("loss/val", math.inf)
         self.printed = trainer.current_epoch - 1
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports on the epoch before, whose train metrics were not known at its end."""
+        """Prints the previous epoch: its train metrics were not logged yet when it ended."""
         self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports on the last epoch."""
+        """Prints the last epoch."""
         self._report(trainer, is_last=True)
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
-        metrics = self.metrics_at(trainer, epoch)
-        loss = metrics.get("loss/val", math.inf)
-        is_next = epoch < EPOCH_LINES or is_last
-        if loss < self.best:
-            self.best = loss
-            is_next = is_next or epoch > 1.5 * self.printed
-        if is_next and epoch > self.printed:
+        is_due = epoch < EPOCH_LINES or epoch > 1.5 * self.printed or is_last
+        if is_due and epoch > self.printed:
             self.printed = epoch
-            echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")
+            echo(f"epoch {epoch}  {format_metrics(self.metrics_at(trainer, epoch), LINE)}")

@@ -12,28 +12,26 @@ from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
-from iris_lightning.runs.saving import describe_environment, describe_run
+from iris_lightning.runs.saving import describe_run
 from iris_lightning.tables.held_out import HeldOutRows
 
 
 class FoldsCLI(IrisCLI):
-    """The options of `crossvalidate`, and a Trainer for each stack of folds."""
+    """The `IrisCLI` of `crossvalidate`, which creates a Trainer for each stack of folds."""
 
     def trainer_parts(self) -> dict[str, Any]:
-        """Returns what makes a Trainer keep nothing: the results are those of all stacks."""
+        """Returns arguments of a Trainer that saves nothing; `crossvalidate` writes the results."""
         return {**TRAINER, "callbacks": [StopOnSignal(), EpochBar(self.shows_bar)]}
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
-    """Trains the folds, in stacks, and writes what their held-out rows say."""
+    """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
     cli = FoldsCLI("crossvalidate", args)
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
     rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
     _echo_start(cli, result)
-    device = cli.trainer.strategy.root_device
-    environment = describe_environment(device, 1, seed, table)
     with open_run(cli.root, config.name) as run:
         with as_user_error():
             make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
@@ -42,7 +40,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             echo("training scikit-learn's classifiers on the same folds ...")
             result.baselines = score_baselines(table, result.assigned, seed)
         write_results(run, result, rows)
-        describe_run(run, cli.plain_options(), environment)
+        describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
     echo("", str(result), "", f"run:    {relative_path(run)}")
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")

@@ -1,4 +1,4 @@
-"""Where the command line starts. Nothing heavy is imported before the command is known."""
+"""Entry point of the command line. Heavy packages are imported once the command is known."""
 
 import gc
 import importlib
@@ -13,20 +13,20 @@ from iris_lightning.cli.streams import discard_output, prepare_streams
 from iris_lightning.errors import UserError, closest
 from iris_lightning.runs.signals import SIGNALS, StopHandler, Stopped, set_handlers
 
-COMMANDS = {  # modules of `iris_lightning.cli` and purposes
-    "fit": ("training", "trains, and writes lightning_logs/version_N/: checkpoints and curves"),
-    "validate": ("training", "evaluates a checkpoint on the validation split of its training"),
-    "test": ("training", "evaluates a checkpoint on the test split of its training"),
-    "crossvalidate": ("crossvalidation", "cross-validates: metrics with standard errors"),
-    "predict": ("commands", "predicts the class of every row of a table"),
-    "export": ("commands", "writes a trained network as .pth, .safetensors or .onnx"),
-    "plot": ("plot", "writes the plots of a checkpoint or a run as .png and .svg"),
+COMMANDS = {  # the module of `iris_lightning.cli` with the function, and what it does
+    "fit": ("training", "train a classifier; writes checkpoints and curves"),
+    "validate": ("training", "evaluate a checkpoint on its validation split"),
+    "test": ("training", "evaluate a checkpoint on its test split"),
+    "crossvalidate": ("crossvalidation", "cross-validate; prints metrics with standard errors"),
+    "predict": ("commands", "predict the class of every row of a table"),
+    "export": ("commands", "write a trained network as .pth, .safetensors or .onnx"),
+    "plot": ("plot", "write the plots of a checkpoint or run as .png and .svg"),
 }
 USAGE = """usage: python -m iris_lightning COMMAND [options]
 
 {}
 
-COMMAND --help lists its options; --version prints the version. For example:
+COMMAND --help lists the options of a command, and --version prints the version. Examples:
 
   python -m iris_lightning fit
   python -m iris_lightning fit --config accurate --data.path wine.csv
@@ -34,33 +34,40 @@ COMMAND --help lists its options; --version prints the version. For example:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Runs the command that the arguments give, by default those of the process.
+    """Runs a command.
 
-    Returns the `IrisCLI` of `fit`, `validate` and `test`, with its `trainer`, `model` and
-    `datamodule`, and the `CrossValidation` of `crossvalidate`. Exits with 2 after a user's mistake,
-    which is told on stderr, and with 130 or 143 after a signal.
+    After an error the user can fix, it prints a message to stderr and exits with status 2. After
+    SIGINT or SIGTERM, it exits with status 130 or 143.
+
+    Args:
+        args: The command and its options; by default `sys.argv[1:]`.
+
+    Returns:
+        An `IrisCLI` with `trainer`, `model` and `datamodule` for `fit`, `validate` and `test`; a
+        `CrossValidation` for `crossvalidate`; `None` for all other commands.
     """
     if args is None:
         args = sys.argv[1:]
     command, *options = args or ["--help"]
     prepare_streams()
     handler = StopHandler()
-    before = set_handlers(dict.fromkeys(SIGNALS, handler))  # so that nothing half-written is left
+    before = set_handlers(dict.fromkeys(SIGNALS, handler))
     try:
         result = _run(command, options)
         handler.check()
         return result
-    except BrokenPipeError:  # the reader has seen enough, as `head` does
+    except BrokenPipeError:  # the reader has stopped reading, like `head`
         discard_output()
     except (UserError, OSError, UnicodeError, MemoryError, RuntimeError, ImportError) as error:
-        # Neither torch nor the loader of its libraries raises MemoryError.
+        # Instead of MemoryError, torch raises RuntimeError, and the loader of its libraries
+        # ImportError.
         out_of_memory = re.search("out of memory|allocate memory|failed to map", str(error))
         if isinstance(error, RuntimeError | ImportError) and not out_of_memory:
             raise
         print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
         raise SystemExit(2) from None
     except Stopped as stopped:
-        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the process that launched this one says it
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the main process prints the message
             raise SystemExit(0) from None
         print(stopped, file=sys.stderr)
         raise SystemExit(128 + stopped.number) from None
@@ -69,7 +76,6 @@ def main(args: list[str] | None = None) -> Any:
 
 
 def _run(command: str, options: list[str]) -> Any:
-    " ".join(options).encode()  # file names in other encodings than UTF-8 are not supported
     if command in ("-h", "--help"):
         lines = [f"  {name:15}{purpose}" for name, (_, purpose) in COMMANDS.items()]
         return print(USAGE.format("\n".join(lines)))
@@ -82,22 +88,22 @@ def _run(command: str, options: list[str]) -> Any:
             message += f"; did you mean {match}?"
         raise UserError(message)
     if sys.stdout.isatty():
-        # For the seconds that the imports take; the next line covers it.
+        # The imports take a few seconds. The next line to be printed replaces this one.
         print("starting …", end="\r", flush=True)
     module = importlib.import_module(f"iris_lightning.cli.{COMMANDS[command][0]}")
-    if not gc.isenabled():  # turned off by `__main__`
+    if not gc.isenabled():  # disabled by `__main__`
         gc.freeze()
         gc.enable()
     function = getattr(module, command)
     if "args" in inspect.signature(function).parameters:
         return function(options)
-    from iris_lightning.cli.parsing import call  # after what takes long
+    from iris_lightning.cli.parsing import call  # imports jsonargparse
 
     return call(function, options)
 
 
 def _message(error: Exception, command: str) -> str:
-    """Returns an error in one or two lines, with the options for the parameters that it names."""
+    """Formats an error as one or two lines, with the names of options instead of parameters."""
     text = str(error) or "out of memory"
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
@@ -115,7 +121,7 @@ def _message(error: Exception, command: str) -> str:
 
 def _option(parameter: str, command: str) -> str:
     if COMMANDS[command][0] in ("training", "crossvalidation"):
-        from iris_lightning.data import IrisDataModule  # the command has imported it
+        from iris_lightning.data import IrisDataModule  # already imported by the command
         from iris_lightning.hyperparameters import option_names
 
         if parameter in option_names(IrisDataModule):

@@ -1,4 +1,4 @@
-"""What `--help` after a command prints: a line for each option of its parser."""
+"""The text that `COMMAND --help` prints: one line per option."""
 
 import json
 import re
@@ -8,18 +8,19 @@ from jsonargparse import ArgumentParser
 
 WIDTH = 118  # characters
 INDENT = 46
-PURPOSES = {  # where jsonargparse lists classes, or Lightning says something else
-    "optimizer": "In place of Adam, as in --optimizer SGD --optimizer.lr 0.1.",
-    "lr_scheduler": "As in --lr_scheduler StepLR --lr_scheduler.step_size 2.",
-    "trainer.max_epochs": "Number of epochs; by default 5 without max_steps or max_time.",
-    "trainer.limit_train_batches": "Train batches of an epoch: a number, or a fraction.",
-    "trainer.limit_val_batches": "Batches of a validation: a number, or a fraction.",
-    "trainer.limit_test_batches": "Batches of a test: a number, or a fraction.",
+PURPOSES = {  # instead of the help texts of jsonargparse and Lightning
+    "config": "YAML file with options, or the name of a preset; can be repeated.",
+    "optimizer": "Replaces Adam, as in --optimizer SGD --optimizer.lr 0.1.",
+    "lr_scheduler": "Scheduler, as in --lr_scheduler StepLR --lr_scheduler.step_size 2.",
+    "trainer.max_epochs": "Number of epochs; by default 5, unless max_steps or max_time is set.",
+    "trainer.limit_train_batches": "Number or fraction of train batches per epoch.",
+    "trainer.limit_val_batches": "Number or fraction of validation batches.",
+    "trainer.limit_test_batches": "Number or fraction of test batches.",
 }
 
 
 def format_help(parser: ArgumentParser) -> str:
-    """Returns the options of a parser, with their defaults."""
+    """Returns the usage of a command, and its options with their defaults."""
     usage = f"usage: python -m {parser.prog}"
     defaults = dict(parser.get_defaults().items())
     lines: list[str] = []
@@ -43,7 +44,7 @@ def format_help(parser: ArgumentParser) -> str:
 
 def _format_option(option: str, purpose: str) -> str:
     text = re.sub(r":\w+:|`", "", purpose)
-    if option.startswith("--trainer."):  # of Lightning's long texts, the first sentence or less
+    if option.startswith("--trainer."):  # Lightning's texts are long
         sentence, *_ = re.split(r"\.\s", text)
         text = textwrap.shorten(sentence, WIDTH - INDENT, placeholder=" …")
     indent = " " * INDENT

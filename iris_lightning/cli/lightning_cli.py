@@ -1,4 +1,4 @@
-"""LightningCLI for `fit`, `validate`, `test` and `crossvalidate`."""
+"""The `LightningCLI` of the commands `fit`, `validate`, `test` and `crossvalidate`."""
 
 import os
 import sys
@@ -34,20 +34,25 @@ from iris_lightning.runs.saving import RunFolder
 from iris_lightning.runs.trainer import run_parts
 
 EPOCHS = 5
-RESUMED = ("trainer.", "ckpt_path", "data.path", "data.num_workers")  # may be typed to resume
+# Options that can be changed when a run is resumed.
+RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
 
 
 class IrisCLI(LightningCLI):
-    """LightningCLI for one command: its parser has the options of that command alone.
+    """A `LightningCLI` for one command: its parser only has the options of that command.
 
-    A checkpoint and the run that is resumed give the defaults of options, and a user's own win.
+    Options recorded in a checkpoint or a resumed run are used as defaults.
+
+    Args:
+        command: The command.
+        args: Its arguments.
 
     Attributes:
-        source: The trained network in use, if there is one.
-        checkpoint: The content of the checkpoint in use; empty if there is none.
-        ckpt_path: The path of that checkpoint.
-        run: The folder of the run that is resumed, if one is.
-        folder: The callback that keeps the folder of the run, in `fit`.
+        source: The checkpoint or weights file in use, or `None`.
+        checkpoint: Content of the checkpoint in use, or an empty dict.
+        ckpt_path: Path of that checkpoint.
+        run: Folder of the run to resume, or `None`.
+        folder: The callback that manages the run's folder, in `fit`.
     """
 
     datamodule: IrisDataModule
@@ -75,29 +80,29 @@ class IrisCLI(LightningCLI):
                 "allow_abbrev": False,
             },
             save_config_callback=None,  # `RunFolder` writes it
-            load_from_checkpoint_support=False,  # it would name a function to call in checkpoints
+            load_from_checkpoint_support=False,  # else checkpoints would name a function to call
         )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the options that belong to no class."""
+        """Adds the options that do not belong to a class."""
         parser.add_function_arguments(COMMANDS[self.command])
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the options of model, data and Trainer."""
+        """Adds the options of the model, the data and the Trainer."""
         for group, kind in GROUPS.items():
             skip = skipped(self.command, group).union(BATCH_LIMITS)
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
         others = skipped(self.command, "trainer")
         for name in BATCH_LIMITS:
             if name not in others:
-                # Lightning's annotation has float before int, so that 1 would mean all batches.
+                # Lightning's annotation has float before int, so 1 would mean all batches.
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None)
         for name, default in TRAINER_DEFAULTS.items():
             if name not in others:
                 parser.set_defaults({f"trainer.{name}": default})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments, with the options of a checkpoint or a run as defaults."""
+        """Parses the arguments, with the options of the checkpoint or the run as defaults."""
         self.config = config = parse(parser, args, known_options())
         weights = config.get("weights")
         resumes = self.command == "fit" and config.ckpt_path is not None
@@ -111,7 +116,7 @@ class IrisCLI(LightningCLI):
         elif weights is not None:
             self.source = find_source(None, weights)
         if not self.trains:
-            self.config.seed_everything = False  # nothing is drawn
+            self.config.seed_everything = False  # no random numbers are drawn
         if not 0 <= self.config.seed_everything < 2**32:
             raise UserError(f"expected a whole number from 0 to {2**32 - 1}", "seed_everything")
         trainer = self.config.trainer
@@ -122,40 +127,38 @@ class IrisCLI(LightningCLI):
             for name in ("lr", "weight_decay"):
                 if any(arg.startswith(f"--model.{name}") for arg in args):
                     instead = f"use --optimizer.{name}"
-                    raise UserError(f"--model.{name}: has no effect beside --optimizer; {instead}")
+                    raise UserError(f"--model.{name}: has no effect with --optimizer; {instead}")
 
     @property
     def root(self) -> Path:
-        """Where `lightning_logs/` is."""
+        """Folder that contains `lightning_logs/`."""
         return Path(os.path.expanduser(self.config.trainer.default_root_dir or "."))
 
     @property
     def num_parameters(self) -> int:
-        """The number of the network's parameters."""
+        """Number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def _resume(self, source: Source, args: list[str]) -> dict[str, Any]:
-        """Returns the options of the run that is resumed, of which few may be changed."""
+        """Returns the options of the run to resume, checking that no other options are typed."""
         for arg in args:
-            name = arg.partition("=")[0].removeprefix("--")
-            if arg.startswith("--") and not name.startswith(RESUMED):
+            if arg.startswith(("--", "-c")) and not arg.startswith(RESUMED):
                 others = "--trainer.*, --data.path and --data.num_workers"
                 kept = f"a resumed run keeps its options; only {others} can be changed"
-                raise UserError(f"--{name}: {kept}")
+                raise UserError(f"{arg.partition('=')[0]}: {kept}")
         self.run = run_folder(source.path)
         if self.run is None or source.path.name != "last.ckpt":
             expected = "expected the last.ckpt of a run, or last"
             raise UserError(f"{source.path}: {expected}", "ckpt_path")
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
-        options["data"].update(
-            source.options(IrisDataModule)
-        )  # with what a `BatchSizeFinder` found
+        data = source.options(IrisDataModule)  # includes the result of a `BatchSizeFinder`
+        options["data"].update(data)
         options["trainer"]["default_root_dir"] = str(logs_folder(self.run).parent)
-        options["weights"] = None  # with which the run started
+        options["weights"] = None  # the run has started from them already
         return options
 
     def instantiate_classes(self) -> None:
-        """Builds data module, model and Trainer."""
+        """Creates the data module, the model and the Trainer."""
         with as_user_error():
             self.config_init = self.parser.instantiate(self.config)
         data = dict(self.config.data)
@@ -174,10 +177,10 @@ class IrisCLI(LightningCLI):
         with as_user_error():
             self.trainer = self.instantiate_trainer()
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
-            self.model.double()  # before weights are loaded, which Lightning would cut to float32
+            self.model.double()  # before Lightning loads weights, which it would round to float32
 
     def _make_model(self) -> Any:
-        """Returns a new classifier for the table."""
+        """Creates a classifier for the table's features and classes."""
         options = {
             **self.config.model,
             "feature_names": self.datamodule.feature_names,
@@ -192,7 +195,7 @@ class IrisCLI(LightningCLI):
         return model
 
     def _set_optimizer(self, model: IrisClassifier) -> None:
-        """Has `--optimizer` and `--lr_scheduler` take the place of what the classifier makes."""
+        """Replaces the classifier's optimizer and scheduler by those chosen on the command line."""
         optimizer_init = self.config_init.get("optimizer")
         scheduler_init = self.config_init.get("lr_scheduler")
         make_own = model.make_optimizer
@@ -217,11 +220,11 @@ class IrisCLI(LightningCLI):
             raise UserError(f"{origin}{str(error).splitlines()[0][:200]}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Builds the Trainer, with this project's logger and callbacks beside the user's own."""
+        """Creates the Trainer, with this project's logger and callbacks added to the user's."""
         return super().instantiate_trainer(**kwargs, **self.trainer_parts())
 
     def trainer_parts(self) -> dict[str, Any]:
-        """Returns what the Trainer has in place of a user's options of these names."""
+        """Returns arguments of the Trainer that replace the user's options of these names."""
         if self.command != "fit":
             return {"logger": False, "enable_progress_bar": self.shows_bar}
         options = self.config_init.trainer
@@ -237,7 +240,7 @@ class IrisCLI(LightningCLI):
         return self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
 
     def plain_options(self) -> dict[str, Any]:
-        """Returns the options for `config.yaml`, with the columns that were found in the table."""
+        """Returns the options for `config.yaml`, with the columns found in the table."""
         config = self.config.clone()
         config.data = Namespace(self.datamodule.hparams)
         config.pop("config", None)

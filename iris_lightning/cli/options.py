@@ -1,7 +1,7 @@
 """The options of each command.
 
-Those of model, data and Trainer are the parameters of their classes; all others are the parameters
-of the function of a command below.
+Options of the model, the data and the Trainer are the parameters of their classes. All others are
+the parameters of the functions below.
 """
 
 import inspect
@@ -15,18 +15,13 @@ from iris_lightning.hyperparameters import option_names
 
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
 TRAINER_DEFAULTS = {
-    "log_every_n_steps": 1,  # Lightning warns where an epoch has fewer batches than this
-    "num_sanity_val_steps": 0,  # the first epoch validates soon enough
+    "log_every_n_steps": 1,  # Lightning warns if an epoch has fewer batches
+    "num_sanity_val_steps": 0,  # the first validation runs soon enough
     "enable_model_summary": False,
     "devices": 1,
 }
 BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
-# Options of the Trainer that have no effect on this model and data, or do not work with them.
-HIDDEN = {
-    *("barebones", "limit_predict_batches", "limit_test_batches", "model_registry"),
-    *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
-}
-ALLOWED = {  # by other commands than `fit`
+ALLOWED = {  # in all commands
     *("accelerator", "precision", "deterministic", "benchmark", "inference_mode", "profiler"),
     *("default_root_dir", "enable_progress_bar"),
 }
@@ -49,12 +44,12 @@ def fit(
     """Options of `fit`.
 
     Args:
-        seed_everything: Seed of the initial weights and of the order of the train rows.
-        ckpt_path: Run to resume: last, for the newest, or the last.ckpt of one.
-        weights: Weights to start from: .pth or .safetensors.
-        name: Name of the run: its folder is lightning_logs/NAME/version_N/.
-        figures: Whether to draw plots at the end, for TensorBoard.
-        threads: Threads of PyTorch; by default one for small batches.
+        seed_everything: Seed of the initial weights and the order of the train rows.
+        ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
+        weights: Weights to start from: a .pth or .safetensors file.
+        name: Name of the run; its folder is lightning_logs/NAME/version_N/.
+        figures: Whether to add plots to TensorBoard at the end.
+        threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
 
@@ -62,8 +57,8 @@ def evaluate(ckpt_path: str | None = None, threads: int | None = None) -> None:
     """Options of `validate` and `test`.
 
     Args:
-        ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
-        threads: Threads of PyTorch; by default one for small batches.
+        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
 
@@ -80,14 +75,14 @@ def crossvalidate(
     """Options of `crossvalidate`.
 
     Args:
-        seed_everything: Seed of the initial weights and of the order of the train rows.
-        name: Name of the run: its folder is lightning_logs/NAME/version_N/.
-        figures: Whether to draw plots at the end, for TensorBoard.
-        folds: Folds of each repeat.
-        repeats: Repeats, each with other folds.
-        fold_seed: Seed of the folds, as scikit-learn's random_state.
-        max_parallel: Folds to train at once; the results do not depend on it.
-        baselines: Whether to evaluate scikit-learn's classifiers on the same folds.
+        seed_everything: Seed of the initial weights and the order of the train rows.
+        name: Name of the run; its folder is lightning_logs/NAME/version_N/.
+        figures: Whether to add plots to TensorBoard at the end.
+        folds: Number of folds per repeat.
+        repeats: Number of repeats, each with different folds.
+        fold_seed: Seed of the folds, like scikit-learn's random_state.
+        max_parallel: Number of folds to train at once; it does not change the results.
+        baselines: Whether to evaluate scikit-learn classifiers on the same folds.
     """
 
 
@@ -100,17 +95,17 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def skipped(command: str, group: str) -> set[str]:
-    """Returns the parameters of a group's class that are no options of a command."""
+    """Returns the parameters of a group's class that are not options of a command."""
     names = {*option_names(GROUPS[group])}
     evaluates = command in ("validate", "test")
-    if group == "model":  # the checkpoint or the table decides
+    if group == "model":  # set by the checkpoint or the table
         return names if evaluates else {"feature_names", "class_names", "impute"}
     if group == "data" and command == "crossvalidate":
         return SPLIT | {"num_workers"}
     if group == "data":
         return SPLIT | {"features", "exclude", "categorical"} if evaluates else set()
     if command == "fit":
-        return HIDDEN
+        return set()
     if command == "crossvalidate":
         return names - ALLOWED_IN_FOLDS
     split = "val" if command == "validate" else "test"

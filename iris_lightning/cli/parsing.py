@@ -1,7 +1,6 @@
-"""Parsing of options and configs, with errors of one line."""
+"""Parses options and configs, and shortens error messages to one line."""
 
 import argparse
-import io
 import re
 import sys
 import traceback
@@ -12,7 +11,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 from yaml import YAMLError
 
@@ -20,14 +18,12 @@ from iris_lightning.cli.help import format_help
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
-MAX_BYTES = 1_000_000  # of a config
 GROUPS = {"model", "data", "trainer"}
-MAX_ALIASES = 30  # in a config
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 CONFIGS.add_argument("-c", "--config", action="append", default=[])
 
-# What jsonargparse says beside the reason.
+# Lines of jsonargparse's messages that do not say what is wrong.
 DETAILS = re.compile(
     "Does not validate|Subtypes:|Errors:|Expected a NoneType|Expected a path|Not a valid subclass"
     r"|Subclass types|a class path|a dict |Import path \S+\.|Given value type"
@@ -35,7 +31,7 @@ DETAILS = re.compile(
 )
 NOT_A_CLASS = "a dot import path string: "
 UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*ption '|{NOT_A_CLASS})([\w.]+)")
-CLASSES = (  # modules whose classes are named without them
+CLASSES = (  # modules whose classes can be named without the module
     "torch.optim",
     "torch.optim.lr_scheduler",
     "lightning.pytorch.callbacks",
@@ -44,7 +40,7 @@ CLASSES = (  # modules whose classes are named without them
 
 
 def call(function: Callable[..., Any], args: Sequence[str]) -> None:
-    """Calls the function of a command, whose parameters are the options."""
+    """Parses arguments and calls the function of a command; its parameters are the options."""
     prog = f"iris_lightning {function.__name__}"
     parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
     parser.add_function_arguments(function, as_positional=True)
@@ -59,15 +55,16 @@ def parse(
 ) -> Namespace:
     """Parses the arguments of a command.
 
-    Typed options win over those in configs, later configs over earlier ones, and all over recorded
-    options.
+    Typed options take precedence over configs, later configs over earlier ones, and all of these
+    over recorded options.
 
     Args:
         parser: The parser of the command.
         args: The arguments.
-        known: Options of all commands, such as `trainer.max_epochs`. Those of other commands are
-            dropped from configs.
-        recorded: Options of a checkpoint or a run; those that the parser does not have are dropped.
+        known: Names of the options of all commands, such as `trainer.max_epochs`. In a config,
+            options of other commands are ignored.
+        recorded: Options recorded in a checkpoint or a run. Options that the parser does not have
+            are ignored.
     """
     if "-h" in args or "--help" in args:
         print(format_help(parser))
@@ -91,13 +88,13 @@ def parse(
             return parser.parse_args([*first, *configs.values(), *typed])
     except UserError:
         for path, config in configs.items():
-            with simplified(own, f"{path}: "):  # if this file has the error
+            with simplified(own, f"{path}: "):  # raises an error if it is in this file
                 parser.parse_args([config], defaults=False)
         raise
 
 
 def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Returns the options that are wanted, of groups of options as well."""
+    """Selects options by their full names, such as `model.lr` for an option of a group."""
     selected = {}
     for name, value in options.items():
         if name in GROUPS and isinstance(value, dict):
@@ -110,7 +107,7 @@ def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str,
 
 
 def find_config(name: str) -> Path:
-    """Returns the path of a config: a file, or a preset that comes with the package."""
+    """Returns the path of a config: either a file, or the name of a preset."""
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) != 1:
         return path
@@ -125,12 +122,8 @@ def find_config(name: str) -> Path:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Returns the options in a file, in which each group of options is a mapping."""
-    if path.stat().st_size > MAX_BYTES or not path.is_file():
-        raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
-    text = path.read_text(encoding="utf-8-sig")
-    ConfigLoader(io.StringIO(text)).get_single_node()
-    options = get_loader("yaml")(text)
+    """Reads a config, and checks that each group of options is a mapping."""
+    options = get_loader("yaml")(path.read_text(encoding="utf-8-sig"))
     if not isinstance(options, dict):
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
     for name in GROUPS & options.keys():
@@ -139,34 +132,14 @@ def _read_config(path: Path) -> dict[str, Any]:
     return options
 
 
-class ConfigLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML takes the last, and aliases that expand too much."""
-
-    aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Counts an alias: with 30, a value can occur 3**10 times."""
-        self.aliases += self.check_event(yaml.AliasEvent)
-        if self.aliases > MAX_ALIASES:
-            raise ValueError(f"more than {MAX_ALIASES} aliases")
-        return super().compose_node(parent, index)
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """Composes a mapping."""
-        node = super().compose_mapping_node(anchor)
-        known = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in known:
-                line = key.start_mark.line + 1
-                raise ValueError(f"line {line}: duplicate key {name!r}")
-            known.add(name)
-        return node
-
-
 @contextmanager
 def simplified(names: Iterable[str] = (), prefix: str = "") -> Iterator[None]:
-    """Shortens jsonargparse's messages; `names` are the options that a misspelt one may mean."""
+    """Raises errors of jsonargparse and YAML as `UserError`, with a shorter message.
+
+    Args:
+        names: Names of options to suggest for a misspelt one.
+        prefix: Start of the message.
+    """
     try:
         yield
     except (ArgumentError, ValueError, TypeError, KeyError, RecursionError, YAMLError) as error:
@@ -175,7 +148,7 @@ def simplified(names: Iterable[str] = (), prefix: str = "") -> Iterator[None]:
 
 @contextmanager
 def as_user_error() -> Iterator[None]:
-    """Turns errors of torch and Lightning into the user's; those of this package are bugs."""
+    """Raises errors of torch and Lightning as `UserError`; those of this package are bugs."""
     try:
         yield
     except UserError:
@@ -184,14 +157,11 @@ def as_user_error() -> Iterator[None]:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals["__name__"].startswith("iris_lightning"):
             raise
-        reason = _reason(str(error)) or type(error).__name__
-        if "gloo/transport" in reason:
-            reason = "another process of this run has ended"
-        raise UserError(reason) from error
+        raise UserError(_reason(str(error)) or type(error).__name__) from error
 
 
 def _reason(message: str, names: Iterable[str] = ()) -> str:
-    """Returns the lines of a message that say what is wrong, and the name that was meant."""
+    """Returns what a message says is wrong, and names similar to an unknown one."""
     reasons: list[str] = []
     for line in message.splitlines():
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip(" -")
@@ -205,7 +175,7 @@ def _reason(message: str, names: Iterable[str] = ()) -> str:
 
 
 def _did_you_mean(message: str, names: Iterable[str]) -> str:
-    """Suggests the options or classes whose names are like that of an unknown one."""
+    """Suggests options or classes with names similar to an unknown one."""
     unknown = UNKNOWN.search(message)
     if unknown is None:
         return ""

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None = None) -> None:
-    """Writes the plots that TensorBoard shows, each as .png and .svg.
+    """Writes the plots that TensorBoard shows, each as a .png and a .svg file.
 
     Args:
         output: Folder to write to.
-        ckpt_path: Checkpoint to use: best or last of the newest run, or a file. By default best.
-        run: Folder of a run: of its best checkpoint, or of its cross-validation.
+        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        run: Folder of a run, to plot its best checkpoint or its cross-validation.
     """
     if run is not None and ckpt_path is not None:
-        raise UserError(f"{run}: has no effect beside a checkpoint; leave one of them out", "run")
+        raise UserError(f"{run}: cannot be combined with a checkpoint", "run")
     if run is not None and Path(run, SUMMARY).is_file():
         what = f"cross-validation: {run}"
         from iris_lightning.ensemble.plots import draw_run
@@ -40,7 +40,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         source = find_source(ckpt_path)
         what = str(source)
         plots = _draw_checkpoint(source)
-    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name in a plot
+    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in the name of a class
     folder = Path(output)
     try:
         with own_style():
@@ -48,7 +48,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
             write_figures(figures, folder)
     except (UserError, OSError):
         raise
-    except Exception as error:  # of matplotlib, or of damaged results
+    except Exception as error:  # from matplotlib, or from reading damaged results
         raise UserError(f"{what} cannot be drawn: {type(error).__name__}: {error}") from error
     print(f"{what}\n{relative_path(folder)}: {len(figures)} plots, each as .png and .svg")
 

@@ -1,4 +1,4 @@
-"""The standard streams of a command."""
+"""Standard input, output and error."""
 
 import io
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Replaces closed streams, as by `>&-`, and has characters escaped that cannot be encoded."""
+    """Replaces closed streams by the null device, and escapes characters they cannot encode."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115
         if isinstance(stream, io.TextIOWrapper):
@@ -15,6 +15,6 @@ def prepare_streams() -> None:
 
 
 def discard_output() -> None:
-    """Discards what is written to standard output from now on."""
+    """Discards everything that is written to standard output from now on."""
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), sys.stdout.fileno())

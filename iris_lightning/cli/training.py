@@ -1,4 +1,4 @@
-"""The commands `fit`, `validate` and `test`: what they print, and what they do."""
+"""The commands `fit`, `validate` and `test`."""
 
 import math
 from collections.abc import Mapping
@@ -24,8 +24,13 @@ from iris_lightning.table import majority_share
 def fit(args: list[str]) -> IrisCLI:
     """Trains a classifier, or resumes its training."""
     cli = IrisCLI("fit", args)
-    with _threads(cli):
-        _fit(cli)
+    _echo_start(cli)
+    folder = nullcontext() if cli.folder is None else cli.folder.training(cli.trainer)
+    with _threads(cli), folder, as_user_error():
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
+        if not cli.trainer.callback_metrics and not cli.run:
+            raise UserError("no training steps were run")
+    _echo_result(cli)
     return cli
 
 
@@ -41,16 +46,6 @@ def test(args: list[str]) -> IrisCLI:
 
 def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
     return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
-
-
-def _fit(cli: IrisCLI) -> None:
-    _echo_start(cli)
-    folder = nullcontext() if cli.folder is None else cli.folder.training(cli.trainer)
-    with folder, as_user_error():
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
-        if not cli.trainer.callback_metrics and not cli.run:
-            raise UserError("no training steps were run")
-    _echo_result(cli)
 
 
 def _echo_start(cli: IrisCLI) -> None:
@@ -69,24 +64,24 @@ def _echo_start(cli: IrisCLI) -> None:
         echo(f"resuming {relative_path(cli.run)} after {done} epochs")
         loop = cli.checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-            echo("it ended within an epoch: the result may differ from that of one run")
+            echo("it was stopped within an epoch: an uninterrupted run may give other results")
     elif cli.source:
         echo(f"starting from {cli.source}")
 
 
 def _echo_result(cli: IrisCLI) -> None:
-    """Prints where the run is, how good its best epoch was, and what to do next."""
+    """Prints the folder of the run, its best epoch, and what to do next."""
     for stopping in cli.trainer.early_stopping_callbacks:
         message = stopping.stopping_reason_message
         if message:
             reason = message.removesuffix(" Signaling Trainer to stop.")
-            echo(f"ended by {type(stopping).__name__}: {reason}")
+            echo(f"stopped by {type(stopping).__name__}: {reason}")
     if cli.run and cli.trainer.global_step == cli.checkpoint["global_step"]:
         ended = f"the run ended after {epochs_done(cli.checkpoint)} epochs"
         echo(f"nothing to do: {ended}; to train longer, raise --trainer.max_epochs")
     run = cli.folder.run if cli.folder else None
     if run is None:
-        echo("nothing was kept: fast_dev_run")
+        echo("nothing was saved, because of fast_dev_run")
         return
     echo(f"run:    {relative_path(run)}")
     best = best_checkpoint(cli.trainer)
@@ -106,8 +101,8 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     if cli.source:
         cli.source.weights.check_finite(cli.source.path)
     if not on_own_table:
-        every = f"so all of its {len(table.targets)} rows"
-        echo(f"{table.source}: not the table of the checkpoint, {every}")
+        every = f"all of its {len(table.targets)} rows are evaluated"
+        echo(f"{table.source}: not the table of the checkpoint; {every}")
     evaluate = getattr(cli.trainer, cli.command)
     with _threads(cli), as_user_error():
         found = evaluate(
@@ -121,12 +116,12 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
         try:
             add_evaluation(cli.ckpt_path, cli.checkpoint, found[0])
         except (UserError, OSError) as error:
-            echo(f"these metrics are not in the curves of the run: {error}")
+            echo(f"these metrics could not be added to the curves of the run: {error}")
     return cli
 
 
 def _format_result(cli: IrisCLI, metrics: Mapping[str, float], split: str) -> str:
-    """Returns the metrics of a split, beside the accuracy of predicting its largest class."""
+    """Formats the metrics of a split, and the accuracy of always predicting its largest class."""
     names = [name for name in metrics if name.endswith(f"/{split}")]
     names.sort(key=lambda name: not name.startswith("loss/"))
     _, targets = cli.datamodule.tensors(split)

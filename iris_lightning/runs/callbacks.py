@@ -68,9 +68,9 @@ class EpochRecord(Callback):
                 logger.log_metrics(metrics)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Repeats what Lightning does after an epoch's checkpoints are saved, so they lack it.
+        """Repeats the last step of `ReduceLROnPlateau` and the decision of `EarlyStopping`.
 
-        These are the last step of `ReduceLROnPlateau`, and the decision of `EarlyStopping`.
+        Lightning does both after it saves the checkpoints of an epoch, so they are not in them.
         """
         for stopping in trainer.early_stopping_callbacks:
             if stopping.wait_count >= stopping.patience:
@@ -146,7 +146,7 @@ class EpochBar(Callback):
     """Shows a progress bar over all epochs.
 
     Args:
-        is_shown: Whether it is shown at all.
+        is_shown: Whether to show it.
     """
 
     def __init__(self, is_shown: bool) -> None:
@@ -157,10 +157,11 @@ class EpochBar(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Shows the bar."""
         total = trainer.max_epochs
+        is_shown = self.is_shown and trainer.is_global_zero
         self.bar = tqdm(
             total=None if total == -1 else total,
             initial=trainer.current_epoch,
-            disable=not self.is_shown or trainer.progress_bar_callback is not None,
+            disable=not is_shown or trainer.progress_bar_callback is not None,
             bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
             leave=False,
         )

@@ -28,30 +28,20 @@ def find_checkpoint(name: str, root: Path) -> Path:
         root: Folder that contains `lightning_logs/`.
     """
     if name not in ("best", "last"):
-        return _check_file(Path(name))
+        path = Path(name)
+        if not path.is_file():
+            expected = "expected a checkpoint, or best or last for the newest run"
+            raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
+        return path
     run = newest_run(root)
     if run is None:
         found = f"no run under {root / RUNS} with a trained network; train one first (fit)"
         raise UserError(found, remedy=("ckpt_path", "FILE"))
     path = run / "checkpoints" / f"{name}.ckpt"
-    if path.is_file():
-        return path
-    if path.with_name("last.ckpt").is_file():
-        found = f"the newest run, {run}, has no {name}.ckpt: no epoch was validated"
-        raise UserError(found, remedy=("ckpt_path", "last"))
-    raise UserError(f"the newest run, {run}, kept no checkpoints", remedy=("ckpt_path", "FILE"))
-
-
-def _check_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    found = "no such file"
-    if path.is_dir():
-        found = "a folder"
-    elif path.exists():
-        found = "not a regular file"
-    expected = "expected a checkpoint, or best or last for the newest run"
-    raise UserError(f"{path}: {found}; {expected}", "ckpt_path")
+    if not path.is_file():
+        found = f"the newest run, {run}, has no {name}.ckpt"
+        raise UserError(found, remedy=("ckpt_path", "FILE"))
+    return path
 
 
 def run_folder(path: Path) -> Path | None:
@@ -170,7 +160,7 @@ class Source(NamedTuple):
     def options(self, kind: type) -> dict[str, Any]:
         """Returns the options of `IrisClassifier` or `IrisDataModule` that a checkpoint records.
 
-        Those that the class does not know are left out; it has defaults for those that lack.
+        Options that the class does not have are left out.
         """
         group = "hyper_parameters"
         if kind.__name__ == "IrisDataModule":
@@ -182,22 +172,22 @@ class Source(NamedTuple):
 def find_source(
     ckpt_path: str | None, weights: str | None = None, root: Path = Path(), trained: bool = True
 ) -> Source:
-    """Reads the checkpoint or the weights that two options name.
+    """Reads a checkpoint or a weights file.
 
     Args:
         ckpt_path: A checkpoint, or `best` or `last` of the newest run; by default `best`.
-        weights: A file of weights to be used in its place.
-        root: Where `lightning_logs/` is.
+        weights: A weights file to use instead of a checkpoint.
+        root: Folder that contains `lightning_logs/`.
         trained: Whether the network must have been trained.
     """
     if weights is not None:
         if ckpt_path is not None:
-            raise UserError(f"{weights}: has no effect beside a checkpoint", "weights")
+            raise UserError(f"{weights}: cannot be combined with a checkpoint", "weights")
         return Source(Path(weights), read_weights(Path(weights)), {})
     path = find_checkpoint(ckpt_path or "best", root)
     checkpoint = read_trained(path) if trained else read_checkpoint(path)
     for group in (checkpoint["datamodule_hyper_parameters"], checkpoint["trained_on"]):
-        table = group.get("path")  # as it was typed where `lightning_logs/` is
+        table = group.get("path")  # may be relative to `root` of the training
         if isinstance(table, str) and not Path(table).exists():
             found = logs_folder(path.absolute().parent.parent).parent / table
             if found.is_file():

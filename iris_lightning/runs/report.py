@@ -34,14 +34,12 @@ class TensorBoardReport(Callback):
 
     During training, Custom Scalars shows each metric of the train and validation rows in one chart,
     and the learning rate is logged if a scheduler changes it. At the end, the options and metrics
-    of the best epoch (tabs HParams and Text), its plots (Images) and the network (Graphs) are
-    added. The best epoch is that of the first `ModelCheckpoint` with `monitor="loss/val"`; if there
-    is none, the last epoch. If the Trainer has no `TensorBoardLogger`, only the learning rate is
-    logged.
+    of the best epoch (HParams), its plots (Images) and the network (Graphs) are added. The best
+    epoch is that of the first `ModelCheckpoint` with `monitor="loss/val"`; if there is none, the
+    last epoch. If the Trainer has no `TensorBoardLogger`, only the learning rate is logged.
 
     Args:
-        figures: Whether to add plots and the network. Plots need matplotlib and an
-            `IrisDataModule`.
+        figures: Whether to add plots and the network. Plots need an `IrisDataModule`.
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
@@ -98,10 +96,8 @@ class TensorBoardReport(Callback):
             data = getattr(trainer, "datamodule", None)
             row = {name: options.get(name) for name in HPARAMS_COLUMNS}
             row["settings"] = _changed_settings(options, module, data)
-            table = _markdown_table({"epoch": epoch, **rounded, **options})
             for logger in loggers:
                 logger.log_hyperparams(row, _results(rounded, epoch), last_epoch)
-                logger.experiment.add_text("run", table, epoch)
                 if draw and isinstance(data, IrisDataModule):
                     best_module = copy.deepcopy(module).eval()
                     best_module.load_state_dict(best["state_dict"])
@@ -168,17 +164,8 @@ def _results(metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
     for tag, value in metrics.items():
         if tag.endswith("/val"):
             results[f"result/{tag}"] = value
-    for tag in list(results)[1:]:
-        results[tag.removesuffix("val") + "test"] = math.nan
+            results[f"result/{tag.removesuffix('val')}test"] = math.nan
     return results
-
-
-def _markdown_table(values: Mapping[str, Any]) -> str:
-    lines = ["| | |", "| --- | --- |"]
-    for name, value in values.items():
-        text = _config_text(value).replace("|", r"\|")
-        lines.append(f"| {name} | {text} |")
-    return "\n".join(lines)
 
 
 def _config_text(value: object) -> str:

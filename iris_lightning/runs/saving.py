@@ -1,4 +1,4 @@
-"""The files of a run: where checkpoints and curves go, and descriptions of the run."""
+"""The files of a run: its checkpoints, curves, options and environment."""
 
 import platform
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(BestCheckpoint):
-    """Saves `last.ckpt` after every epoch; with `save_last`, only better epochs would be saved."""
+    """Saves `last.ckpt` after every epoch; `save_last` would only save it when `best.ckpt` is."""
 
 
 def checkpoint_callbacks() -> list[ModelCheckpoint]:
@@ -70,9 +70,9 @@ class RunFolder(Callback):
 
     @contextmanager
     def training(self, trainer: L.Trainer) -> Iterator[None]:
-        """Keeps the folder for one training, which no other process can join.
+        """Locks the folder during training, so that no other process uses it.
 
-        A new run that fails before its first checkpoint leaves no folder.
+        If a new run fails before its first checkpoint, its folder is removed.
         """
         if not trainer.is_global_zero:
             yield
@@ -90,7 +90,7 @@ class RunFolder(Callback):
                 last = relative_path(self.run / "checkpoints" / "last.ckpt")
                 error.remedy = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
             elif isinstance(error, UserError) and is_new:
-                error.message += f"\nthe epochs before are kept in {relative_path(self.run)}"
+                error.message += f"\nearlier epochs are saved in {relative_path(self.run)}"
             raise
 
     def _direct(self, trainer: L.Trainer, run: Path) -> None:
@@ -114,13 +114,8 @@ class RunFolder(Callback):
         last = self.run / "checkpoints" / "last.ckpt"
         if trainer.checkpoint_callbacks and not last.exists():
             return
-        environment = describe_environment(
-            trainer.strategy.root_device,
-            trainer.world_size,
-            self.options["seed_everything"],
-            cast("Any", trainer).datamodule.table,
-        )
-        describe_run(self.run, self.options, environment)
+        table = cast("Any", trainer).datamodule.table
+        describe_run(self.run, self.options, trainer, table)
         self.is_described = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -134,35 +129,34 @@ class RunFolder(Callback):
         """Writes `results.yaml`, which marks curves and plots as complete."""
         if self.run and trainer.is_global_zero:
             results = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            with atomic_write(self.run / RESULTS) as new:
-                new.write_text(to_yaml(results), encoding="utf-8")
+            _write_yaml(self.run / RESULTS, results)
 
 
-def describe_environment(device: Any, processes: int, seed: int, table: Table) -> dict[str, Any]:
-    """Returns the content of `environment.yaml`: what affects a run's result besides its options.
+def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: Table) -> None:
+    """Writes `environment.yaml` and `config.yaml`, which are enough to repeat a run.
 
     Args:
-        device: Device of the training.
-        processes: Number of processes.
-        seed: Seed of the run.
-        table: The table.
+        run: Folder of the run.
+        options: Its options.
+        trainer: Its Trainer.
+        table: The table it was trained on.
     """
     versions = {name: version(name) for name in PACKAGES}
-    return {
+    environment = {
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # includes the build, such as +cpu
         **versions,
-        "device": str(device),
-        "processes": processes,
+        "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
-        "seed": int(seed),
+        "seed": options["seed_everything"],
         "data": {"source": table.source, "sha256": table.sha256, "columns": table.roles},
     }
+    _write_yaml(run / "environment.yaml", environment)
+    _write_yaml(run / "config.yaml", options)
 
 
-def describe_run(run: Path, options: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Writes `environment.yaml` and `config.yaml`, which are enough to repeat the run."""
-    for name, content in (("environment.yaml", environment), ("config.yaml", options)):
-        with atomic_write(run / name) as new:
-            new.write_text(to_yaml(content), encoding="utf-8")
+def _write_yaml(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as new:
+        new.write_text(to_yaml(content), encoding="utf-8")

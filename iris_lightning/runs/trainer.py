@@ -1,4 +1,4 @@
-"""The callbacks, loggers and plugins of a run's Trainer."""
+"""The callbacks, loggers and plugins of the Trainer in `fit`."""
 
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,25 @@ def run_parts(
     epochs_done: int,
     figures: bool,
 ) -> dict[str, Any]:
-    """Returns what the Trainer of a run has in place of a user's options.
+    """Adds this project's callbacks, logger and plugin to the user's options of a Trainer.
 
     Args:
-        options: Those options.
-        progress: Callbacks that show the progress.
-        root: Where `lightning_logs/` is.
-        folder: Keeps the folder of the run; there is none in a `fast_dev_run`.
-        epochs_done: What a run to be resumed has behind it.
-        figures: Whether plots are drawn.
+        options: The user's options.
+        progress: Callbacks that print the progress.
+        root: Folder that contains `lightning_logs/`.
+        folder: Manages the folder of the run; `None` in a `fast_dev_run`.
+        epochs_done: Number of epochs that a resumed run has finished; 0 for a new run.
+        figures: Whether to add plots to TensorBoard.
+
+    Returns:
+        Arguments of the Trainer that replace the options of the same names.
     """
     callbacks = []
     own_bar = False
     for callback in _as_list(options.callbacks):
         own_bar = own_bar or isinstance(callback, ProgressBar)
         finder = isinstance(callback, BatchSizeFinder | LearningRateFinder)
-        if not (epochs_done and finder):  # a resumed run has the result already
+        if not (epochs_done and finder):  # a resumed run already has its result
             callbacks.append(callback)
     callbacks += [
         *progress,
@@ -49,8 +52,8 @@ def run_parts(
     if not isinstance(options.logger, bool):
         loggers += _as_list(options.logger)
     if options.logger is not False:
-        # A killed run may have points of the epoch that is repeated, and lack some of the one
-        # before.
+        # If the run was killed, points of the last saved epoch may be missing, and there may be
+        # points of the epoch after it, which is now repeated.
         logger = RunLogger(root, max(0, epochs_done - 1))
         loggers.insert(0, logger)
         checkpoint_io.before_write = logger.flush

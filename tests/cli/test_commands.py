@@ -147,7 +147,7 @@ def test_steps_or_time_take_the_place_of_the_default_epochs() -> None:
 def test_what_ends_a_run_early_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/val"]
     fit(*stopping, "--trainer.callbacks.min_delta=1", "--trainer.callbacks.patience=1")
-    assert "ended by EarlyStopping: Monitored metric loss/val" in capsys.readouterr().out
+    assert "stopped by EarlyStopping: Monitored metric loss/val" in capsys.readouterr().out
 
 
 def test_the_config_of_a_run_works_with_every_command(

@@ -27,7 +27,7 @@ FILES = {"config.yaml", "environment.yaml", "folds.csv", "predictions.csv", "sum
 
 
 def crossvalidate(*args: str) -> CrossValidation:
-    """Runs the command with 2 repeats of 5 folds, by default without pictures."""
+    """Runs the command with 2 repeats of 5 folds, by default without plots."""
     options = ["--folds", "5", "--repeats", "2", "--figures", "false"]
     result: CrossValidation = main(["crossvalidate", *options, *args])
     return result
@@ -59,7 +59,7 @@ def test_files_and_output_agree_with_the_held_out_rows(capsys: pytest.CaptureFix
     assert f"{found['accuracy']['mean']:.4f} ± " in capsys.readouterr().out
 
 
-@pytest.mark.pictures
+@pytest.mark.plots
 def test_tensorboard_shows_mean_and_quartiles_of_the_folds() -> None:
     result = crossvalidate("--trainer.max_epochs", "3", "--figures", "true")
     found = curves(RUN)

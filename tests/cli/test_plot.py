@@ -1,4 +1,4 @@
-"""The command `plot`: the pictures that TensorBoard shows, as files."""
+"""The command `plot`: the plots that TensorBoard shows, as files."""
 
 import signal
 from pathlib import Path
@@ -10,7 +10,7 @@ from iris_lightning.cli import main
 from iris_lightning.plots import PLOTS
 from tests.conftest import fails, wine
 
-pytestmark = pytest.mark.pictures
+pytestmark = pytest.mark.plots
 
 
 def files(folder: str) -> set[str]:
@@ -27,7 +27,7 @@ def run(folder: Path) -> Path:
     return Path("lightning_logs/mine/version_0")
 
 
-def test_it_writes_each_picture_twice(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_writes_each_plot_twice(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     main(["plot"])
     assert capsys.readouterr().out.splitlines() == [
@@ -54,7 +54,7 @@ def test_a_cross_validation_of_another_table(
     assert "folds/version_0" in fails(capsys, "plot", "--run", "lightning_logs/folds/version_0")
 
 
-def test_pictures_that_cannot_be_drawn(
+def test_plots_that_cannot_be_drawn(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

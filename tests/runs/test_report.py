@@ -17,7 +17,7 @@ from iris_lightning.plots import Trained
 from tests.conftest import curves, fit
 
 pytestmark = [
-    pytest.mark.pictures,
+    pytest.mark.plots,
     pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning"),  # of `add_graph`
     pytest.mark.filterwarnings("ignore:The dirpath has changed"),
 ]
@@ -35,14 +35,6 @@ def events(run: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     return EventAccumulator(str(run)).Reload()
-
-
-def text(run: Path) -> dict[str, str]:
-    """Reads the table in the tab Text."""
-    (event,) = events(run).Tensors("run/text_summary")
-    lines = event.tensor_proto.string_val[0].decode().splitlines()
-    cells = [line.strip("| ").split(" | ") for line in lines[2:]]
-    return dict(cells)
 
 
 def hyperparameters(run: Path) -> Any:
@@ -108,10 +100,7 @@ def test_contents_of_tensorboard() -> None:
     for setting in ("hidden [12]", "optimizer Adam", "lr_scheduler ExponentialLR"):
         assert setting in row["settings"].string_value
     assert "activation" not in row["settings"].string_value
-    table = text(RUN)
-    best = min(value for _, value in curves(RUN)["loss/val"])
-    assert float(table["loss/val"]) == pytest.approx(best, abs=1e-5)
-    assert (table["table"], table["hidden"], table["seed"]) == ("Iris", "[12]", "20")
+    assert row["seed"].number_value == 20
 
 
 def test_hparams_show_the_best_epoch_and_its_test_metrics() -> None:
@@ -155,7 +144,7 @@ def test_resuming_a_finished_run_completes_its_report() -> None:
     train()
     run = train(TensorBoardReport(), ckpt_path="last.ckpt")
     assert {*events(run).Tags()["images"]} == PLOTS
-    assert text(run)["epoch"] == "5"
+    assert curves(run)["result/epoch"] == [(5, 5)]
 
 
 def test_without_plots_or_a_tensorboard_logger(drawn: list[Trained]) -> None:
@@ -164,11 +153,11 @@ def test_without_plots_or_a_tensorboard_logger(drawn: list[Trained]) -> None:
             max_epochs=1, logger=logger, callbacks=[TensorBoardReport()], log_every_n_steps=1
         )
         trainer.fit(IrisClassifier(), IrisDataModule())
-    assert text(train(TensorBoardReport(figures=False)))
+    assert hyperparameters(train(TensorBoardReport(figures=False)))
     assert not drawn
 
 
-def test_an_interrupted_run_has_a_table(drawn: list[Trained]) -> None:
+def test_an_interrupted_run_has_results(drawn: list[Trained]) -> None:
     class Interrupt(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
             if trainer.current_epoch == 2:
@@ -176,7 +165,7 @@ def test_an_interrupted_run_has_a_table(drawn: list[Trained]) -> None:
 
     with pytest.raises(SystemExit):
         train(TensorBoardReport(), Interrupt())
-    assert text(Path("lightning_logs/version_0"))["epoch"] == "1"
+    assert curves(Path("lightning_logs/version_0"))["result/epoch"] == [(1, 1)]
     assert not drawn
 
 
@@ -212,4 +201,4 @@ def test_unwritable_runs_can_be_evaluated(
     main(["test"])
     printed = capfd.readouterr()
     assert "loss/test" in printed.out
-    assert "not in the curves" in printed.out
+    assert "could not be added to the curves" in printed.out
