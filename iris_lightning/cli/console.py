@@ -1,6 +1,7 @@
 """Printing during a run, and silencing messages of libraries."""
 
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -75,28 +76,35 @@ def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
 
 
 class EpochLines(EpochRecord):
-    """Prints the metrics of the first epochs, and of fewer and fewer epochs after them."""
+    """Prints a line for each of the first epochs, and later where `loss/val` improves."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.printed = -1  # the last epoch that was printed
+        self.best = math.inf
+        self.printed = -1  # the last epoch that was
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Skips the epochs that a resumed run has finished."""
+        """Notes which epochs a resumed run has behind it."""
         super().on_train_start(trainer, pl_module)
+        self.best = self.resumed.get("metrics", {}).get("loss/val", math.inf)
         self.printed = trainer.current_epoch - 1
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the previous epoch: its train metrics were not logged yet when it ended."""
+        """Reports on the epoch before, whose train metrics were not known at its end."""
         self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the last epoch."""
+        """Reports on the last epoch."""
         self._report(trainer, is_last=True)
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
-        is_due = epoch < EPOCH_LINES or epoch > 1.5 * self.printed or is_last
-        if is_due and epoch > self.printed:
+        metrics = self.metrics_at(trainer, epoch)
+        loss = metrics.get("loss/val", math.inf)
+        is_next = epoch < EPOCH_LINES or is_last
+        if loss < self.best:
+            self.best = loss
+            is_next = is_next or epoch > 1.5 * self.printed
+        if is_next and epoch > self.printed:
             self.printed = epoch
-            echo(f"epoch {epoch}  {format_metrics(self.metrics_at(trainer, epoch), LINE)}")
+            echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")

@@ -21,6 +21,11 @@ TRAINER_DEFAULTS = {
     "devices": 1,
 }
 BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+# Trainer options that have no effect on this model and data, or do not work with them.
+HIDDEN = {
+    *("barebones", "limit_predict_batches", "limit_test_batches", "model_registry"),
+    *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
+}
 ALLOWED = {  # in all commands
     *("accelerator", "precision", "deterministic", "benchmark", "inference_mode", "profiler"),
     *("default_root_dir", "enable_progress_bar"),
@@ -105,7 +110,7 @@ def skipped(command: str, group: str) -> set[str]:
     if group == "data":
         return SPLIT | {"features", "exclude", "categorical"} if evaluates else set()
     if command == "fit":
-        return set()
+        return HIDDEN
     if command == "crossvalidate":
         return names - ALLOWED_IN_FOLDS
     split = "val" if command == "validate" else "test"

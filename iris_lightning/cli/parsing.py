@@ -1,6 +1,7 @@
 """Parses options and configs, and shortens error messages to one line."""
 
 import argparse
+import io
 import re
 import sys
 import traceback
@@ -11,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader
 from yaml import YAMLError
 
@@ -18,7 +20,9 @@ from iris_lightning.cli.help import format_help
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
+MAX_BYTES = 1_000_000  # of a config
 GROUPS = {"model", "data", "trainer"}
+MAX_ALIASES = 30  # in a config
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 CONFIGS.add_argument("-c", "--config", action="append", default=[])
@@ -123,13 +127,42 @@ def find_config(name: str) -> Path:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Reads a config, and checks that each group of options is a mapping."""
-    options = get_loader("yaml")(path.read_text(encoding="utf-8-sig"))
+    if path.stat().st_size > MAX_BYTES or not path.is_file():
+        raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
+    text = path.read_text(encoding="utf-8-sig")
+    ConfigLoader(io.StringIO(text)).get_single_node()
+    options = get_loader("yaml")(text)
     if not isinstance(options, dict):
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
     for name in GROUPS & options.keys():
         if not isinstance(options[name], dict):
             raise ValueError(f"{name}: expected a mapping, got {options[name]}")
     return options
+
+
+class ConfigLoader(yaml.SafeLoader):
+    """Refuses duplicate keys, of which YAML takes the last, and aliases that expand too much."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Counts an alias: with 30, a value can occur 3**10 times."""
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > MAX_ALIASES:
+            raise ValueError(f"more than {MAX_ALIASES} aliases")
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Composes a mapping."""
+        node = super().compose_mapping_node(anchor)
+        known = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in known:
+                line = key.start_mark.line + 1
+                raise ValueError(f"line {line}: duplicate key {name!r}")
+            known.add(name)
+        return node
 
 
 @contextmanager
@@ -157,7 +190,10 @@ def as_user_error() -> Iterator[None]:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals["__name__"].startswith("iris_lightning"):
             raise
-        raise UserError(_reason(str(error)) or type(error).__name__) from error
+        reason = _reason(str(error)) or type(error).__name__
+        if "gloo/transport" in reason:
+            reason = "another process of this run has ended"
+        raise UserError(reason) from error
 
 
 def _reason(message: str, names: Iterable[str] = ()) -> str:

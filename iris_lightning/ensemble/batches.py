@@ -41,7 +41,7 @@ class StackBatches:
         self,
         table: Table,
         members: Sequence[Member],
-        split: Literal["train", "held_out"],
+        split: Literal["train", "val", "held_out"],
         batch_size: int,
     ) -> None:
         self.table = table

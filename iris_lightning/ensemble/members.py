@@ -20,13 +20,15 @@ class Member(NamedTuple):
         fold: Fold within the repeat.
         seed: Seed of the initial weights and of the order of the train rows.
         train: Row numbers to train on, int64.
-        held_out: Row numbers to validate on in every epoch and to predict after training, int64.
+        val: Row numbers to compute the validation curves on, int64.
+        held_out: Row numbers to predict after training, int64.
     """
 
     repeat: int
     fold: int
     seed: int
     train: Tensor
+    val: Tensor
     held_out: Tensor
 
 
@@ -69,7 +71,7 @@ def members_of_folds(assigned: Tensor, seed: int) -> Iterator[Member]:
         is_held_out = assigned[repeat] == fold
         train = (~is_held_out).nonzero()[:, 0]
         held_out = is_held_out.nonzero()[:, 0]
-        yield Member(repeat, fold, member_seed, train, held_out)
+        yield Member(repeat, fold, member_seed, train, val=held_out, held_out=held_out)
 
 
 def split_into_stacks(

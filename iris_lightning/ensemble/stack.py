@@ -112,10 +112,12 @@ class StackedClassifier(L.LightningModule):
         return StackBatches(self.data.table, self.members, "train", self.data.batch_size)
 
     def val_dataloader(self) -> StackBatches:
+        """Loads the validation rows."""
+        return StackBatches(self.data.table, self.members, "val", EVALUATION_BATCH_SIZE)
+
+    def predict_dataloader(self) -> StackBatches:
         """Loads the held-out rows."""
         return StackBatches(self.data.table, self.members, "held_out", EVALUATION_BATCH_SIZE)
-
-    predict_dataloader = val_dataloader
 
     def forward(self, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the logits, losses and weighted losses of all members."""

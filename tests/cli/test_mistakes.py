@@ -1,6 +1,7 @@
 """Mistakes of the user: one or two lines on stderr, exit status 2, nothing left behind."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,15 +69,15 @@ COMMANDS = {
     "fit --lr_scheduler StepLR": "step_size",
     "fit --lr_scheduler StepLR --lr_scheduler.step_size 0": "zero",
     "fit --config nope.yaml": "nope.yaml: No such file",
-    "fit --config .": "error: .: ",
+    "fit --config .": "expected a regular file",
     "fit --weights nope.pth": "nope.pth: No such file",
     "fit --ckpt_path nope.ckpt": "--ckpt_path: nope.ckpt",
     "fit --ckpt_path .": "--ckpt_path: .: no such file",
     "fit --ckpt_path LOST": "--ckpt_path",
+    "fit --ckpt_path BEST -c standardized": "-c: a resumed run keeps its options",
     "fit --ckpt_path BEST --weights a.pth": "--weights",
     "fit --ckpt_path BEST --model.lr 0.5": "--model.lr",
     "fit --ckpt_path BEST --optimizer SGD": "--optimizer",
-    "fit --ckpt_path BEST -c standardized": "-c: a resumed run keeps its options",
     "fit --ckpt_path BEST --seed_everything 1": "--seed_everything",
     "validate": "train one first (fit)",
     "validate --ckpt_path BEST --trainer.limit_val_batches 0": "row",
@@ -109,9 +110,15 @@ def test_mistyped_commands(
     assert "Namespace(" not in message, "a dump of options"
 
 
+NESTED = "model: " + "[" * 500 + "]" * 500
+BOMB = "a: &a0 [x, x]\n" + "".join(f"a{i}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(30))
 CONFIGS = {  # the text of a file, and the word that helps
+    "model:\n  lr: 0.1\ndata: {}\nmodel:\n  hidden: [3]\n": "line 4: duplicate key 'model'",
     "model: &a\n  hidden: *a\n": "--model.hidden",
     "model:\n  lr: *b\n": "line 2",
+    BOMB: "more than 30 aliases",
+    NESTED: "recursion",
+    "#" * 2_000_000: "at most 1000000 bytes",
     "model: mine.yaml\n": "model: expected a mapping",
     "trainer: null\n": "trainer: expected a mapping",
     "model: 5\n": "model: expected a mapping",
@@ -136,6 +143,11 @@ def test_a_mistake_in_a_config_names_the_file(
     message = fails(capsys, "fit", "--config", "mine.yaml")
     assert "error: mine.yaml: " in message
     assert CONFIGS[text] in message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no /dev/zero")
+def test_a_config_without_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "/dev/zero: expected a regular file" in fails(capsys, "fit", "--config", "/dev/zero")
 
 
 def test_an_untrained_network_is_evaluated_by_no_command(

@@ -78,8 +78,7 @@ class FoldData(IrisDataModule):
 
     @property
     def rows(self) -> dict[str, Tensor]:
-        held_out = self.member.held_out
-        return {"train": self.member.train, "val": held_out, "test": held_out}
+        return {"train": self.member.train, "val": self.member.val, "test": self.member.held_out}
 
 
 BALANCED: dict[str, Any] = {"standardize": True, "class_weight": "balanced"}
