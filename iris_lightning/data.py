@@ -18,6 +18,7 @@ from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.table import CsvFormat, Table, TableWarning, load_iris_table
 
 SPLITS = ("train", "val", "test")
+MAX_COMPARED_ROWS = 100_000
 
 
 def split_rows(
@@ -230,6 +231,18 @@ class IrisDataModule(L.LightningDataModule):
             rows = self.rows[split]
             self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
         return self._tensors[split]
+
+    def count_repeated_rows(self) -> int:
+        """Returns how many test rows have the features and class of a train row.
+
+        Tables of more than `MAX_COMPARED_ROWS` rows are not compared.
+        """
+        if len(self.table.targets) > MAX_COMPARED_ROWS:
+            return 0
+        features, targets = self.table.features, self.table.targets.unsqueeze(1)
+        rows = torch.cat([features, targets], dim=1).numpy()
+        train = {row.tobytes() for row in rows[self.rows["train"]]}
+        return sum(row.tobytes() in train for row in rows[self.rows["test"]])
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""

@@ -58,7 +58,11 @@ def _echo_start(cli: IrisCLI) -> None:
         where += f", in {cli.trainer.world_size} processes that share each batch"
     network = f"{cli.num_parameters} parameters on {where}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
-    echo(*table.describe())
+    if not cli.run:
+        echo(*table.describe())
+        num_repeated = cli.datamodule.count_repeated_rows()
+        if num_repeated:
+            echo(f"{num_repeated} of {len(rows['test'])} test rows equal a train row")
     if cli.run:
         done = epochs_done(cli.checkpoint)
         echo(f"resuming {relative_path(cli.run)} after {done} epochs")
@@ -100,9 +104,11 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     echo(str(cli.source))
     if cli.source:
         cli.source.weights.check_finite(cli.source.path)
-    if not on_own_table:
-        every = f"all of its {len(table.targets)} rows are evaluated"
-        echo(f"{table.source}: not the table of the checkpoint; {every}")
+    num_rows = len(cli.datamodule.rows[split])
+    if on_own_table:
+        echo(f"{table.source}: {num_rows} rows, the {split} split of the training")
+    else:
+        echo(f"{table.source}: not the table of the checkpoint, so all of its {num_rows} rows")
     evaluate = getattr(cli.trainer, cli.command)
     with _threads(cli), as_user_error():
         found = evaluate(

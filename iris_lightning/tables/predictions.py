@@ -111,7 +111,7 @@ def predict_table(
         except (PolarsError, UserError, OSError) as error:
             missing = "mean" if predictor.network.impute else "error"
             with file.reading():
-                check_values(file, file.inputs(features), features, missing)
+                check_values(file, file.inputs(features), features, missing, is_training=False)
             if isinstance(error, UserError):
                 found = "a row has features that are too large for the network"
                 raise UserError(f"{name}: {found}") from error

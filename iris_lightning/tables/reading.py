@@ -201,7 +201,7 @@ def _drop_rows(
         notes.append(f"dropped {num_missing} of {frame.height} rows, which have missing values")
     elif num_missing:
         rows = f"{num_missing} of {frame.height} rows"
-        notes.append(f"missing numbers in {rows} get the mean of the train split")
+        notes.append(f"{rows} have missing values: numbers get the mean of the train split")
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes

@@ -111,7 +111,7 @@ def _skip_lines(start: Start) -> None:
         line = start.lines[0].strip()
         named = re.fullmatch(r'"?sep=(.)"?', line)
         rows = [row for row in start.lines[1:] if row.strip() and not row.startswith("#")]
-        is_header = rows and 0 < _count_separators(line) == _count_separators(rows[0])
+        is_header = rows and _has_same_cells(line, rows[0])
         is_comment = line.startswith("#") and not is_header
         if named:
             start.separator = named[1]
@@ -123,9 +123,10 @@ def _skip_lines(start: Start) -> None:
         del start.lines[0]
 
 
-def _count_separators(line: str) -> int:
-    unquoted = re.sub(QUOTED, "", line)
-    return sum(unquoted.count(separator) for separator in SEPARATORS.values())
+def _has_same_cells(line: str, row: str) -> bool:
+    """Returns whether two lines have the same number of cells, with any delimiter."""
+    line, row = (re.sub(QUOTED, "", text) for text in (line, row))
+    return any(0 < line.count(mark) == row.count(mark) for mark in SEPARATORS.values())
 
 
 def _find_encoding(content: bytes) -> str:

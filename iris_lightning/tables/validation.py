@@ -51,7 +51,11 @@ def check_number_marks(file: TableFile, names: Sequence[str]) -> None:
 
 
 def check_values(
-    file: TableFile, inputs: pl.LazyFrame, features: Sequence[Feature], missing: str
+    file: TableFile,
+    inputs: pl.LazyFrame,
+    features: Sequence[Feature],
+    missing: str,
+    is_training: bool = True,
 ) -> None:
     """Raises an error for the first row with an invalid value.
 
@@ -60,6 +64,7 @@ def check_values(
         inputs: Its rows, as returned by `TableFile.inputs`.
         features: The features.
         missing: `error` makes a missing value invalid; `drop` and `mean` allow it.
+        is_training: Whether another option would help.
     """
     invalid = pl.any_horizontal(pl.exclude(CLASS, MISSING).is_infinite()).fill_null(False)
     if missing == "error":
@@ -67,10 +72,13 @@ def check_values(
     marked = inputs.select(invalid=invalid).with_row_index("row")
     found = marked.filter("invalid").head(1).collect(engine="streaming")
     if not found.is_empty():
-        raise invalid_value(file, found.item(0, "row"), features)
+        error = _invalid_value(file, found.item(0, "row"), features)
+        if not is_training:
+            error.remedy = None
+        raise error
 
 
-def invalid_value(file: TableFile, row: int, features: Sequence[Feature]) -> UserError:
+def _invalid_value(file: TableFile, row: int, features: Sequence[Feature]) -> UserError:
     """Returns the error for the first invalid or else missing value of a row."""
     cells = file.rows.slice(row, 1).collect(engine="streaming")
     values = file.rows.slice(row, 1).select(file.values(features)).collect(engine="streaming")
