@@ -75,18 +75,21 @@ def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
-class EpochLines(EpochRecord):
-    """Prints a line for each of the first epochs, and later where `loss/val` improves."""
+class EpochLines(L.Callback):
+    """Prints a line for each of the first epochs, and later where `loss/val` improves.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Args:
+        record: Knows the metrics of each epoch.
+    """
+
+    def __init__(self, record: EpochRecord) -> None:
+        self.record = record
         self.best = math.inf
         self.printed = -1  # the last epoch that was
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes which epochs a resumed run has behind it."""
-        super().on_train_start(trainer, pl_module)
-        self.best = self.resumed.get("metrics", {}).get("loss/val", math.inf)
+        self.best = self.record.resumed.get("metrics", {}).get("loss/val", math.inf)
         self.printed = trainer.current_epoch - 1
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -99,7 +102,7 @@ class EpochLines(EpochRecord):
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
-        metrics = self.metrics_at(trainer, epoch)
+        metrics = self.record.metrics_at(trainer, epoch)
         loss = metrics.get("loss/val", math.inf)
         is_next = epoch < EPOCH_LINES or is_last
         if loss < self.best:

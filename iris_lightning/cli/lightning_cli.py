@@ -27,7 +27,7 @@ from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_builtin
-from iris_lightning.runs.callbacks import EpochBar
+from iris_lightning.runs.callbacks import EpochBar, EpochRecord
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
@@ -231,7 +231,8 @@ class IrisCLI(LightningCLI):
         done = epochs_done(self.checkpoint) if self.run else 0
         if not options.fast_dev_run:
             self.folder = RunFolder(self.root, self.run, self.plain_options())
-        progress = [EpochLines(), EpochBar(self.shows_bar)]
+        record = EpochRecord()
+        progress = [record, EpochLines(record), EpochBar(self.shows_bar)]
         return run_parts(options, progress, self.root, self.folder, done, self.config.figures)
 
     @property

@@ -1,6 +1,7 @@
 """Callbacks that let a run be stopped at any time and resumed with the same result."""
 
 import math
+import sys
 from typing import Any, cast
 
 import lightning as L
@@ -164,6 +165,7 @@ class EpochBar(Callback):
             disable=not is_shown or trainer.progress_bar_callback is not None,
             bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
             leave=False,
+            file=sys.stdout,
         )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

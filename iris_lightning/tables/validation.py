@@ -125,8 +125,10 @@ def notes_on_values(
     least = frame.select(cs.by_name(*numbers).min()) if numbers else pl.DataFrame()
     for name in least.columns:
         code = least.item(0, name)
+        if code not in CODES:
+            continue
         others = frame.select(columns(name).filter(columns(name) != code).min()).item()
-        if code in CODES and others is not None and others >= 0:
+        if others is not None and others >= 0:
             notes.append(
                 f"{name!r} holds {code:g}; if it means missing: --data.na_values '[{code:g}]'"
             )
