@@ -14,6 +14,7 @@ from iris_lightning.plots import Trained, draw_all, own_style, write_figures
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import Source, find_source
 from iris_lightning.runs.folders import SUMMARY
+from iris_lightning.table import TableWarning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         source = find_source(ckpt_path)
         what = str(source)
         plots = _draw_checkpoint(source)
+    warnings.filterwarnings("ignore", category=TableWarning)  # `fit` has printed them
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in the name of a class
     folder = Path(output)
     try:
