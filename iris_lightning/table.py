@@ -52,19 +52,20 @@ class CsvFormat:
 
 
 class Column(NamedTuple):
-    """A column of a table, and what it is used for.
+    """A column of a table file.
 
     Attributes:
         name: Name of the column.
-        role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant` or `empty`.
-        is_used: Whether it is the target or a feature.
+        role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant`, `empty`, or
+            `inexact`, which are numbers that float32 would merge.
         reason: Why it has this role.
+        categories: The categories, sorted.
     """
 
     name: str
     role: str
-    is_used: bool
     reason: str
+    categories: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,6 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
     values = torch.tensor(iris.data, dtype=torch.float32).index_select(1, columns)
     targets = torch.tensor(iris.target, dtype=torch.int64)
     classes = [str(name) for name in iris.target_names]
-    roles = [Column(name, "number", name in chosen, "numbers") for name in names]
-    roles.append(Column("species", "target", True, "text"))
+    roles = [Column(name, "number", "numbers") for name in names]
+    roles.append(Column("species", "target", "the class"))
     return Table(values, targets, chosen, classes, "species", "Iris", [], columns=roles)

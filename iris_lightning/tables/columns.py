@@ -1,10 +1,10 @@
 """The role of each column of a table, by what it holds.
 
-One pass measures all columns at once; `find_role` decides from the measurements of one.
+All columns are measured at once; `find_role` decides from the measurements of one.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import polars as pl
 import polars.selectors as cs
 from numpy.typing import NDArray
 
+from iris_lightning.table import Column
 from iris_lightning.tables.formats import FORMATTED, TableFile
 
 SAMPLE_ROWS = 1000  # show what kind of values a column holds
@@ -81,30 +82,55 @@ def find_role(name: str, column: Measured) -> tuple[str, str]:
     return "category", f"{column.num_distinct} categories"
 
 
-def measure(file: TableFile, target: str, categorical: Sequence[str]) -> dict[str, Measured]:
-    """Measures the columns of a table but the target; numbers as texts if they are categorical."""
+def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> list[Column]:
+    """Returns the columns of a table with their roles.
+
+    Args:
+        file: The table.
+        target: Column of the class.
+        categorical: Columns that are categories, even if they hold numbers.
+    """
+    measured = _measure(file, {target, *categorical})
+    found = []
+    for name in file.names:
+        column = measured[name]
+        if name == target:
+            role, reason = "target", "the class"
+        elif name in categorical:
+            role, reason = "category", "as given"
+        else:
+            role, reason = find_role(name, column)
+        found.append(Column(name, role, reason, column.categories))
+    return found
+
+
+def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
     sample = find_numbers(file)
     dates = share(sample.select(file.texts()), pl.all().str.contains(DATE))
     measured = {}
     numbers = []
     texts = {}
     for name, kind in file.kinds.items():
-        if name == target:
-            continue
         if kind.is_nested() or kind == pl.Binary:
             measured[name] = Measured(str(kind), 2, 2)
-        elif name in file.numeric and name not in categorical:
+        elif name in file.numeric and name not in labels:
             numbers.append(name)
         elif kind.is_temporal() or dates[name] == 1:
             texts[name] = "date"
         else:
             texts[name] = "text"
     measured |= _measure_numbers(file, sample.lazy(), numbers)
-    if sample.height == SAMPLE_ROWS:
-        # What the first rows say of these may not hold for all.
-        doubtful = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
-        measured |= _measure_numbers(file, file.rows, doubtful)
-    return measured | _measure_texts(file, sample, texts)
+    measured |= _measure_texts(file, sample.lazy(), texts)
+    if sample.height < SAMPLE_ROWS:
+        return measured
+    # What the first rows say of these may not hold for all.
+    numbers = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
+    measured |= _measure_numbers(file, file.rows, numbers)
+    few = {}
+    for name in texts:
+        if measured[name].num_distinct <= MAX_CATEGORIES:
+            few[name] = texts[name]
+    return measured | _measure_texts(file, file.rows, few)
 
 
 def find_numbers(file: TableFile) -> pl.DataFrame:
@@ -139,38 +165,22 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
 
 
 def _measure_texts(
-    file: TableFile, sample: pl.DataFrame, kinds: dict[str, str]
+    file: TableFile, rows: pl.LazyFrame, kinds: Mapping[str, str]
 ) -> dict[str, Measured]:
-    """Measures columns of text; all rows only of those that may be categories."""
+    if not kinds:
+        return {}
+    labels = rows.select(file.labels(*kinds).cast(pl.Categorical)).collect(engine="streaming")
     measured = {}
-    names = []
-    for name, labels in _read_labels(file, sample.lazy(), list(kinds)).items():
-        measured[name] = _measure_text(kinds[name], labels)
-        if measured[name].num_distinct <= MAX_CATEGORIES:
-            names.append(name)
-    if sample.height == SAMPLE_ROWS:
-        for name, labels in _read_labels(file, file.rows, names).items():
-            measured[name] = _measure_text(kinds[name], labels)
+    for name, kind in kinds.items():
+        values = labels[name].drop_nulls()
+        distinct = values.unique().cast(pl.String).sort()
+        measured[name] = Measured(kind, len(values), len(distinct), categories=distinct.to_list())
     return measured
 
 
-def _read_labels(file: TableFile, rows: pl.LazyFrame, names: Sequence[str]) -> dict[str, pl.Series]:
-    if not names:
-        return {}
-    labels = file.labels(*names).cast(pl.Categorical)
-    return rows.select(labels).collect(engine="streaming").to_dict()
-
-
-def _measure_text(kind: str, labels: pl.Series) -> Measured:
-    labels = labels.drop_nulls()
-    distinct = labels.unique().cast(pl.String).sort()
-    return Measured(kind, len(labels), len(distinct), categories=distinct.to_list())
-
-
 def _measure_numbers(
-    file: TableFile, rows: pl.LazyFrame, names: Iterable[str]
+    file: TableFile, rows: pl.LazyFrame, names: Sequence[str]
 ) -> dict[str, Measured]:
-    names = list(names)
     if not names:
         return {}
     values = rows.select(file.numbers(names)).collect(engine="streaming")

@@ -4,7 +4,8 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,33 +38,30 @@ class Counts(NamedTuple):
 
     Attributes:
         column: Column of the true class.
-        gaps: Remarks on missing values and unknown categories, which were predicted all the same.
         rows: All rows.
         labelled: Rows with a true class.
         correct: Rows whose prediction is their true class.
-        unknown: Rows with a class that the model does not know.
+        gaps: Missing values and unknown categories or classes, by kind.
     """
 
     column: str
-    gaps: list[str]
     rows: int
     labelled: int
     correct: int
-    unknown: int
+    gaps: Mapping[str, int]
 
     def __str__(self) -> str:
         if self.labelled:
             accuracy = f"accuracy {self.correct / self.labelled:.4f}"
-            text = (
-                f"{self.rows} rows, {accuracy} ({self.correct} of {self.labelled} {self.column!r})"
-            )
+            labels = f"{self.labelled} {self.column!r}"
+            text = f"{self.rows} rows, {accuracy} ({self.correct} of {labels})"
         else:
             column = f"a column {self.column!r}; name the column by --target"
             text = f"{self.rows} rows (no accuracy: no class in {column})"
-        parts = [text, *self.gaps]
-        if self.unknown:
-            parts.append(f"{self.unknown} rows are of a class that the model does not know")
-        return "; ".join(parts)
+        parts = [f"{number} {kind}" for kind, number in self.gaps.items()]
+        if len(parts) > MAX_GAPS:
+            parts = [*parts[:MAX_GAPS], "and more"]
+        return "; ".join([text, *parts])
 
 
 def predict_table(
@@ -117,8 +115,10 @@ def predict_table(
                 raise UserError(f"{name}: {found}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    totals = list(map(sum, zip(*batches.counts, strict=True)))
-    return Counts(target or usual_target, batches.total_gaps(), *totals)
+    total = sum(batches.counters, Counter[str]())
+    column = target or usual_target
+    num_rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
+    return Counts(column, num_rows, labelled, correct, total)
 
 
 class _Batches:
@@ -132,8 +132,7 @@ class _Batches:
             names = None if feature.category is None else category_names(feature, features)
             self.categories[feature.column] = names
         self.names = result_columns(predictor.classes_)
-        self.counts = [(0, 0, 0, 0)]
-        self.gaps: list[tuple[str, int]] = []  # lists, since batches run in several threads
+        self.counters: list[Counter[str]] = []  # one per batch, as they run in several threads
 
     def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
         """Returns the new columns as a struct, computed from `TableFile.values`."""
@@ -146,37 +145,32 @@ class _Batches:
 
     def _predict(self, batch: pl.Series) -> pl.Series:
         values = batch.struct.unnest()
-        self._note_gaps(values)
         classes = self.predictor.classes_
         probabilities = self.predictor.predict_proba(values.select(self.inputs).to_numpy())
         most_probable = classes[probabilities.argmax(axis=1)]
         predictions = pl.Series(self.names[0], most_probable, dtype=pl.String)
         true = values[CLASS]
-        num_correct = int((true == predictions).sum())
-        num_unknown = int((~true.is_in(classes.tolist())).sum())
-        self.counts.append((len(true), true.count(), num_correct, num_unknown))
+        known = classes.tolist()
+        counter = self._count_gaps(values)
+        counter["rows"] = len(true)
+        counter["labelled"] = true.count()
+        counter["correct"] = int((true == predictions).sum())
+        counter["rows of a class that the model does not know"] = int((~true.is_in(known)).sum())
+        self.counters.append(counter)
         result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
         return result.to_struct()
 
-    def _note_gaps(self, values: pl.DataFrame) -> None:
+    def _count_gaps(self, values: pl.DataFrame) -> Counter[str]:
+        """Counts missing values and unknown categories."""
+        gaps = Counter[str]()
         for column, categories in self.categories.items():
             cells = values[column]
-            if cells.has_nulls():
-                self.gaps.append((f"missing values in {column!r}", cells.null_count()))
+            gaps[f"missing values in {column!r}"] = cells.null_count()
             if categories is not None:
                 unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
                 for text, number in unknown.value_counts(sort=True).iter_rows():
-                    self.gaps.append((f"unknown categories {text!r} in {column!r}", number))
-
-    def total_gaps(self) -> list[str]:
-        """Returns the number of each kind of gap, for at most `MAX_GAPS` kinds."""
-        totals: dict[str, int] = {}
-        for gap, number in self.gaps:
-            totals[gap] = totals.get(gap, 0) + number
-        texts = [f"{number} {gap}" for gap, number in totals.items()]
-        if len(texts) > MAX_GAPS:
-            texts = [*texts[:MAX_GAPS], "and more"]
-        return texts
+                    gaps[f"unknown categories {text!r} in {column!r}"] = number
+        return gaps
 
 
 def _write(rows: pl.LazyFrame, output: str, csv_format: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Reads a CSV or Parquet file as tensors for training."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +19,7 @@ from iris_lightning.table import (
     check_new_columns,
     result_columns,
 )
-from iris_lightning.tables.columns import Measured, find_role, measure
+from iris_lightning.tables.columns import find_columns
 from iris_lightning.tables.formats import CLASS, MISSING, TableFile, number_columns
 from iris_lightning.tables.validation import (
     check_classes,
@@ -65,23 +65,19 @@ def read_table(
         target, target_reason = _choose_target(file, target)
         if categorical:
             check_columns("categorical", categorical, file.names, file.name)
-        measured = measure(file, target, categorical)
+        columns = find_columns(file, target, categorical)
         check_header(file, target)
         check_number_marks(file, [name for name in file.names if name != target])
-        roles = _find_roles(file, target, measured, categorical)
         if class_names is not None:
             inputs = find_features(features or (), file.names, file.name)
         else:
-            inputs = _choose_features(file, roles, features, exclude)
-            inputs = _split_categories(inputs, roles, measured)
+            inputs = _choose_features(file, columns, features, exclude)
         frame = _read_values(file, inputs, target)
         check_values(file, frame.lazy(), inputs, missing)
         check_classes(file, frame, target)
-    used = {target, *(feature.column for feature in inputs)}
-    roles = [role._replace(is_used=role.name in used) for role in roles]
     notes = [*file.notes, *notes_on_values(file, frame, inputs, target)]
     if features is None:
-        notes += _notes_on_columns(roles, exclude)
+        notes += _notes_on_columns(columns, exclude)
     frame, kept, dropped = _drop_rows(frame, missing)
     notes += dropped
     if frame.is_empty():
@@ -93,7 +89,7 @@ def read_table(
     values = frame[names].to_numpy(order="c", writable=True)
     tensors = torch.from_numpy(values), torch.from_numpy(targets.to_numpy(writable=True))
     source = Path(path).name
-    return Table(*tensors, names, classes, target, source, notes, kept, target_reason, roles)
+    return Table(*tensors, names, classes, target, source, notes, kept, target_reason, columns)
 
 
 def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
@@ -108,78 +104,49 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     return last, "the last column"
 
 
-def _find_roles(
-    file: TableFile, target: str, measured: Mapping[str, Measured], categorical: Sequence[str]
-) -> list[Column]:
-    """Returns the columns and their roles."""
-    roles = []
-    for name in file.names:
-        if name == target:
-            role, reason = "target", "the class"
-        elif name in categorical:
-            role, reason = "category", "as given"
-        else:
-            role, reason = find_role(name, measured[name])
-        roles.append(Column(name, role, False, reason))
-    return roles
-
-
 def _choose_features(
-    file: TableFile, roles: Sequence[Column], names: Sequence[str] | None, exclude: Sequence[str]
+    file: TableFile, columns: Sequence[Column], names: Sequence[str] | None, exclude: Sequence[str]
 ) -> list[Feature]:
-    """Returns the features: the named ones, else all numbers and categories."""
+    """Returns the features: the named columns, else all numbers and categories."""
     if exclude:
         check_columns("exclude", exclude, file.names, file.name)
-    by_name = {column.name: column for column in roles}
+    by_name = {column.name: column for column in columns}
     if names is None:
-        chosen = [column.name for column in roles if column.role in ("number", "category")]
+        names = [column.name for column in columns if column.role in ("number", "category")]
     else:
         known = [*file.names, *(name for name in names if "=" in name)]
-        chosen = check_columns("features", names, known, file.name)
-    chosen = [name for name in chosen if name not in exclude]
-    features = []
-    for name in chosen:
-        column = by_name.get(name)
-        if column is None:  # such as sex=male
+        check_columns("features", names, known, file.name)
+    features: list[Feature] = []
+    for name in names:
+        if name not in by_name:  # such as sex=male
             features += find_features([name], file.names, file.name)
-            continue
-        if column.role == "target":
-            raise UserError(f"{name!r} is the target", "features", remedy=("target", "COLUMN"))
-        is_number = name in file.numeric and column.role != "inexact"
-        if not is_number and column.role != "category":
-            found = f"{file.name}: column {name!r} cannot be a feature"
-            raise UserError(f"{found}: {column.reason}", "features")
-        features.append(Feature(name, name))
+        elif name not in exclude:
+            features += _make_features(file, by_name[name])
     if not features:
-        raise UserError(f"{file.name}: no column can be a feature: {_describe(roles)}")
+        held = ", ".join(f"{column.name!r} ({column.reason})" for column in columns)
+        raise UserError(f"{file.name}: no column can be a feature: {held}")
     return features
 
 
-def _split_categories(
-    features: Sequence[Feature], roles: Sequence[Column], measured: Mapping[str, Measured]
-) -> list[Feature]:
-    """Replaces each column of categories by one feature per category."""
-    columns = {column.name for column in roles if column.role == "category"}
-    split: list[Feature] = []
-    for feature in features:
-        name = feature.column
-        if feature.category is not None or name not in columns:
-            split.append(feature)
-            continue
-        for category in measured[name].categories:
-            split.append(Feature(f"{name}={category}", name, category))
-    return split
+def _make_features(file: TableFile, column: Column) -> list[Feature]:
+    """Returns the feature of a column of numbers, or one for each category."""
+    name = column.name
+    if column.role == "target":
+        raise UserError(f"{name!r} is the target", "features", remedy=("target", "COLUMN"))
+    if column.role == "category":
+        return [Feature(f"{name}={category}", name, category) for category in column.categories]
+    if name not in file.numeric or column.role == "inexact":
+        found = f"{file.name}: column {name!r} cannot be a feature"
+        raise UserError(f"{found}: {column.reason}", "features")
+    return [Feature(name, name)]
 
 
-def _describe(roles: Iterable[Column]) -> str:
-    return ", ".join(f"{column.name!r} ({column.reason})" for column in roles)
-
-
-def _notes_on_columns(roles: Sequence[Column], exclude: Sequence[str]) -> list[str]:
+def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list[str]:
     """Returns which columns are left out, by reason."""
     left_out: dict[str, list[str]] = {}
-    for column in roles:
-        if not column.is_used and column.name not in exclude:
+    for column in columns:
+        is_used = column.role in ("target", "number", "category")
+        if not is_used and column.name not in exclude:
             left_out.setdefault(column.reason, []).append(repr(column.name))
     return [f"left out ({reason}): {join_names(names)}" for reason, names in left_out.items()]
 
