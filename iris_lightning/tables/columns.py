@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from iris_lightning.table import Column
 from iris_lightning.tables.formats import FORMATTED, TableFile
 
-SAMPLE_ROWS = 1000  # show what kind of values a column holds
+SAMPLE_ROWS = 5000  # show what kind of values a column holds
 MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values, where the name says that they identify something
 MIN_CATEGORY_ROWS = 2  # on average
