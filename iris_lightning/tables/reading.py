@@ -100,8 +100,10 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     for usual in TARGET_NAMES:
         if usual in lower:
             return lower[usual], "found by name"
-    *_, last = filter(None, file.names)
-    return last, "the last column"
+    named = [column for column in file.names if column]
+    if not named:
+        raise UserError(f"{file.name}: no column has a name", remedy=("header", "false"))
+    return named[-1], "the last column"
 
 
 def _choose_features(

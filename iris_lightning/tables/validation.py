@@ -145,14 +145,15 @@ def notes_on_values(
 
 
 def _notes_on_missing(file: TableFile, names: list[str]) -> list[str]:
-    texts = file.rows.select(cs.by_name(*names) & cs.string())
+    cells = (cs.by_name(*names) & cs.string()).as_expr().str.strip_chars()
+    texts = [text for text in file.missing if text]
+    counts = [(cells == text).sum().name.prefix(f"{i} ") for i, text in enumerate(texts)]
     counted = []
-    for text in file.missing:
-        same = cs.all().as_expr().str.strip_chars() == text
-        counts = texts.select(same.sum()).collect(engine="streaming")
-        for name in counts.columns:
-            if text and counts.item(0, name):
-                counted.append(f"{counts.item(0, name)} cells {text!r} in {name!r}")
+    found = file.rows.select(counts).collect(engine="streaming").to_dicts()
+    for key, number in (found[0] if found else {}).items():
+        i, _, name = key.partition(" ")
+        if number:
+            counted.append(f"{number} cells {texts[int(i)]!r} in {name!r}")
     if not counted:
         return []
     return [f"read as missing: {join_names(counted)}; --data.na_values to change"]
