@@ -78,19 +78,19 @@ def split_rows(
 
 
 class IrisDataModule(L.LightningDataModule):
-    """A table with a class column, divided into three seeded splits. By default, it is Iris.
+    """A table with a class column, divided into three seeded splits; Iris by default.
 
     Args:
         path: CSV file (`.csv`, `.tsv`, `.txt`, also with `.gz` or `.zst`) or Parquet file; null
             means scikit-learn's Iris.
-        target: Column of the class: text, whole numbers or booleans. By default one called species,
-            class, target or label, else the last column.
-        features: Columns of the features. By default all numbers and categories; columns of text
+        target: Column of the class: text, whole numbers or booleans. By default, the one called
+            species, class, target or label, else the last column.
+        features: Columns of the features. By default, all numbers and categories; columns of text
             or booleans are categories if they have 2 to 100 distinct values.
         exclude: Columns that are not features.
-        categorical: Columns of numbers that are categories, such as codes.
-        missing: How to handle missing values: use the `mean` over the train split (a missing
-            category is none of them), `drop` the row, or raise an `error`.
+        categorical: Columns to treat as categories, even if they hold numbers, such as codes.
+        missing: How to handle missing values: use the `mean` of the train split (a missing category
+            is encoded as no category), `drop` the row, or raise an `error`.
         batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split; independent of the run's seed, so that the test rows stay the
             same.
@@ -101,8 +101,8 @@ class IrisDataModule(L.LightningDataModule):
         **csv: How a CSV file is written: options of `CsvFormat`.
 
     Attributes:
-        trained_on: Describes the table and the split that a classifier was trained on, if the data
-            module uses the same (see `keep_to`).
+        trained_on: Description of the table and the split that a classifier was trained on, if the
+            data module follows them (see `keep_to`).
 
     Raises:
         ValueError: If an option is out of range.
@@ -199,8 +199,8 @@ class IrisDataModule(L.LightningDataModule):
     def rows(self) -> dict[str, Tensor]:
         """Row numbers of each split, int64.
 
-        If a checkpoint is in use, they are those it was trained with. If the table is not that of
-        the checkpoint, there is no train split, and all rows are evaluated.
+        With a checkpoint, the splits are those it was trained with. If it was trained on another
+        table, there is no train split, and all rows are evaluated.
         """
         options = {**self.hparams, **self.trained_on}
         if options.get("sha256", self.table.sha256) != self.table.sha256:
@@ -233,7 +233,7 @@ class IrisDataModule(L.LightningDataModule):
         return self._tensors[split]
 
     def count_repeated_rows(self) -> int:
-        """Returns how many test rows have the features and class of a train row.
+        """Counts test rows that are also in the train split.
 
         Tables of more than `MAX_COMPARED_ROWS` rows are not compared.
         """
@@ -262,7 +262,7 @@ class IrisDataModule(L.LightningDataModule):
         """Uses the table and the split of a trained classifier, overriding the options.
 
         Args:
-            trained_on: The result of `describe_split` at its training; empty to follow the options.
+            trained_on: Its result of `describe_split`; empty to follow the options.
         """
         if trained_on == self.trained_on:
             return

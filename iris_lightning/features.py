@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 
-# Other names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
+# Alternative names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
 IRIS_SPELLINGS = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
 
 
@@ -24,7 +24,7 @@ class Feature(NamedTuple):
         name: Name of the feature.
         column: The table's column.
         category: The feature is 1 where the column holds this category, else 0. `None` for a column
-            of numbers, which is used as it is.
+            of numbers, which are used unchanged.
     """
 
     name: str
@@ -54,10 +54,10 @@ def normalize(text: str) -> str:
 
 
 def to_labels(texts: "pl.Expr", missing: Collection[str]) -> "pl.Expr":
-    """Returns classes or categories, so that `1.0` equals `1` and `True` equals `true`.
+    """Normalizes classes or categories, so that `1.0` equals `1` and `True` equals `true`.
 
     Args:
-        texts: Cells as text.
+        texts: Cells of the table, as text.
         missing: Texts that mean a missing value, which becomes null.
     """
     import polars as pl
@@ -74,7 +74,8 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     """Finds the columns of features in a table.
 
     Args:
-        names: Names of features: either columns, in any spelling of Iris, or `column=category`.
+        names: Names of features: columns (also by another name of an Iris feature), or
+            `column=category`.
         columns: Columns of the table.
         source: Name of the table, for messages.
 
@@ -112,7 +113,7 @@ def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
     if column is not None:
         return Feature(name, column)
     parts = name.split("=")
-    for i in range(len(parts) - 1, 0, -1):  # columns and categories may contain `=`, too
+    for i in range(len(parts) - 1, 0, -1):  # columns and categories may also contain `=`
         column = "=".join(parts[:i])
         if column in spellings:
             return Feature(name, spellings[column], "=".join(parts[i:]))

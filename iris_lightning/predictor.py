@@ -59,11 +59,11 @@ class IrisPredictor(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
-        """Makes a classifier from weights; without names, they must be those of an Iris classifier.
+        """Creates a classifier from weights; without names, they must be those of Iris.
 
         Args:
             weights: Weights and names.
-            path: Where they were read, for messages.
+            path: The weights file, for messages.
 
         Raises:
             UserError: If names are missing or weights are not finite.
@@ -91,12 +91,12 @@ class IrisPredictor(nn.Module):
         """Returns the probability of each class, float32, shape `(rows, classes)`.
 
         Args:
-            rows: Either numbers of shape `(rows, features)`, such as a list of lists or an array,
-                in their original units. Or a data frame of pandas or polars: its columns may be in
-                any order, there may be others, and categories are columns of text.
+            rows: Numbers of shape `(rows, features)` in their original units, such as an array or a
+                list of lists; or a pandas or polars data frame with the columns of the features, in
+                any order and among others.
 
         Raises:
-            UserError: If the rows do not hold the features of this classifier.
+            UserError: If the rows lack a feature or hold an invalid value.
         """
         return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
 
@@ -166,7 +166,11 @@ def _parse(cells: "NDArray[Any]", feature: Feature, na_values: NaValues) -> "NDA
     import polars as pl
 
     texts = pl.Series([None if cell is None else str(cell) for cell in cells], dtype=pl.String)
-    missing = missing_texts(na_values) | {"nan", "NaT", "<NA>"}  # of Python, NumPy and pandas
+    missing = missing_texts(na_values) | {
+        "nan",
+        "NaT",
+        "<NA>",
+    }  # as Python, NumPy and pandas print them
     labels = pl.select(to_labels(pl.lit(texts), missing)).to_series()
     if feature.category is not None:
         return (labels == feature.category).fill_null(False).to_numpy().astype(np.float64)

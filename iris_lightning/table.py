@@ -16,7 +16,7 @@ SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # column delimiters of
 
 
 class TableWarning(UserWarning):
-    """What a user should know of how a table was read."""
+    """A note on how a table was read."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class CsvFormat:
     """How a CSV file is written.
 
     Args:
-        separator: Column delimiter, one of `, ; tab |`. By default, it is detected.
-        decimal_comma: Whether numbers are written as `5,1`; by default they are not.
+        separator: Column delimiter, one of `, ; tab |`; detected by default.
+        decimal_comma: Whether numbers are written with a decimal comma, as in `5,1`.
         na_values: Texts that mean a missing value, besides the empty cell; by default NA, N/A, NaN,
             null, None and ?.
-        encoding: Encoding, such as latin-1. By default UTF-8, or UTF-16 and UTF-32 with a byte
-            order mark, else Windows-1252.
-        header: Whether the first row holds the names of the columns; else they are called column_1,
-            column_2 and so on.
+        encoding: Encoding, such as latin-1. By default, it is detected: UTF-8, UTF-16 or UTF-32
+            with a byte order mark, else Windows-1252.
+        header: Whether the first row holds the column names; otherwise, the columns are called
+            column_1, column_2 and so on.
 
     Raises:
         ValueError: If an option is not allowed.
@@ -57,8 +57,8 @@ class Column(NamedTuple):
     Attributes:
         name: Name of the column.
         role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant`, `empty`, or
-            `inexact`, which are numbers that float32 would merge.
-        reason: Why it has this role.
+            `inexact` (distinct numbers that are equal in float32).
+        reason: Reason for the role.
         categories: The categories, sorted.
     """
 
@@ -79,10 +79,10 @@ class Table:
         class_names: Names of the classes.
         target: The column of the classes.
         source: Name of the table, for messages.
-        notes: Remarks on how the table was read, for the user.
-        kept: Which rows of the file were kept, bool; `None` if no row was dropped.
+        notes: Notes for the user on how the table was read.
+        kept: Boolean mask of the file's rows that were kept; `None` if no row was dropped.
         target_reason: How `target` was chosen.
-        columns: The columns of the file, with their roles.
+        columns: All columns of the file, with their roles.
     """
 
     features: Tensor
@@ -97,7 +97,7 @@ class Table:
     columns: Sequence[Column] = ()
 
     def describe(self) -> list[str]:
-        """Returns which columns are used, and remarks on how they were read, as lines of text."""
+        """Describes the features, the classes and how the table was read, as lines of text."""
         share = majority_share(self.targets)
         features = f"{len(self.feature_names)} features: {join_names(self.feature_names)}"
         classes = f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
@@ -105,12 +105,12 @@ class Table:
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
     def is_named(self, options: Mapping[str, Any]) -> bool:
-        """Returns whether the features and classes have the names given in options."""
+        """Returns whether the features and classes are those named in `options`."""
         names = options.get("feature_names"), options.get("class_names")
         return names == (self.feature_names, self.class_names)
 
     def check_names(self, options: Mapping[str, Any]) -> None:
-        """Raises an error unless a classifier with these options fits the table."""
+        """Raises an error unless a classifier with these options can use the table."""
         for name in ("feature_names", "class_names"):
             ours = getattr(self, name)
             theirs = list(options.get(name, ours))
@@ -136,7 +136,7 @@ class Table:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of features and targets; the same for CSV and Parquet files with equal rows."""
+        """Hash of features and targets, which does not depend on the file format."""
         content = hashlib.sha256(self.features.numpy().data)
         content.update(self.targets.numpy().data)
         return content.hexdigest()

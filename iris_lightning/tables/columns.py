@@ -1,6 +1,6 @@
-"""The role of each column of a table, by what it holds.
+"""Finds the role of each column in a table: a number, a category, an identifier and so on.
 
-All columns are measured at once; `find_role` decides from the measurements of one.
+All columns are measured together; `find_role` decides from the measurements of one column.
 """
 
 import re
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from iris_lightning.table import Column
 from iris_lightning.tables.formats import FORMATTED, TableFile
 
-SAMPLE_ROWS = 5000  # show what kind of values a column holds
+SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
 MAX_CATEGORIES = 100
-MIN_ID_DISTINCT = 0.9  # fraction of the values, where the name says that they identify something
-MIN_CATEGORY_ROWS = 2  # on average
-MAX_MERGED = 0.01  # fraction of the distinct numbers that float32 may merge
-# Names of columns that number or name the rows.
+MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
+MIN_CATEGORY_ROWS = 2  # per category, on average
+MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
+# Names of ID columns and row numbers.
 ID_NAME = re.compile(
     r"unnamed: ?\d+|__index_level_\d+__|row[ _.]?(names?|id|num(ber)?)|index|(.*[\W_])?id|id[\W_].*"
     r"|(?-i:.*[a-z0-9]I[dD])",
     re.IGNORECASE,
 )
-# 2026-11-30, 30.11.26 and 11/30/2026, also with a time, and times alone.
+# Dates such as 2026-11-30, 30.11.26 or 11/30/2026, with or without a time; and times alone.
 DATE = (
     r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})|\d{1,2}:\d{2})"
     r"([T :].*)?$"
@@ -40,9 +40,9 @@ class Measured(NamedTuple):
         kind: `number`, `text`, `date` or the name of another type.
         num_values: Number of values that are not missing.
         num_distinct: Number of distinct values.
-        is_whole: Whether all are whole numbers.
-        is_index: Whether they are 0, 1, 2 and so on, or 1, 2, 3 and so on, in this order.
-        is_exact: Whether float32 keeps distinct numbers apart.
+        is_whole: Whether all values are whole numbers.
+        is_index: Whether the values count up from 0 or 1, row by row.
+        is_exact: Whether distinct numbers stay distinct in float32.
         categories: The distinct texts, sorted.
     """
 
@@ -56,9 +56,9 @@ class Measured(NamedTuple):
 
 
 def find_role(name: str, column: Measured) -> tuple[str, str]:
-    """Returns the role of a column, and why it has this role."""
+    """Returns the role of a column and the reason for it."""
     if column.num_values == 0:
-        return "empty", "without values"
+        return "empty", "no values"
     if column.num_distinct == 1:
         return "constant", "one value only"
     is_named = not name or ID_NAME.fullmatch(name) is not None
@@ -66,9 +66,9 @@ def find_role(name: str, column: Measured) -> tuple[str, str]:
     if column.is_index or (is_named and is_distinct and (column.kind == "text" or column.is_whole)):
         return "identifier", "identifies the rows"
     if not name:
-        return "identifier", "without a name"
+        return "identifier", "no name"
     if column.kind == "number" and not column.is_exact:
-        return "inexact", "numbers that float32 cannot keep apart; subtract an offset first"
+        return "inexact", "numbers that are equal in float32; subtract an offset first"
     if column.kind == "number":
         return "number", "numbers"
     if column.kind == "date":
@@ -78,7 +78,7 @@ def find_role(name: str, column: Measured) -> tuple[str, str]:
     if column.num_distinct > MAX_CATEGORIES:
         return "text", f"more than {MAX_CATEGORIES} distinct texts"
     if column.num_values < MIN_CATEGORY_ROWS * column.num_distinct:
-        return "text", "hardly any text occurs twice"
+        return "text", "few texts occur more than once"
     return "category", f"{column.num_distinct} categories"
 
 
@@ -87,8 +87,8 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> li
 
     Args:
         file: The table.
-        target: Column of the class.
-        categorical: Columns that are categories, even if they hold numbers.
+        target: The target column.
+        categorical: Columns to treat as categories, even if they hold numbers.
     """
     measured = _measure(file, {target, *categorical})
     found = []
@@ -123,7 +123,7 @@ def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
     measured |= _measure_texts(file, sample.lazy(), texts)
     if sample.height < SAMPLE_ROWS:
         return measured
-    # What the first rows say of these may not hold for all.
+    # Later rows may change the role of these columns.
     numbers = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
     measured |= _measure_numbers(file, file.rows, numbers)
     few = {}
@@ -136,12 +136,15 @@ def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
 def find_numbers(file: TableFile) -> pl.DataFrame:
     """Sets `numeric` and `formatted` of a table, and returns its first rows.
 
-    A column of text holds numbers if at least half of its first values are numbers: a stray text is
-    reported as an error.
+    A text column counts as numeric if at least half of its first values are numbers, so that a
+    stray text in it is reported as an error.
     """
     sample = file.rows.head(SAMPLE_ROWS).collect(engine="streaming")
     names = [name for name in file.names if file.kinds[name] == pl.String]
-    for rows in (sample.lazy(), file.rows):  # all of them, where the first ones are missing
+    for rows in (
+        sample.lazy(),
+        file.rows,
+    ):  # all rows, for columns whose first values are all missing
         if not names:
             break
         texts = rows.select(cs.by_name(*names)).select(file.texts()).collect(engine="streaming")
@@ -158,7 +161,7 @@ def find_numbers(file: TableFile) -> pl.DataFrame:
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
-    """Returns the fraction of values that meet a condition in each column; 0 without values."""
+    """Returns the fraction of each column that meets a condition, ignoring nulls."""
     if texts.width == 0:
         return {}
     return texts.select(condition.mean().fill_null(0)).row(0, named=True)
@@ -187,7 +190,7 @@ def _measure_numbers(
     measured = {}
     for name in names:
         number = _measure_number(values[name].drop_nulls().to_numpy())
-        if file.kinds[name].is_float():  # measured, even if by whole numbers
+        if file.kinds[name].is_float():  # floats are measurements, never an index
             number = number._replace(is_whole=False, is_index=False)
         measured[name] = number
     return measured

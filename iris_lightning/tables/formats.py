@@ -1,4 +1,4 @@
-"""Table files: how they are written, and their columns as expressions of polars."""
+"""Table files: detecting their format and selecting their columns as polars expressions."""
 
 import contextlib
 import copy
@@ -33,11 +33,11 @@ SUFFIXES = (
     ".parquet",
 )
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
-CLASS = "class "  # name of the class among parsed columns; cannot clash, as names are stripped
-MISSING = "missing "  # name of the column that says whether a row has missing features
-# Numbers as people write them: 1,234.5 and $1,234 and 12.5%.
+CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
+MISSING = "missing "  # whether a row has missing features
+# Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
 FORMATTED = r"^[+-]?[$€£¥]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?\s?[%€]?$"
-MARKS = r"[$€£¥%,\s]"  # what they have beside the number
+MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
 
 
 def columns(*names: str) -> pl.Expr:
@@ -51,10 +51,10 @@ def number_columns(features: Iterable[Feature]) -> list[str]:
 
 
 def encode(features: Sequence[Feature]) -> list[pl.Expr]:
-    """Returns expressions that compute the features, float32, from `TableFile.values`.
+    """Returns expressions that turn `TableFile.values` into features, float32.
 
-    A number is null where it is missing, and infinite where it is invalid. The inputs of a category
-    are all 0 where it is missing or unknown.
+    Missing numbers are null, invalid ones are infinite. Missing and unknown categories have 0 in
+    every feature of their column.
     """
     expressions = []
     for feature in features:
@@ -70,7 +70,7 @@ def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 class TableFile:
-    """A table file: its columns, their types, and its rows.
+    """A CSV or Parquet file.
 
     Args:
         source: CSV or Parquet file.
@@ -78,13 +78,13 @@ class TableFile:
         name: Name of the table, for messages; by default the file's path.
 
     Attributes:
-        names: Names of the columns, without surrounding spaces.
-        kinds: Types of the columns; all columns of a CSV file are text.
-        numeric: Names of the columns that hold numbers.
-        formatted: Names of those whose numbers have thousands separators or units.
-        rows: The rows; those of a CSV file as text, without blank rows.
-        notes: Remarks on how the file was read, for the user.
-        csv_format: Options of polars for writing a CSV file in the same format.
+        names: Column names, without surrounding spaces.
+        kinds: Data types of the columns; all columns of a CSV file are text.
+        numeric: Columns that hold numbers.
+        formatted: Numeric columns with thousands separators or units.
+        rows: The rows, without blank ones. Those of a CSV file are text.
+        notes: Notes for the user on how the file was read.
+        csv_format: Options for polars to write a CSV file in the same format.
     """
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
@@ -122,12 +122,12 @@ class TableFile:
         self.skipped_lines = start.skipped_lines
         header = self._scan_csv(has_header=False, truncate_ragged_lines=True).head(1).collect()
         if header.is_empty():
-            raise UserError(f"{self.name}: its header has an unclosed quote")
+            raise UserError(f"{self.name}: the header has an unclosed quote")
         self.names = [f"column_{i + 1}" for i in range(header.width)]
         if self.csv.header:
             self.names = self._strip(header.row(0))
         rows = self._scan_csv(new_columns=self.names, has_header=self.csv.header)
-        # As a lazy filter, it would take time quadratic in the number of columns.
+        # A lazy filter would take time quadratic in the number of columns.
         self.rows = rows.map_batches(_drop_blank_rows, streamable=True)
 
     def _scan_csv(self, **options: Any) -> pl.LazyFrame:
@@ -150,17 +150,17 @@ class TableFile:
         return names
 
     def texts(self) -> pl.Expr:
-        """Returns all columns as text, without surrounding spaces, null where missing."""
+        """Returns all columns as stripped text, null where missing."""
         readable = cs.all() - cs.nested() - cs.binary()
         cells = readable.as_expr().cast(pl.String).str.strip_chars()
         return pl.when(~cells.is_in(self.missing)).then(cells)
 
     def to_number(self, texts: pl.Expr, decimal_comma: bool | None = None) -> pl.Expr:
-        """Parses stripped texts as float64, infinite where they are no numbers."""
+        """Parses stripped texts as float64; invalid numbers become infinite."""
         if decimal_comma is None:
             decimal_comma = bool(self.csv.decimal_comma)
         if decimal_comma:
-            texts = texts.str.replace_many({".": "_", ",": "."})  # makes `1.5` invalid
+            texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
         numbers = texts.cast(pl.Float64, strict=False)
         return pl.when(texts.is_not_null()).then(numbers.fill_null(math.inf))
 
@@ -213,11 +213,11 @@ class TableFile:
         )
 
     def parsed(self, names: Iterable[str]) -> "TableFile":
-        """Returns the same table, with columns of numbers parsed by polars' CSV reader.
+        """Returns the same table with its numbers parsed by polars' CSV reader.
 
-        It is faster, but raises an error for invalid numbers, and keeps blank rows.
+        This is faster, but raises an error for invalid numbers and keeps blank rows.
         """
-        if not self.is_csv or self.csv.decimal_comma:  # polars would accept `1.5`, too
+        if not self.is_csv or self.csv.decimal_comma:  # polars would also accept `1.5`
             return self
         parsed = copy.copy(self)
         kinds = dict.fromkeys(set(names).difference(self.formatted), pl.Float64)
@@ -231,7 +231,7 @@ class TableFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Reports errors of polars as errors in the file."""
+        """Reports errors in the file as `UserError`."""
         try:
             yield
         except (PolarsError, OSError, EOFError, zlib.error) as error:

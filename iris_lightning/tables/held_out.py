@@ -1,4 +1,4 @@
-"""The rows of a cross-validation, with the predictions for them."""
+"""Writes the out-of-fold predictions of a cross-validation, next to the rows of its table."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from iris_lightning.tables.formats import TableFile
 class HeldOutRows:
     """All rows and columns of a table.
 
-    They are read before training, because the file may change while it runs.
+    They are read before training, because the file may change during it.
 
     Args:
         table: The table as tensors.
@@ -29,7 +29,7 @@ class HeldOutRows:
         csv: How a CSV file is written.
 
     Raises:
-        UserError: If a column has the name of one to be added.
+        UserError: If the table already has one of the columns to be added.
     """
 
     def __init__(self, table: Table, path: str | None, csv: CsvFormat) -> None:
@@ -47,11 +47,11 @@ class HeldOutRows:
     def write(self, path: Path, probabilities: NDArray[np.float64]) -> None:
         """Writes all columns, then `prediction` and `probability_<class>`.
 
-        These are empty for rows that were dropped because of missing values.
+        Predictions are empty for rows that were dropped when the table was read.
 
         Args:
-            path: CSV file to write, in the same format as the table if that is a CSV file.
-            probabilities: Shape `(rows, classes)`, for the rows of the table as tensors.
+            path: CSV file to write, in the format of the table if that is a CSV file, too.
+            probabilities: Shape `(rows, classes)`, one row per row of `table`.
         """
         classes = np.array(self.table.class_names, dtype=object)
         predictions = classes[probabilities.argmax(axis=1)]

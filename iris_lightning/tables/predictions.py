@@ -1,4 +1,4 @@
-"""Predicts the rows of a table, streaming them in bounded memory."""
+"""Predicts the rows of a table, streaming so that memory use stays bounded."""
 
 import contextlib
 import shutil
@@ -27,21 +27,21 @@ from iris_lightning.tables.formats import (
 )
 from iris_lightning.tables.validation import check_values
 
-MAX_GAPS = 5  # kinds that are listed
+MAX_GAPS = 5  # kinds of gaps in the closing line
 
 if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
 
 
 class Counts(NamedTuple):
-    """Numbers of rows of a predicted table.
+    """Row counts of a predicted table.
 
     Attributes:
         column: Column of the true class.
-        rows: All rows.
-        labelled: Rows with a true class.
-        correct: Rows whose prediction is their true class.
-        gaps: Missing values and unknown categories or classes, by kind.
+        rows: Number of rows.
+        labelled: Number of rows with a true class.
+        correct: Number of rows predicted correctly.
+        gaps: Counts of missing values, unknown categories and unknown classes.
     """
 
     column: str
@@ -56,7 +56,7 @@ class Counts(NamedTuple):
             labels = f"{self.labelled} {self.column!r}"
             text = f"{self.rows} rows, {accuracy} ({self.correct} of {labels})"
         else:
-            column = f"a column {self.column!r}; name the column by --target"
+            column = f"column {self.column!r}; choose another with --target"
             text = f"{self.rows} rows (no accuracy: no class in {column})"
         parts = [f"{number} {kind}" for kind, number in self.gaps.items()]
         if len(parts) > MAX_GAPS:
@@ -72,18 +72,18 @@ def predict_table(
     usual_target: str,
     csv: CsvFormat,
 ) -> "Counts":
-    """Writes all rows and columns of a table, and adds `prediction` and `probability_<class>`.
+    """Writes all rows and columns of a table, with `prediction` and `probability_<class>` added.
 
     Args:
         predictor: The trained classifier.
         path: CSV or Parquet file with the columns of the features; `-` is standard input.
         output: CSV or Parquet file to write; `-` is standard output.
         target: Column of the true class; by default `usual_target`, if the table has it.
-        usual_target: Target of the training.
-        csv: How a CSV file is written. The output has the same format, but `.tsv` has tabs.
+        usual_target: Target column of the training table.
+        csv: Format of CSV files, for input and output; `.tsv` output has tabs.
 
     Raises:
-        UserError: If the table does not have the features of the classifier.
+        UserError: If the table lacks a feature of the classifier, or a file cannot be used.
     """
     if output != "-":
         if not output.lower().endswith(SUFFIXES):
@@ -127,12 +127,12 @@ class _Batches:
     def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
         self.predictor = predictor
         self.inputs = encode(features)
-        self.categories: dict[str, list[str] | None] = {}  # of each column; `None` for numbers
+        self.categories: dict[str, list[str] | None] = {}  # by column; `None` for numbers
         for feature in features:
             names = None if feature.category is None else category_names(feature, features)
             self.categories[feature.column] = names
         self.names = result_columns(predictor.classes_)
-        self.counters: list[Counter[str]] = []  # one per batch, as they run in several threads
+        self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
 
     def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
         """Returns the new columns as a struct, computed from `TableFile.values`."""
@@ -155,7 +155,7 @@ class _Batches:
         counter["rows"] = len(true)
         counter["labelled"] = true.count()
         counter["correct"] = int((true == predictions).sum())
-        counter["rows of a class that the model does not know"] = int((~true.is_in(known)).sum())
+        counter["rows of a class unknown to the model"] = int((~true.is_in(known)).sum())
         self.counters.append(counter)
         result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
         return result.to_struct()
@@ -192,7 +192,7 @@ def _write(rows: pl.LazyFrame, output: str, csv_format: dict[str, Any]) -> None:
 def _source(path: str) -> Iterator[tuple[str, str]]:
     """Yields the file to read, and its name for messages.
 
-    Standard input is copied to a file first, because polars needs to seek.
+    Standard input is copied to a temporary file, because polars needs to seek.
     """
     if path != "-":
         yield path, path
@@ -209,7 +209,7 @@ def _source(path: str) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _sink(output: str) -> Iterator[Any]:
-    """Yields a temporary file to write to; the output appears once it is complete."""
+    """Yields a temporary file, which becomes the output once it is complete."""
     if output != "-":
         with atomic_write(Path(output)) as path:
             yield path
@@ -218,6 +218,6 @@ def _sink(output: str) -> Iterator[Any]:
         yield copy
         copy.seek(0)
         sys.stdout.flush()
-        with contextlib.suppress(BrokenPipeError):  # the reader has stopped reading, like `head`
+        with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe, as `head` does
             shutil.copyfileobj(copy, sys.stdout.buffer)
             sys.stdout.buffer.flush()

@@ -30,7 +30,7 @@ from iris_lightning.tables.validation import (
 )
 
 TARGET_NAMES = ("species", "class", "target", "label")
-MAX_NUMBERED_CLASSES = 50  # unless each has ten rows
+MAX_NUMBERED_CLASSES = 50  # unless there are ten rows per class
 
 
 def read_table(
@@ -51,14 +51,14 @@ def read_table(
         target: Column of the class; see `IrisDataModule`.
         features: Columns of the features, or the feature names of a trained model.
         exclude: Columns that are not features.
-        categorical: Columns of numbers that are categories.
-        missing: `mean` (missing numbers are returned as NaN), `drop` (the row) or `error`.
-        class_names: The classes of a trained model. By default, they are the distinct values of the
-            target: whole numbers in numerical order, others in alphabetical order.
+        categorical: Columns to treat as categories, even if they hold numbers.
+        missing: `mean` (returns missing numbers as NaN), `drop` (the rows) or `error`.
+        class_names: The classes of a trained model. By default, the distinct values of the target:
+            whole numbers in numerical order, texts in alphabetical order.
 
     Raises:
-        UserError: If the table cannot be used. The message names the column and the row; row 1 is
-            the first one below the header.
+        UserError: If the table cannot be used. Messages name the column and the row, counted from 1
+            below the header.
     """
     file = TableFile(path, csv)
     with file.reading():
@@ -81,7 +81,7 @@ def read_table(
     frame, kept, dropped = _drop_rows(frame, missing)
     notes += dropped
     if frame.is_empty():
-        raise UserError(f"{path}: has no rows with a class, or none without a missing value")
+        raise UserError(f"{path}: no rows are left: all lack a class or have missing values")
     names = [feature.name for feature in inputs]
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
@@ -93,7 +93,7 @@ def read_table(
 
 
 def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
-    """Returns the column of the class, and how it was chosen."""
+    """Returns the target column and how it was chosen."""
     if name is not None:
         return check_columns("target", [name], file.names, file.name)[0], "as given"
     lower = {column.lower(): column for column in file.names}
@@ -109,7 +109,7 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
 def _choose_features(
     file: TableFile, columns: Sequence[Column], names: Sequence[str] | None, exclude: Sequence[str]
 ) -> list[Feature]:
-    """Returns the features: the named columns, else all numbers and categories."""
+    """Returns the features: those named, else all columns of numbers and categories."""
     if exclude:
         check_columns("exclude", exclude, file.names, file.name)
     by_name = {column.name: column for column in columns}
@@ -144,7 +144,7 @@ def _make_features(file: TableFile, column: Column) -> list[Feature]:
 
 
 def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list[str]:
-    """Returns which columns are left out, by reason."""
+    """Returns notes on the columns that are left out, one per reason."""
     left_out: dict[str, list[str]] = {}
     for column in columns:
         is_used = column.role in ("target", "number", "category")
@@ -156,7 +156,7 @@ def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list
 def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
-    """Drops rows without a class, and those with missing values if asked to."""
+    """Drops rows without a class, and rows with missing values if `missing` is `drop`."""
     has_class = frame[CLASS].is_not_null()
     is_missing = frame[MISSING]
     notes = []
@@ -177,8 +177,8 @@ def _drop_rows(
 
 
 def _read_values(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
-    """Reads the features, float32, the class, and which rows have missing features."""
-    with contextlib.suppress(PolarsError):  # a number that polars does not accept, such as ` 1`
+    """Reads the features as float32, with `CLASS` and `MISSING`."""
+    with contextlib.suppress(PolarsError):  # a number that its CSV reader rejects, such as ` 1`
         frame = _collect(file.parsed(number_columns(features)), features, target)
         is_blank = pl.all_horizontal(cs.exclude(MISSING).is_null())
         if not frame.select(is_blank.any()).item():
@@ -194,7 +194,7 @@ def _collect(file: TableFile, features: Sequence[Feature], target: str) -> pl.Da
 def _encode_classes(
     labels: pl.Series, class_names: Sequence[str] | None, place: str
 ) -> tuple[list[str], pl.Series]:
-    """Returns the names of the classes, and the position of each label in them."""
+    """Returns the class names, and the position of each label in them."""
     found = labels.unique().cast(pl.String).to_list()
     if class_names is None:
         class_names = _sort_classes(found, len(labels), place)
@@ -210,7 +210,7 @@ def _encode_classes(
 
 def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if len(found) < 2:
-        raise UserError(f"{place} has one class only ({found[0]!r}); expected two or more")
+        raise UserError(f"{place} has only one class ({found[0]!r}); expected two or more")
     remedy = ("target", "COLUMN")
     if len(found) > num_rows / 2:
         values = f"{len(found)} distinct values in {num_rows} rows"

@@ -1,4 +1,4 @@
-"""The text of a CSV file: its encoding, what precedes the header, and the column delimiter."""
+"""Detects the encoding of a CSV file, its column delimiter, and lines before its header."""
 
 import codecs
 import gzip
@@ -15,11 +15,11 @@ import polars as pl
 from iris_lightning.errors import UserError
 from iris_lightning.table import SEPARATORS
 
-START_BYTES = 2**16  # of a file, which show how it is written
+START_BYTES = 2**16  # read to detect the format
 QUOTED = r'"[^"]*"'
 START_LINES = 20
-FALLBACK = "cp1252"  # what Windows writes in Western Europe and America
-MARKS = {  # of byte orders; that of UTF-32 begins with that of UTF-16
+FALLBACK = "cp1252"  # the default of Windows in Western Europe and America
+MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -33,11 +33,11 @@ class Start:
     """The start of a CSV file.
 
     Attributes:
-        lines: The header and some rows.
-        encoding: Encoding of the file, as Python calls it.
-        separator: The column delimiter, if a line `sep=;` names it.
+        lines: The header and the first rows.
+        encoding: Name of the encoding in Python.
+        separator: The column delimiter given by a line such as `sep=;`.
         skipped_lines: Number of lines before the header.
-        notes: Remarks for the user.
+        notes: Notes for the user.
     """
 
     lines: list[str]
@@ -50,7 +50,7 @@ class Start:
         """Returns the delimiter that occurs most often.
 
         Args:
-            decimal_comma: Whether a comma between two digits is part of a number.
+            decimal_comma: Whether commas between digits are decimal commas.
         """
         if self.separator is not None:
             return self.separator
@@ -64,7 +64,7 @@ class Start:
             width = header.count(separator)
             total = width
             for row in rows:
-                total += min(width, row.count(separator))  # texts in cells may contain more of them
+                total += min(width, row.count(separator))  # more of them belong to texts in cells
             if total > most:
                 best = separator
                 most = total
@@ -81,7 +81,7 @@ def read_start(path: str, name: str, encoding: str | None) -> Start:
             Windows-1252.
     """
     notes: list[str] = []
-    if path.lower().endswith(".zst"):  # which Python cannot read
+    if path.lower().endswith(".zst"):  # Python cannot decompress it
         lines = pl.scan_lines(path, glob=False).head(START_LINES).collect().to_series()
         return Start(lines.to_list(), "utf-8", notes)
     with _open(path) as file:
@@ -89,7 +89,7 @@ def read_start(path: str, name: str, encoding: str | None) -> Start:
     if encoding is None:
         encoding = _find_encoding(content)
         if encoding == FALLBACK:
-            notes.append("not in UTF-8, so read as Windows-1252; --data.encoding to change")
+            notes.append("not in UTF-8, so it was read as Windows-1252; --data.encoding to change")
     try:
         encoding = codecs.lookup(encoding).name
     except LookupError as error:
@@ -97,7 +97,7 @@ def read_start(path: str, name: str, encoding: str | None) -> Start:
     text = codecs.getincrementaldecoder(encoding)("replace").decode(content)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        found = f"{name}: line {line} has a NUL character: it is damaged, or in UTF-16"
+        found = f"{name}: line {line} has a NUL character: it the file is damaged or in UTF-16"
         raise UserError(found, remedy=("encoding", "utf-16-le"))
     start = Start(text.removeprefix("\ufeff").splitlines(), encoding, notes)
     _skip_lines(start)
@@ -106,7 +106,7 @@ def read_start(path: str, name: str, encoding: str | None) -> Start:
 
 
 def _skip_lines(start: Start) -> None:
-    """Skips blank lines, a line `sep=;` and comments before the header."""
+    """Skips blank lines, comments and a line such as `sep=;` before the header."""
     while start.lines:
         line = start.lines[0].strip()
         named = re.fullmatch(r'"?sep=(.)"?', line)
@@ -141,7 +141,7 @@ def _find_encoding(content: bytes) -> str:
 
 
 def transcode(path: str, name: str, encoding: str, folder: str) -> str:
-    """Writes a file in UTF-8, and returns its path.
+    """Converts a file to UTF-8, and returns the path of the copy.
 
     Args:
         path: The file.

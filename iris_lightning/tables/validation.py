@@ -11,12 +11,12 @@ from iris_lightning.features import Feature
 from iris_lightning.tables.columns import SAMPLE_ROWS, share
 from iris_lightning.tables.formats import CLASS, MISSING, TableFile, columns
 
-CODES = (-9, -99, -999, -9999)  # often mean a missing value where all other numbers are positive
+CODES = (-9, -99, -999, -9999)  # often mean missing where all other numbers are positive
 THOUSANDS_OR_DECIMALS = r"^[+-]?\d{1,3},\d{3}$"  # 1,234 may be either
 
 
 def check_header(file: TableFile, target: str) -> None:
-    """Raises an error if the header looks like a row: numbers and one of the classes."""
+    """Raises an error if the header looks like a row: mostly numbers, and one of the classes."""
     if not file.is_csv or not file.csv.header:
         return
     names = pl.Series(file.names)
@@ -25,12 +25,12 @@ def check_header(file: TableFile, target: str) -> None:
         return
     classes = file.rows.select(file.labels(target).unique()).collect(engine="streaming")
     if target in classes.to_series():
-        found = f"{file.name}: its header looks like a row: {join_names(file.names)}"
+        found = f"{file.name}: the header looks like a row: {join_names(file.names)}"
         raise UserError(found, remedy=("header", "false"))
 
 
 def check_number_marks(file: TableFile, names: Sequence[str]) -> None:
-    """Raises an error for numbers with the other decimal mark, or with one that is ambiguous."""
+    """Raises an error for numbers with the other decimal mark or with an ambiguous comma."""
     plain = file.numeric - file.formatted
     names = [name for name in names if file.kinds[name] == pl.String and name not in plain]
     sample = file.rows.head(SAMPLE_ROWS).select(cs.by_name(*names)).select(file.texts()).collect()
@@ -60,11 +60,11 @@ def check_values(
     """Raises an error for the first row with an invalid value.
 
     Args:
-        file: The file, to quote from.
+        file: The file, for error messages.
         inputs: Its rows, as returned by `TableFile.inputs`.
         features: The features.
         missing: `error` makes a missing value invalid; `drop` and `mean` allow it.
-        is_training: Whether another option would help.
+        is_training: Whether the user can still change how missing values are handled.
     """
     invalid = pl.any_horizontal(pl.exclude(CLASS, MISSING).is_infinite()).fill_null(False)
     if missing == "error":
@@ -79,7 +79,7 @@ def check_values(
 
 
 def _invalid_value(file: TableFile, row: int, features: Sequence[Feature]) -> UserError:
-    """Returns the error for the first invalid or else missing value of a row."""
+    """Returns the error for the first invalid value in a row, else for its first missing value."""
     cells = file.rows.slice(row, 1).collect(engine="streaming")
     values = file.rows.slice(row, 1).select(file.values(features)).collect(engine="streaming")
     missing = None
@@ -100,7 +100,7 @@ def _fits_float32(value: float) -> bool:
 
 
 def check_classes(file: TableFile, frame: pl.DataFrame, target: str) -> None:
-    """Raises an error if texts such as `None` among the classes would be read as missing."""
+    """Raises an error if a class with a name such as `None` would be read as missing."""
     if file.csv.na_values is not None or not frame[CLASS].has_nulls():
         return
     texts = file.rows.select(columns(target).cast(pl.String).str.strip_chars())
@@ -109,14 +109,14 @@ def check_classes(file: TableFile, frame: pl.DataFrame, target: str) -> None:
     if not counts.is_empty():
         text = counts[0]
         cells = f"{(counts == text).sum()} rows have the class {text!r}"
-        expected = "which means a missing value; if it is a class"
+        expected = "which is read as missing; if it is a class"
         raise UserError(f"{file.name}: {cells}, {expected}", remedy=("na_values", "'[]'"))
 
 
 def notes_on_values(
     file: TableFile, frame: pl.DataFrame, features: Sequence[Feature], target: str
 ) -> list[str]:
-    """Returns remarks on missing texts, codes and labels that differ only in case."""
+    """Returns notes on missing values, codes such as -999, and labels that differ only in case."""
     notes = []
     used = dict.fromkeys(feature.column for feature in features)
     if frame[MISSING].any():

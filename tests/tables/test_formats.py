@@ -299,7 +299,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
     [
         (None, {}, "table.csv: no such file"),
         ("", {}, "empty"),
-        (HEADER, {}, "no column can be a feature: 'length' .without values"),
+        (HEADER, {}, "no column can be a feature: 'length' .no values"),
         ("a,species\nx,b\ny,c\n", {}, "no column can be a feature"),
         ("a,a,species\n1,2,x\n", {}, "two columns 'a'"),
         ('a,"b,species\n1,2,x\n', {}, "unclosed quote"),
@@ -318,7 +318,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD, {"features": []}, "features: expected one or more"),
         (GOOD, {"features": ["width", "width"]}, "features: expected .* distinct"),
         (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
-        ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has one class only"),
+        ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has only one class"),
         (IDENTIFIERS, {}, "'b' .the last column. has 50 distinct values in 50 rows"),
         (CONTINUOUS, {}, "'b'.* looks continuous"),
         (COUNTS, {}, "'b'.* 80 distinct numbers in 300 rows.*needs classes"),

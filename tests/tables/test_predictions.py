@@ -114,7 +114,7 @@ def test_accuracy_counts_rows_with_a_class(
     correct = sum(predictions == kinds[:-2])
     out = capsys.readouterr().out
     assert f"150 rows, accuracy {correct / 149:.4f} ({correct} of 149 'kind')" in out
-    assert "1 rows of a class that the model does not know" in out
+    assert "1 rows of a class unknown to the model" in out
 
 
 def test_predict_uses_the_dialect_of_the_training(capsys: pytest.CaptureFixture[str]) -> None:
