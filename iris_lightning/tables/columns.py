@@ -7,10 +7,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
-from numpy.typing import NDArray
 
 from iris_lightning.table import Column
 from iris_lightning.tables.formats import FORMATTED, TableFile
@@ -126,10 +124,11 @@ def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
     # Later rows may change the role of these columns.
     numbers = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
     measured |= _measure_numbers(file, file.rows, numbers)
-    few = {}
-    for name in texts:
-        if measured[name].num_distinct <= MAX_CATEGORIES:
-            few[name] = texts[name]
+    few = {
+        name: kind
+        for name, kind in texts.items()
+        if len(measured[name].categories) <= MAX_CATEGORIES
+    }
     return measured | _measure_texts(file, file.rows, few)
 
 
@@ -186,27 +185,20 @@ def _measure_numbers(
 ) -> dict[str, Measured]:
     if not names:
         return {}
-    values = rows.select(file.numbers(names)).collect(engine="streaming")
+    frame = rows.select(file.numbers(names)).collect(engine="streaming")
     measured = {}
     for name in names:
-        number = _measure_number(values[name].drop_nulls().to_numpy())
-        if file.kinds[name].is_float():  # floats are measurements, never an index
-            number = number._replace(is_whole=False, is_index=False)
-        measured[name] = number
+        values = frame[name].drop_nulls()
+        values = values.filter(values.is_finite())
+        num_distinct = values.n_unique()
+        num_kept = values.cast(pl.Float32).n_unique()
+        may_count = not file.kinds[name].is_float()  # floats are measurements, never an index
+        measured[name] = Measured(
+            "number",
+            len(values),
+            num_distinct,
+            is_whole=may_count and (values % 1 == 0).all(),
+            is_index=may_count and values.first() in (0, 1) and (values.diff() == 1).all(),
+            is_exact=num_kept >= (1 - MAX_MERGED) * num_distinct,
+        )
     return measured
-
-
-def _measure_number(values: NDArray[np.float64]) -> Measured:
-    values = values[np.isfinite(values)]
-    distinct = len(np.unique(values))
-    with np.errstate(over="ignore"):
-        kept = len(np.unique(values.astype(np.float32)))
-    is_index = len(values) > 0 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
-    return Measured(
-        "number",
-        len(values),
-        distinct,
-        is_whole=bool((values % 1 == 0).all()),
-        is_index=is_index,
-        is_exact=kept >= (1 - MAX_MERGED) * distinct,
-    )
