@@ -4,11 +4,9 @@ import codecs
 import gzip
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 
 import polars as pl
 
@@ -57,18 +55,13 @@ class Start:
         text = re.sub(QUOTED, "", "\n".join(self.lines))
         if decimal_comma:
             text = re.sub(r"\d,\d", "", text)
-        header, *rows = text.split("\n")
-        best = ","
-        most = 0
+        lines = text.split("\n")
+        counts = {}
         for separator in SEPARATORS.values():
-            width = header.count(separator)
-            total = width
-            for row in rows:
-                total += min(width, row.count(separator))  # more of them belong to texts in cells
-            if total > most:
-                best = separator
-                most = total
-        return best
+            width = lines[0].count(separator)
+            # If a row has more than the header, the others belong to texts in cells.
+            counts[separator] = sum(min(width, line.count(separator)) for line in lines)
+        return max(counts, key=counts.__getitem__)
 
 
 def read_start(path: str, name: str, encoding: str | None) -> Start:
@@ -158,8 +151,7 @@ def transcode(path: str, name: str, encoding: str, folder: str) -> str:
     return str(copy)
 
 
-@contextmanager
-def _open(path: str) -> Iterator[IO[bytes]]:
-    opener: Any = gzip.open if path.lower().endswith(".gz") else open
-    with opener(path, "rb") as file:
-        yield file
+def _open(path: str) -> IO[bytes]:
+    if path.lower().endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(path))
+    return Path(path).open("rb")
