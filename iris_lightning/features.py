@@ -32,15 +32,6 @@ class Feature(NamedTuple):
     category: str | None = None
 
 
-def category_names(feature: Feature, features: Sequence[Feature]) -> list[str]:
-    """Returns all categories of a feature's column that the network knows."""
-    names = []
-    for other in features:
-        if other.column == feature.column:
-            names.append(str(other.category))
-    return names
-
-
 def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
     """Returns the texts that mean a missing value: the empty text and `na_values`."""
     if na_values is None:
@@ -66,7 +57,7 @@ def to_labels(texts: "pl.Expr", missing: Collection[str]) -> "pl.Expr":
     lower = texts.str.to_lowercase()
     labels = texts.str.replace(WHOLE_DECIMAL, "${1}")
     labels = pl.when(lower.is_in(["true", "false"])).then(lower).otherwise(labels)
-    is_missing = texts.is_in(sorted(missing)) | labels.is_in(sorted(missing))
+    is_missing = texts.is_in(missing) | labels.is_in(missing)
     return pl.when(~is_missing).then(labels)
 
 

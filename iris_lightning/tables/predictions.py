@@ -13,7 +13,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, category_names, find_features
+from iris_lightning.features import Feature, find_features
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.table import CsvFormat, check_columns, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
@@ -127,10 +127,11 @@ class _Batches:
     def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
         self.predictor = predictor
         self.inputs = encode(features)
-        self.categories: dict[str, list[str] | None] = {}  # by column; `None` for numbers
+        self.categories: dict[str, list[str]] = {}  # by column; empty for numbers
         for feature in features:
-            names = None if feature.category is None else category_names(feature, features)
-            self.categories[feature.column] = names
+            known = self.categories.setdefault(feature.column, [])
+            if feature.category is not None:
+                known.append(feature.category)
         self.names = result_columns(predictor.classes_)
         self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
 
@@ -166,7 +167,7 @@ class _Batches:
         for column, categories in self.categories.items():
             cells = values[column]
             gaps[f"missing values in {column!r}"] = cells.null_count()
-            if categories is not None:
+            if categories:
                 unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
                 for text, number in unknown.value_counts(sort=True).iter_rows():
                     gaps[f"unknown categories {text!r} in {column!r}"] = number
