@@ -11,7 +11,7 @@ import polars as pl
 import polars.selectors as cs
 
 from iris_lightning.table import Column
-from iris_lightning.tables.formats import FORMATTED, TableFile
+from iris_lightning.tables.formats import FORMATTED, TableFile, to_number
 
 SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
 MAX_CATEGORIES = 100
@@ -147,7 +147,7 @@ def find_numbers(file: TableFile) -> pl.DataFrame:
         if not names:
             break
         texts = rows.select(cs.by_name(*names)).select(file.texts()).collect(engine="streaming")
-        plain = share(texts, file.to_number(pl.all()).is_finite())
+        plain = share(texts, to_number(pl.all(), file.csv.decimal_comma).is_finite())
         formatted = share(texts, pl.all().str.contains(FORMATTED))
         for name, fraction in plain.items():
             if fraction >= 0.5:

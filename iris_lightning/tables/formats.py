@@ -38,6 +38,7 @@ MISSING = "missing "  # whether a row has missing features
 # Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
 FORMATTED = r"^[+-]?[$€£¥]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?\s?[%€]?$"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
+READABLE = cs.all() - cs.nested() - cs.binary()  # columns that can be cast to text
 
 
 def columns(*names: str) -> pl.Expr:
@@ -63,6 +64,14 @@ def encode(features: Sequence[Feature]) -> list[pl.Expr]:
             value = (value == feature.category).fill_null(False)
         expressions.append(value.cast(pl.Float32).alias(feature.name))
     return expressions
+
+
+def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
+    """Parses stripped texts as float64; invalid numbers become infinite."""
+    if decimal_comma:
+        texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
+    numbers = texts.cast(pl.Float64, strict=False)
+    return pl.when(texts.is_not_null()).then(numbers.fill_null(math.inf))
 
 
 def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -115,7 +124,7 @@ class TableFile:
             folder = tempfile.mkdtemp()
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             self.source = transcode(self.source, self.name, start.encoding, folder)
-        separator = start.find_separator(bool(self.csv.decimal_comma))
+        separator = start.find_separator(self.csv.decimal_comma)
         if self.csv.separator is not None:
             separator = SEPARATORS[self.csv.separator]
         self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}
@@ -137,8 +146,9 @@ class TableFile:
 
     def _open_parquet(self) -> None:
         rows = pl.scan_parquet(self.source, glob=False)
-        self.names = self._strip(rows.collect_schema().names())
-        self.rows = rows.rename(dict(zip(rows.collect_schema().names(), self.names, strict=True)))
+        header = rows.collect_schema().names()
+        self.names = self._strip(header)
+        self.rows = rows.rename(dict(zip(header, self.names, strict=True)))
 
     def _strip(self, header: Sequence[str | None]) -> list[str]:
         names: list[str] = []
@@ -149,28 +159,10 @@ class TableFile:
             names.append(name)
         return names
 
-    def texts(self) -> pl.Expr:
-        """Returns all columns as stripped text, null where missing."""
-        readable = cs.all() - cs.nested() - cs.binary()
-        cells = readable.as_expr().cast(pl.String).str.strip_chars()
+    def texts(self, selected: cs.Selector = READABLE) -> pl.Expr:
+        """Returns columns as stripped text, null where missing."""
+        cells = selected.as_expr().cast(pl.String).str.strip_chars()
         return pl.when(~cells.is_in(self.missing)).then(cells)
-
-    def to_number(self, texts: pl.Expr, decimal_comma: bool | None = None) -> pl.Expr:
-        """Parses stripped texts as float64; invalid numbers become infinite."""
-        if decimal_comma is None:
-            decimal_comma = bool(self.csv.decimal_comma)
-        if decimal_comma:
-            texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
-        numbers = texts.cast(pl.Float64, strict=False)
-        return pl.when(texts.is_not_null()).then(numbers.fill_null(math.inf))
-
-    def _parse(self, texts: pl.Expr, is_formatted: bool = False) -> pl.Expr:
-        texts = texts.cast(pl.String).str.strip_chars()
-        is_present = ~texts.is_in(self.missing)
-        if is_formatted:
-            plain = texts.str.replace_all(MARKS, "")
-            texts = pl.when(texts.str.contains(FORMATTED)).then(plain).otherwise(texts)
-        return pl.when(is_present).then(self.to_number(texts))
 
     def _present(self, numbers: pl.Expr) -> pl.Expr:
         numbers = numbers.cast(pl.Float64).fill_nan(None)
@@ -188,12 +180,14 @@ class TableFile:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
         formatted = selected & cs.by_name(*self.formatted)
-        numbers = selected & cs.numeric()
-        texts = selected - cs.numeric() - formatted
+        texts = self.texts(formatted)
+        unmarked = texts.str.replace_all(MARKS, "")
+        unmarked = pl.when(texts.str.contains(FORMATTED)).then(unmarked).otherwise(texts)
+        plain = self.texts(selected - cs.numeric() - formatted)
         return [
-            self._present(numbers.as_expr()),
-            self._present(self._parse(texts.as_expr())),
-            self._present(self._parse(formatted.as_expr(), is_formatted=True)),
+            self._present((selected & cs.numeric()).as_expr()),
+            self._present(to_number(plain, self.csv.decimal_comma)),
+            self._present(to_number(unmarked, self.csv.decimal_comma)),
         ]
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:

@@ -44,7 +44,7 @@ class Start:
     separator: str | None = None
     skipped_lines: int = 0
 
-    def find_separator(self, decimal_comma: bool) -> str:
+    def find_separator(self, decimal_comma: bool | None) -> str:
         """Returns the delimiter that occurs most often.
 
         Args:

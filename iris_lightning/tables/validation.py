@@ -9,7 +9,7 @@ import polars.selectors as cs
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature
 from iris_lightning.tables.columns import SAMPLE_ROWS, share
-from iris_lightning.tables.formats import CLASS, MISSING, TableFile, columns
+from iris_lightning.tables.formats import CLASS, MISSING, TableFile, columns, to_number
 
 CODES = (-9, -99, -999, -9999)  # often mean missing where all other numbers are positive
 THOUSANDS_OR_DECIMALS = r"^[+-]?\d{1,3},\d{3}$"  # 1,234 may be either
@@ -35,7 +35,7 @@ def check_number_marks(file: TableFile, names: Sequence[str]) -> None:
     names = [name for name in names if file.kinds[name] == pl.String and name not in plain]
     sample = file.rows.head(SAMPLE_ROWS).select(cs.by_name(*names)).select(file.texts()).collect()
     decimal_comma = not file.csv.decimal_comma
-    other = share(sample, file.to_number(pl.all(), decimal_comma).is_finite())
+    other = share(sample, to_number(pl.all(), decimal_comma).is_finite())
     ambiguous = share(sample, pl.all().str.contains(THOUSANDS_OR_DECIMALS))
     is_european = file.csv_format.get("separator") == ";" and file.csv.decimal_comma is None
     for name in names:
