@@ -11,9 +11,8 @@ import polars as pl
 import polars.selectors as cs
 
 from iris_lightning.table import Column
-from iris_lightning.tables.formats import FORMATTED, TableFile, to_number
+from iris_lightning.tables.formats import FORMATTED, SAMPLE_ROWS, TableFile, to_number
 
-SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
 MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
@@ -103,7 +102,8 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> li
 
 
 def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
-    sample = find_numbers(file)
+    find_numbers(file)
+    sample = file.sample
     dates = share(sample.select(file.texts()), pl.all().str.contains(DATE))
     measured = {}
     numbers = []
@@ -132,21 +132,18 @@ def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
     return measured | _measure_texts(file, file.rows, few)
 
 
-def find_numbers(file: TableFile) -> pl.DataFrame:
-    """Sets `numeric` and `formatted` of a table, and returns its first rows.
+def find_numbers(file: TableFile) -> None:
+    """Sets `numeric` and `formatted` of a table.
 
     A text column counts as numeric if at least half of its first values are numbers, so that a
     stray text in it is reported as an error.
     """
-    sample = file.rows.head(SAMPLE_ROWS).collect(engine="streaming")
     names = [name for name in file.names if file.kinds[name] == pl.String]
-    for rows in (
-        sample.lazy(),
-        file.rows,
-    ):  # all rows, for columns whose first values are all missing
+    # All rows are read for columns whose first values are all missing.
+    for rows in (file.sample.lazy(), file.rows):
         if not names:
             break
-        texts = rows.select(cs.by_name(*names)).select(file.texts()).collect(engine="streaming")
+        texts = rows.select(file.texts(cs.by_name(*names))).collect(engine="streaming")
         plain = share(texts, to_number(pl.all(), file.csv.decimal_comma).is_finite())
         formatted = share(texts, pl.all().str.contains(FORMATTED))
         for name, fraction in plain.items():
@@ -156,7 +153,6 @@ def find_numbers(file: TableFile) -> pl.DataFrame:
                 file.numeric.add(name)
                 file.formatted.add(name)
         names = [name for name in names if texts[name].null_count() == texts.height]
-    return sample
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
@@ -186,19 +182,26 @@ def _measure_numbers(
     if not names:
         return {}
     frame = rows.select(file.numbers(names)).collect(engine="streaming")
+    values = pl.all().filter(pl.all().is_finite())
+    measures = [
+        values.len(),
+        values.n_unique(),
+        values.cast(pl.Float32).n_unique(),
+        (values % 1 == 0).all(),
+        values.first().is_in([0.0, 1.0]) & (values.diff() == 1).all(),
+    ]
     measured = {}
-    for name in names:
-        values = frame[name].drop_nulls()
-        values = values.filter(values.is_finite())
-        num_distinct = values.n_unique()
-        num_kept = values.cast(pl.Float32).n_unique()
+    results = [frame.select(measure).row(0) for measure in measures]
+    for name, count, distinct, kept, is_whole, is_index in zip(
+        frame.columns, *results, strict=True
+    ):
         may_count = not file.kinds[name].is_float()  # floats are measurements, never an index
         measured[name] = Measured(
             "number",
-            len(values),
-            num_distinct,
-            is_whole=may_count and (values % 1 == 0).all(),
-            is_index=may_count and values.first() in (0, 1) and (values.diff() == 1).all(),
-            is_exact=num_kept >= (1 - MAX_MERGED) * num_distinct,
+            count,
+            distinct,
+            is_whole=may_count and is_whole,
+            is_index=may_count and is_index,
+            is_exact=kept >= (1 - MAX_MERGED) * distinct,
         )
     return measured

@@ -8,6 +8,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ SUFFIXES = (
     ".txt.zst",
     ".parquet",
 )
+SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
 CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
 MISSING = "missing "  # whether a row has missing features
@@ -159,10 +161,24 @@ class TableFile:
             names.append(name)
         return names
 
+    @cached_property
+    def sample(self) -> pl.DataFrame:
+        """The first rows."""
+        return self.rows.head(SAMPLE_ROWS).collect(engine="streaming")
+
     def texts(self, selected: cs.Selector = READABLE) -> pl.Expr:
         """Returns columns as stripped text, null where missing."""
         cells = selected.as_expr().cast(pl.String).str.strip_chars()
         return pl.when(~cells.is_in(self.missing)).then(cells)
+
+    def _parse(self, selected: cs.Selector, is_formatted: bool = False) -> pl.Expr:
+        texts = selected.as_expr().cast(pl.String).str.strip_chars()
+        is_present = ~texts.is_in(self.missing)
+        if is_formatted:
+            plain = texts.str.replace_all(MARKS, "")
+            texts = pl.when(texts.str.contains(FORMATTED)).then(plain).otherwise(texts)
+        numbers = to_number(texts, self.csv.decimal_comma)
+        return self._present(pl.when(is_present).then(numbers))
 
     def _present(self, numbers: pl.Expr) -> pl.Expr:
         numbers = numbers.cast(pl.Float64).fill_nan(None)
@@ -180,14 +196,11 @@ class TableFile:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
         formatted = selected & cs.by_name(*self.formatted)
-        texts = self.texts(formatted)
-        unmarked = texts.str.replace_all(MARKS, "")
-        unmarked = pl.when(texts.str.contains(FORMATTED)).then(unmarked).otherwise(texts)
-        plain = self.texts(selected - cs.numeric() - formatted)
+        plain = selected - cs.numeric() - formatted
         return [
             self._present((selected & cs.numeric()).as_expr()),
-            self._present(to_number(plain, self.csv.decimal_comma)),
-            self._present(to_number(unmarked, self.csv.decimal_comma)),
+            self._parse(plain),
+            self._parse(formatted, is_formatted=True),
         ]
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
