@@ -29,6 +29,7 @@ from iris_lightning.tables.validation import (
     notes_on_values,
 )
 
+USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
 MAX_NUMBERED_CLASSES = 50  # unless there are ten rows per class
 
@@ -82,7 +83,7 @@ def read_table(
     notes += dropped
     if frame.is_empty():
         raise UserError(f"{path}: no rows are left: all lack a class or have missing values")
-    names = [feature.name for feature in inputs]
+    names = frame.drop(CLASS, MISSING).columns
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
@@ -96,11 +97,11 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     """Returns the target column and how it was chosen."""
     if name is not None:
         return check_columns("target", [name], file.names, file.name)[0], "as given"
-    lower = {column.lower(): column for column in file.names}
+    lower = [column.lower() for column in file.names]
     for usual in TARGET_NAMES:
         if usual in lower:
-            return lower[usual], "found by name"
-    named = [column for column in file.names if column]
+            return file.names[lower.index(usual)], "found by name"
+    named = list(filter(None, file.names))
     if not named:
         raise UserError(f"{file.name}: no column has a name", remedy=("header", "false"))
     return named[-1], "the last column"
@@ -112,21 +113,21 @@ def _choose_features(
     """Returns the features: those named, else all columns of numbers and categories."""
     if exclude:
         check_columns("exclude", exclude, file.names, file.name)
-    by_name = {column.name: column for column in columns}
     if names is None:
-        names = [column.name for column in columns if column.role in ("number", "category")]
+        names = [column.name for column in columns if column.role in USED_ROLES]
     else:
-        known = [*file.names, *(name for name in names if "=" in name)]
-        check_columns("features", names, known, file.name)
+        inputs = [name for name in names if "=" in name]  # such as sex=male
+        check_columns("features", names, [*file.names, *inputs], file.name)
     features: list[Feature] = []
     for name in names:
-        if name not in by_name:  # such as sex=male
+        if name not in file.names:
             features += find_features([name], file.names, file.name)
         elif name not in exclude:
-            features += _make_features(file, by_name[name])
+            column = columns[file.names.index(name)]
+            features += _make_features(file, column)
     if not features:
-        held = ", ".join(f"{column.name!r} ({column.reason})" for column in columns)
-        raise UserError(f"{file.name}: no column can be a feature: {held}")
+        reasons = [f"{column.name!r} ({column.reason})" for column in columns]
+        raise UserError(f"{file.name}: no column can be a feature: {', '.join(reasons)}")
     return features
 
 
@@ -147,8 +148,7 @@ def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list
     """Returns notes on the columns that are left out, one per reason."""
     left_out: dict[str, list[str]] = {}
     for column in columns:
-        is_used = column.role in ("target", "number", "category")
-        if not is_used and column.name not in exclude:
+        if column.role not in ("target", *USED_ROLES) and column.name not in exclude:
             left_out.setdefault(column.reason, []).append(repr(column.name))
     return [f"left out ({reason}): {join_names(names)}" for reason, names in left_out.items()]
 
@@ -157,20 +157,19 @@ def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
     """Drops rows without a class, and rows with missing values if `missing` is `drop`."""
-    has_class = frame[CLASS].is_not_null()
-    is_missing = frame[MISSING]
+    keep = frame[CLASS].is_not_null()
+    is_missing = keep & frame[MISSING]
     notes = []
-    num_unlabelled = (~has_class).sum()
-    if num_unlabelled:
-        notes.append(f"dropped {num_unlabelled} of {frame.height} rows, which have no class")
-    num_missing = (has_class & is_missing).sum()
-    keep = has_class
-    if num_missing and missing == "drop":
-        keep = keep & ~is_missing
-        notes.append(f"dropped {num_missing} of {frame.height} rows, which have missing values")
-    elif num_missing:
-        rows = f"{num_missing} of {frame.height} rows"
-        notes.append(f"{rows} have missing values: numbers get the mean of the train split")
+    if not keep.all():
+        rows = f"{(~keep).sum()} of {frame.height} rows"
+        notes.append(f"dropped {rows}, which have no class")
+    if is_missing.any():
+        rows = f"{is_missing.sum()} of {frame.height} rows"
+        if missing == "drop":
+            keep &= ~is_missing
+            notes.append(f"dropped {rows}, which have missing values")
+        else:
+            notes.append(f"{rows} have missing values: numbers get the mean of the train split")
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes
@@ -219,8 +218,8 @@ def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
         classes = sorted(found, key=float)
     except ValueError:
         return sorted(found)
-    is_whole = all(float(name).is_integer() for name in classes)
-    if not is_whole or (len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)):
+    has_fractions = any(not float(name).is_integer() for name in classes)
+    if has_fractions or (len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)):
         values = f"holds {len(found)} distinct numbers in {num_rows} rows, so it looks continuous"
         raise UserError(f"{place} {values}; classification needs classes", None, remedy)
     return classes
