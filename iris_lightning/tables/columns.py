@@ -7,8 +7,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
+from numpy.typing import NDArray
 
 from iris_lightning.table import Column
 from iris_lightning.tables.formats import FORMATTED, SAMPLE_ROWS, TableFile, to_number
@@ -181,27 +183,27 @@ def _measure_numbers(
 ) -> dict[str, Measured]:
     if not names:
         return {}
-    frame = rows.select(file.numbers(names)).collect(engine="streaming")
-    values = pl.all().filter(pl.all().is_finite())
-    measures = [
-        values.len(),
-        values.n_unique(),
-        values.cast(pl.Float32).n_unique(),
-        (values % 1 == 0).all(),
-        values.first().is_in([0.0, 1.0]) & (values.diff() == 1).all(),
-    ]
+    values = rows.select(file.numbers(names)).collect(engine="streaming")
     measured = {}
-    results = [frame.select(measure).row(0) for measure in measures]
-    for name, count, distinct, kept, is_whole, is_index in zip(
-        frame.columns, *results, strict=True
-    ):
-        may_count = not file.kinds[name].is_float()  # floats are measurements, never an index
-        measured[name] = Measured(
-            "number",
-            count,
-            distinct,
-            is_whole=may_count and is_whole,
-            is_index=may_count and is_index,
-            is_exact=kept >= (1 - MAX_MERGED) * distinct,
-        )
+    for name in names:
+        number = _measure_number(values[name].drop_nulls().to_numpy())
+        if file.kinds[name].is_float():  # floats are measurements, never an index
+            number = number._replace(is_whole=False, is_index=False)
+        measured[name] = number
     return measured
+
+
+def _measure_number(values: NDArray[np.float64]) -> Measured:
+    values = values[np.isfinite(values)]
+    distinct = len(np.unique(values))
+    with np.errstate(over="ignore"):
+        kept = len(np.unique(values.astype(np.float32)))
+    is_index = len(values) > 0 and values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+    return Measured(
+        "number",
+        len(values),
+        distinct,
+        is_whole=bool((values % 1 == 0).all()),
+        is_index=is_index,
+        is_exact=kept >= (1 - MAX_MERGED) * distinct,
+    )
