@@ -137,7 +137,10 @@ def _make_features(file: TableFile, column: Column) -> list[Feature]:
     if column.role == "target":
         raise UserError(f"{name!r} is the target", "features", remedy=("target", "COLUMN"))
     if column.role == "category":
-        return [Feature(f"{name}={category}", name, category) for category in column.categories]
+        features = []
+        for category in column.categories:
+            features.append(Feature(f"{name}={category}", name, category))
+        return features
     if name not in file.numeric or column.role == "inexact":
         found = f"{file.name}: column {name!r} cannot be a feature"
         raise UserError(f"{found}: {column.reason}", "features")
@@ -150,7 +153,10 @@ def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list
     for column in columns:
         if column.role not in ("target", *USED_ROLES) and column.name not in exclude:
             left_out.setdefault(column.reason, []).append(repr(column.name))
-    return [f"left out ({reason}): {join_names(names)}" for reason, names in left_out.items()]
+    notes = []
+    for reason, names in left_out.items():
+        notes.append(f"left out ({reason}): {join_names(names)}")
+    return notes
 
 
 def _drop_rows(
