@@ -150,7 +150,8 @@ class TableFile:
         rows = pl.scan_parquet(self.source, glob=False)
         header = rows.collect_schema().names()
         self.names = self._strip(header)
-        self.rows = rows.rename(dict(zip(header, self.names, strict=True)))
+        new_names = dict(zip(header, self.names, strict=True))
+        self.rows = rows.rename(new_names)
 
     def _strip(self, header: Sequence[str | None]) -> list[str]:
         names: list[str] = []
@@ -186,7 +187,8 @@ class TableFile:
         codes = codes.filter(codes.is_finite())  # such as -999
         if codes.is_empty():
             return numbers
-        return pl.when(~numbers.is_in(codes.to_list())).then(numbers)
+        is_code = numbers.is_in(codes.to_list())
+        return pl.when(~is_code).then(numbers)
 
     def labels(self, *names: str) -> pl.Expr:
         """Returns columns as classes or categories, null where a value is missing."""
