@@ -44,13 +44,13 @@ def predict(
 
     trained = source.checkpoint.get("datamodule_hyper_parameters", {})
     usual_target = trained.get("target") or "species"
-    csv = CsvFormat(
-        separator,
-        trained.get("decimal_comma") if decimal_comma is None else decimal_comma,
-        source.weights.na_values if na_values is None else na_values,
-        encoding or trained.get("encoding"),
-        trained.get("header", True),
-    )
+    if decimal_comma is None:
+        decimal_comma = trained.get("decimal_comma")
+    if na_values is None:
+        na_values = source.weights.na_values
+    if encoding is None:
+        encoding = trained.get("encoding")
+    csv = CsvFormat(separator, decimal_comma, na_values, encoding, trained.get("header", True))
     try:
         counts = predict_table(predictor, table, output, target, usual_target, csv)
     except UserError as error:  # the checkpoint may be the wrong one for this table
@@ -58,11 +58,11 @@ def predict(
         raise UserError(message, error.parameter, error.remedy) from error
     result = str(counts)
     if counts.labelled and same_file(table, trained.get("path")):
-        result += "; most of them are train rows, which the command test leaves out"
+        result += "; most rows are train rows, which the command test leaves out"
+    stream = sys.stdout
     if output == "-":  # contains the table only
-        print(f"{source}\nstandard output: {result}", file=sys.stderr)
-    else:
-        print(f"{source}\n{output}: {result}")
+        output, stream = "standard output", sys.stderr
+    print(f"{source}\n{output}: {result}", file=stream)
 
 
 def export(output: str, ckpt_path: str | None = None, weights: str | None = None) -> None:

@@ -6,6 +6,7 @@ from iris_lightning.cli.console import echo, echo_next_steps
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
+from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.saving import open_run, write_curves, write_results
 from iris_lightning.ensemble.training import TRAINER, train_folds
@@ -13,7 +14,6 @@ from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_run
-from iris_lightning.tables.held_out import HeldOutRows
 
 
 class FoldsCLI(IrisCLI):
@@ -31,7 +31,9 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     seed = config.seed_everything
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
     rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
-    _echo_start(cli, result)
+    networks = f"{config.repeats} x {config.folds} networks of {cli.num_parameters} parameters"
+    device = cli.trainer.strategy.root_device
+    echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
     with open_run(cli.root, config.name) as run:
         with as_user_error():
             make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
@@ -46,10 +48,3 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(logs_folder(run))
     return result
-
-
-def _echo_start(cli: FoldsCLI, result: CrossValidation) -> None:
-    networks = f"{result.repeats} x {result.folds} networks of {cli.num_parameters} parameters"
-    device = cli.trainer.strategy.root_device
-    echo(f"{result.table.source}: {len(result.table.targets)} rows; {networks} on {device}")
-    echo(*result.table.describe())

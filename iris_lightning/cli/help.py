@@ -13,9 +13,6 @@ PURPOSES = {  # instead of the help texts of jsonargparse and Lightning
     "optimizer": "Replaces Adam, as in --optimizer SGD --optimizer.lr 0.1.",
     "lr_scheduler": "Scheduler, as in --lr_scheduler StepLR --lr_scheduler.step_size 2.",
     "trainer.max_epochs": "Number of epochs; by default 5, unless max_steps or max_time is set.",
-    "trainer.limit_train_batches": "Number or fraction of train batches per epoch.",
-    "trainer.limit_val_batches": "Number or fraction of validation batches.",
-    "trainer.limit_test_batches": "Number or fraction of test batches.",
 }
 
 
@@ -29,8 +26,9 @@ def format_help(parser: ArgumentParser) -> str:
         name = action.dest
         if name not in defaults:
             continue
-        if name.rpartition(".")[0] != group:
-            group = name.rpartition(".")[0]
+        prefix = name.rpartition(".")[0]
+        if prefix != group:
+            group = prefix
             lines.append("")
         purpose = PURPOSES.get(name) or str(action.help)
         if action.option_strings:

@@ -96,7 +96,8 @@ class IrisCLI(LightningCLI):
         for name in BATCH_LIMITS:
             if name not in others:
                 # Lightning's annotation has float before int, so 1 would mean all batches.
-                parser.add_argument(f"--trainer.{name}", type=int | float | None, default=None)
+                purpose = "Number or fraction of batches."
+                parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
         for name, default in TRAINER_DEFAULTS.items():
             if name not in others:
                 parser.set_defaults({f"trainer.{name}": default})

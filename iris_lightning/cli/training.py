@@ -78,8 +78,7 @@ def _echo_result(cli: IrisCLI) -> None:
     for stopping in cli.trainer.early_stopping_callbacks:
         message = stopping.stopping_reason_message
         if message:
-            reason = message.removesuffix(" Signaling Trainer to stop.")
-            echo(f"stopped by {type(stopping).__name__}: {reason}")
+            echo(f"stopped by {type(stopping).__name__}: {message}")
     if cli.run and cli.trainer.global_step == cli.checkpoint["global_step"]:
         ended = f"the run ended after {epochs_done(cli.checkpoint)} epochs"
         echo(f"nothing to do: {ended}; to train longer, raise --trainer.max_epochs")

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import torch
 
+from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.plots import draw_folds
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES
 from iris_lightning.files import atomic_write
 from iris_lightning.plots import own_style
 from iris_lightning.runs.folders import SUMMARY, claim_run, remove_run, training_alone
-from iris_lightning.tables.held_out import HeldOutRows
 
 
 @contextlib.contextmanager
