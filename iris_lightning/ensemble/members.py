@@ -47,10 +47,10 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     targets = table.targets
-    rarest = int(targets.bincount(minlength=len(table.class_names)).min())
-    if folds > rarest:
-        limit = f"expected at most {rarest}, the number of rows in the rarest class"
-        raise UserError(f"{limit}; got {folds}", "folds")
+    rows, rarest = targets.bincount(minlength=len(table.class_names)).min(dim=0)
+    if folds > rows:
+        found = f"the class {table.class_names[rarest]!r} has {rows} rows"
+        raise UserError(f"{found}; expected at least one per fold, for {folds} folds", "folds")
     try:
         splitter = RepeatedStratifiedKFold(
             n_splits=folds, n_repeats=repeats, random_state=fold_seed
