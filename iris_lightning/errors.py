@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+MAX_NAME_LENGTH = 60
 MAX_LISTED_NAMES = 8
 
 
@@ -46,7 +47,8 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 
 def join_names(names: Sequence[str]) -> str:
     """Formats a list of names for a message; of a long list, only the first names."""
-    text = ", ".join(names[:MAX_LISTED_NAMES])
+    listed = [" ".join(name.split())[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]]
+    text = ", ".join(listed)
     if len(names) > MAX_LISTED_NAMES:
         text += f" and {len(names) - MAX_LISTED_NAMES} more"
     return text

@@ -12,8 +12,9 @@ import polars as pl
 import polars.selectors as cs
 from numpy.typing import NDArray
 
+from iris_lightning.errors import UserError
 from iris_lightning.table import Column
-from iris_lightning.tables.formats import FORMATTED, SAMPLE_ROWS, TableFile, to_number
+from iris_lightning.tables.formats import FORMATTED, SAMPLE_ROWS, SIGNS, TableFile, to_number
 
 MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
@@ -93,6 +94,9 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> li
     found = []
     for name in file.names:
         column = measured[name]
+        if name == target and column.kind == "date":
+            found_dates = f"{file.name}: column {name!r} holds dates or times, not classes"
+            raise UserError(found_dates, remedy=("target", "COLUMN"))
         if name == target:
             role, reason = "target", "the class"
         elif name in categorical:
@@ -126,11 +130,10 @@ def _measure(file: TableFile, labels: Collection[str]) -> dict[str, Measured]:
     # Later rows may change the role of these columns.
     numbers = [name for name in numbers if find_role(name, measured[name])[0] != "number"]
     measured |= _measure_numbers(file, file.rows, numbers)
-    few = {
-        name: kind
-        for name, kind in texts.items()
-        if len(measured[name].categories) <= MAX_CATEGORIES
-    }
+    few = {}
+    for name in texts:
+        if name in labels or measured[name].num_distinct <= MAX_CATEGORIES:
+            few[name] = texts[name]
     return measured | _measure_texts(file, file.rows, few)
 
 
@@ -148,10 +151,11 @@ def find_numbers(file: TableFile) -> None:
         texts = rows.select(file.texts(cs.by_name(*names))).collect(engine="streaming")
         plain = share(texts, to_number(pl.all(), file.csv.decimal_comma).is_finite())
         formatted = share(texts, pl.all().str.contains(FORMATTED))
+        signed = share(texts, pl.all().str.contains(SIGNS))
         for name, fraction in plain.items():
             if fraction >= 0.5:
                 file.numeric.add(name)
-            elif formatted[name] == 1 and not file.csv.decimal_comma:
+            elif formatted[name] == 1 and signed[name] in (0, 1) and not file.csv.decimal_comma:
                 file.numeric.add(name)
                 file.formatted.add(name)
         names = [name for name in names if texts[name].null_count() == texts.height]

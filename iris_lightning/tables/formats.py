@@ -38,7 +38,8 @@ FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
 CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
 MISSING = "missing "  # whether a row has missing features
 # Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
-FORMATTED = r"^[+-]?[$€£¥]?\s?(\d{1,3}(,\d{3})+|\d+)(\.\d*)?\s?[%€]?$"
+FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
+SIGNS = r"[$€£¥%]"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
 READABLE = cs.all() - cs.nested() - cs.binary()  # columns that can be cast to text
 
@@ -157,6 +158,8 @@ class TableFile:
         names: list[str] = []
         for cell in header:
             name = normalize(cell or "")
+            if not name and name in names:  # a spreadsheet's empty columns
+                name = f"column_{len(names) + 1}"
             if name in names:
                 raise UserError(f"{self.name}: has two columns {name!r}; expected distinct names")
             names.append(name)

@@ -63,6 +63,8 @@ def read_table(
     """
     file = TableFile(path, csv)
     with file.reading():
+        if file.sample.is_empty():
+            raise UserError(f"{path}: has no rows")
         target, target_reason = _choose_target(file, target)
         if categorical:
             check_columns("categorical", categorical, file.names, file.name)
@@ -73,6 +75,9 @@ def read_table(
             inputs = find_features(features or (), file.names, file.name)
         else:
             inputs = _choose_features(file, columns, features, exclude)
+        names = [feature.name for feature in inputs]
+        if len({*names}) < len(names):
+            raise UserError(f"{path}: two features have one name: {join_names(sorted(names))}")
         frame = _read_values(file, inputs, target)
         check_values(file, frame.lazy(), inputs, missing)
         check_classes(file, frame, target)
@@ -101,9 +106,12 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     for usual in TARGET_NAMES:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
-    named = list(filter(None, file.names))
+    named = []
+    for column in file.names:
+        if column and file.sample[column].count() > 0:
+            named.append(column)
     if not named:
-        raise UserError(f"{file.name}: no column has a name", remedy=("header", "false"))
+        raise UserError(f"{file.name}: no column has a name and values", remedy=("header", "false"))
     return named[-1], "the last column"
 
 
@@ -121,7 +129,12 @@ def _choose_features(
     features: list[Feature] = []
     for name in names:
         if name not in file.names:
-            features += find_features([name], file.names, file.name)
+            (feature,) = find_features([name], file.names, file.name)
+            column = columns[file.names.index(feature.column)]
+            if feature.category not in column.categories or column.role == "target":
+                found = f"{file.name}: column {column.name!r} has no category {feature.category!r}"
+                raise UserError(found, "features")
+            features.append(feature)
         elif name not in exclude:
             column = columns[file.names.index(name)]
             features += _make_features(file, column)

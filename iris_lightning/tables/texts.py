@@ -84,14 +84,16 @@ def read_start(path: str, name: str, encoding: str | None) -> Start:
         if encoding == FALLBACK:
             notes.append("not in UTF-8, so it was read as Windows-1252; --data.encoding to change")
     try:
+        "".encode(encoding)  # raises LookupError for codecs that are not of text, too
         encoding = codecs.lookup(encoding).name
     except LookupError as error:
         raise UserError(f"unknown encoding {encoding!r}", "encoding") from error
     text = codecs.getincrementaldecoder(encoding)("replace").decode(content)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        found = f"{name}: line {line} has a NUL character: it the file is damaged or in UTF-16"
-        raise UserError(found, remedy=("encoding", "utf-16-le"))
+        found = f"{name}: line {line} has a NUL character: the file is damaged, or in UTF-16"
+        order = "le" if text.index("\0") % 2 else "be"
+        raise UserError(found, remedy=("encoding", f"utf-16-{order}"))
     start = Start(text.removeprefix("\ufeff").splitlines(), encoding, notes)
     _skip_lines(start)
     start.lines = start.lines[:START_LINES]

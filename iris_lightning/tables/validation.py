@@ -112,8 +112,8 @@ def check_classes(file: TableFile, frame: pl.DataFrame, target: str) -> None:
     if not found.is_empty():
         text = found[0]
         counted = f"{(found == text).sum()} rows have the class {text!r}"
-        expected = "which is read as missing; if it is a class"
-        raise UserError(f"{file.name}: {counted}, {expected}", remedy=("na_values", "'[]'"))
+        meaning = "which is read as missing by default"
+        raise UserError(f"{file.name}: {counted}, {meaning}", remedy=("na_values", "'[]'"))
 
 
 def notes_on_values(

@@ -292,6 +292,7 @@ IDENTIFIERS = "a,b\n" + "".join(f"{i % 7},id{i}\n" for i in range(50))
 CONTINUOUS = "a,b\n" + "1,5.1\n2,4.9\n" * 10
 COUNTS = "a,b\n" + "".join(f"{i % 7},{i % 80}\n" for i in range(300))
 DIFFERENT = "a,b,c\n" + "".join(f"text {i},1,{i % 2}\n" for i in range(101))
+DATES = "a,day\n" + "".join(f"{i % 7},2026-01-0{i % 9 + 1}\n" for i in range(40))
 NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
 
 
@@ -300,7 +301,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
     [
         (None, {}, "table.csv: no such file"),
         ("", {}, "empty"),
-        (HEADER, {}, "no column can be a feature: 'length' .no values"),
+        (HEADER, {}, "table.csv: has no rows"),
         ("a,species\nx,b\ny,c\n", {}, "no column can be a feature"),
         ("a,a,species\n1,2,x\n", {}, "two columns 'a'"),
         ('a,"b,species\n1,2,x\n', {}, "unclosed quote"),
@@ -310,7 +311,12 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
         (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
         (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in UTF-8"),
+        (GOOD.encode("utf-16-be"), {}, "encoding: utf-16-be"),
         (GOOD, {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
+        (GOOD, {"encoding": "rot13"}, "encoding: unknown encoding 'rot13'"),
+        (GOOD, {"features": ["length", "species=a"]}, "'species' has no category 'a'"),
+        (GOOD, {"features": ["length", "colour=pink"]}, "'colour' has no category 'pink'"),
+        (DATES, {}, "'day' holds dates"),
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
         (GOOD, {"features": ["lenght"]}, "features: .*'lenght'.*mean 'length'"),
         (GOOD, {"exclude": ["lenght"]}, "exclude: .*'lenght'.*mean 'length'"),
@@ -380,6 +386,24 @@ def test_numbers_that_float32_would_merge_are_left_out() -> None:
     assert any("'time'" in note and "float32" in note for note in table.notes)
     with pytest.raises(UserError, match=r"'time' cannot be a feature: .*float32"):
         read_table("table.csv", features=["time", "b"])
+
+
+def test_numbers_that_only_some_rows_write_with_a_percent_sign() -> None:
+    rows = "".join(f"{'50 %' if i % 2 else 0.5},{i % 5},{'xy'[i % 2]}\n" for i in range(40))
+    table = read_table(write("a,b,kind\n" + rows))
+    assert "a" not in table.feature_names
+
+
+def test_all_rows_are_searched_for_given_categories() -> None:
+    rows = "".join(f"{i % 150 if i < 5500 else i},{i % 5},{'xy'[i % 2]}\n" for i in range(5600))
+    table = read_table(write("zip,b,kind\n" + rows), categorical=["zip"])
+    assert len(table.feature_names) == 251
+
+
+def test_empty_columns_of_a_spreadsheet() -> None:
+    table = read_table(write("a,b,kind,,\n" + "1,2,x,,\n2,1,y,,\n" * 9))
+    assert table.feature_names == ["a", "b"]
+    assert table.class_names == ["x", "y"]
 
 
 def test_codes_and_labels_that_may_mean_the_same() -> None:
