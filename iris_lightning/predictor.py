@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, find_features, missing_texts, to_labels
+from iris_lightning.features import Feature, find_features, missing_texts, normalize, to_labels
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.runs.checkpoints import read_trained, weights_in
 from iris_lightning.weights.reading import Weights, read_weights
@@ -142,7 +142,7 @@ class IrisPredictor(nn.Module):
 
 def _frame_values(frame: Any, names: Sequence[str], na_values: NaValues) -> "NDArray[np.float64]":
     """Returns the features in a data frame, shape `(rows, features)`, NaN where missing."""
-    columns = {str(column).strip(): column for column in frame.columns}
+    columns = {normalize(str(column)): column for column in frame.columns}
     features = find_features(names, list(columns), "the frame")
     values = []
     for feature in features:

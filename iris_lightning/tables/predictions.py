@@ -133,6 +133,7 @@ class _Batches:
             if feature.category is not None:
                 known.append(feature.category)
         self.names = result_columns(predictor.classes_)
+        self.examples: dict[str, str] = {}  # an unknown category of each column
         self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
 
     def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
@@ -169,8 +170,9 @@ class _Batches:
             gaps[f"missing values in {column!r}"] = cells.null_count()
             if categories:
                 unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
-                for text, number in unknown.value_counts(sort=True).iter_rows():
-                    gaps[f"unknown categories {text!r} in {column!r}"] = number
+                if len(unknown) > 0:
+                    example = self.examples.setdefault(column, unknown[0])
+                    gaps[f"unknown categories in {column!r}, such as {example!r}"] = len(unknown)
         return gaps
 
 

@@ -80,7 +80,8 @@ def check_values(
     found = marked.filter("invalid").head(1).collect(engine="streaming")
     if not found.is_empty():
         error = _invalid_value(file, found.item(0, "row"), features)
-        if not is_training:
+        if not is_training and error.remedy:
+            error.message += ", which this network cannot fill in; see --data.missing of fit"
             error.remedy = None
         raise error
 
