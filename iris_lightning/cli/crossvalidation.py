@@ -44,7 +44,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
-    echo("", str(result), "", f"run:    {relative_path(run)}")
+    echo("", str(result), f"run:    {relative_path(run)}")
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(logs_folder(run))
     return result

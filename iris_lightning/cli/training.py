@@ -107,7 +107,8 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     if on_own_table:
         echo(f"{table.source}: {num_rows} rows, the {split} split of the training")
     else:
-        echo(f"{table.source}: not the table of the checkpoint, so all of its {num_rows} rows")
+        every = f"not the table of the checkpoint, so all of its {num_rows} rows"
+        echo(f"{table.source}: {every}", *table.notes)
     evaluate = getattr(cli.trainer, cli.command)
     with _threads(cli), as_user_error():
         found = evaluate(

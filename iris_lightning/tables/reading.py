@@ -82,6 +82,7 @@ def read_table(
         check_values(file, frame.lazy(), inputs, missing)
         check_classes(file, frame, target)
     notes = [*file.notes, *notes_on_values(file, frame, inputs, target)]
+    notes += _notes_on_categories(columns, inputs)
     if features is None:
         notes += _notes_on_columns(columns, exclude)
     frame, kept, dropped = _drop_rows(frame, missing)
@@ -158,6 +159,20 @@ def _make_features(file: TableFile, column: Column) -> list[Feature]:
         found = f"{file.name}: column {name!r} cannot be a feature"
         raise UserError(f"{found}: {column.reason}", "features")
     return [Feature(name, name)]
+
+
+def _notes_on_categories(columns: Sequence[Column], features: Sequence[Feature]) -> list[str]:
+    """Returns which categories have no input, such as those that a trained network lacks."""
+    known: dict[str, set[str | None]] = {}
+    for feature in features:
+        known.setdefault(feature.column, set()).add(feature.category)
+    notes = []
+    for column in columns:
+        has_inputs = column.name in known and None not in known[column.name]
+        if has_inputs and not known[column.name].issuperset(column.categories):
+            unknown = sorted(set(column.categories).difference(known[column.name]))
+            notes.append(f"categories of {column.name!r} without an input: {join_names(unknown)}")
+    return notes
 
 
 def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list[str]:

@@ -182,6 +182,8 @@ def test_unknown_categories_and_missing_values_are_predicted_and_counted(
     rows = np.array([[2007, 0, 0, 0], [np.nan, 0, 0, 0], [2008, 0, 1, 0]])
     np.testing.assert_allclose(predicted, model.predict_proba(rows)[:, 0], rtol=1e-5)
     np.testing.assert_allclose(predicted, model.predict_proba(pl.read_csv(path))[:, 0], rtol=1e-5)
+    main(["test", "--data.path", "new.csv"])
+    assert "categories of 'island' without an input: Mars" in capsys.readouterr().out
     write("year,species\n2007,Adelie\n", "new.csv")
     assert "no column 'island'" in fails(capsys, "predict", "new.csv")
 
