@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from typing import Any
 
 from iris_lightning.cli.console import (
     echo,
@@ -44,7 +45,7 @@ def test(args: list[str]) -> IrisCLI:
     return _evaluate(IrisCLI("test", args), "test")
 
 
-def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
+def _threads(cli: IrisCLI) -> Any:
     return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
 
 
@@ -107,8 +108,7 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     if on_own_table:
         echo(f"{table.source}: {num_rows} rows, the {split} split of the training")
     else:
-        every = f"not the table of the checkpoint, so all of its {num_rows} rows"
-        echo(f"{table.source}: {every}", *table.notes)
+        echo(f"{table.source}: not the checkpoint's table, so all {num_rows} rows", *table.notes)
     evaluate = getattr(cli.trainer, cli.command)
     with _threads(cli), as_user_error():
         found = evaluate(
