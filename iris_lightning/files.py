@@ -23,7 +23,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     to `path`, since renaming is atomic only within a file system. If the process is killed, the
     next one that writes `path` removes that folder.
     """
-    remove_leftovers(path)
+    _remove_leftovers(path)
     with TemporaryDirectory(
         dir=path.parent, prefix=f".{path.name}.", suffix=".part", ignore_cleanup_errors=True
     ) as folder:
@@ -37,7 +37,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.replace(new, path)
 
 
-def remove_leftovers(path: Path) -> None:
+def _remove_leftovers(path: Path) -> None:
     """Removes the temporary folders of killed processes: those whose lock nobody holds."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
         lock = folder / LOCK

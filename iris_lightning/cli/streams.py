@@ -8,7 +8,7 @@ import sys
 def prepare_streams() -> None:
     """Replaces closed streams by the null device, and escapes characters they cannot encode."""
     for name in ("stdin", "stdout", "stderr"):
-        stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115
+        stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115  # it stays open
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, stream)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 from iris_lightning.cli.console import (
     echo,
@@ -45,7 +44,7 @@ def test(args: list[str]) -> IrisCLI:
     return _evaluate(IrisCLI("test", args), "test")
 
 
-def _threads(cli: IrisCLI) -> Any:
+def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
     return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
 
 
@@ -59,18 +58,17 @@ def _echo_start(cli: IrisCLI) -> None:
         where += f", in {cli.trainer.world_size} processes that share each batch"
     network = f"{cli.num_parameters} parameters on {where}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
-    if not cli.run:
-        echo(*table.describe())
-        num_repeated = cli.datamodule.count_repeated_rows()
-        if num_repeated:
-            echo(f"{num_repeated} of {len(rows['test'])} test rows equal a train row")
     if cli.run:
-        done = epochs_done(cli.checkpoint)
-        echo(f"resuming {relative_path(cli.run)} after {done} epochs")
+        echo(f"resuming {relative_path(cli.run)} after {epochs_done(cli.checkpoint)} epochs")
         loop = cli.checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
             echo("it was stopped within an epoch: an uninterrupted run may give other results")
-    elif cli.source:
+        return
+    echo(*table.describe())
+    num_repeated = cli.datamodule.count_repeated_rows()
+    if num_repeated:
+        echo(f"{num_repeated} of {len(rows['test'])} test rows equal a train row")
+    if cli.source:
         echo(f"starting from {cli.source}")
 
 

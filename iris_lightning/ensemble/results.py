@@ -164,8 +164,8 @@ def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Sc
         predicted = torch.from_numpy(predictions[repeat])[rows]
         for name, metric in metrics.items():
             metric.update(predicted, targets)
-            value = metric.compute()
-            values[name].append(float(value))  # type: ignore[arg-type]
+            value: Any = metric.compute()  # a metric has one value, a collection would have several
+            values[name].append(float(value))
             metric.reset()
         if predicted.ndim == 2:
             values["log_loss"].append(log_loss(targets, predicted, labels=labels))

@@ -1,6 +1,7 @@
 """The files of a run: its checkpoints, curves, options and environment."""
 
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from iris_lightning.errors import UserError
-from iris_lightning.files import atomic_write, relative_path, remove_leftovers
+from iris_lightning.files import atomic_write, relative_path
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import RESULTS, claim_run, remove_run, training_alone
@@ -82,6 +83,8 @@ class RunFolder(Callback):
         self._direct(trainer, self.run)
         try:
             with training_alone(self.run):
+                for leftover in self.run.rglob(".*.part"):  # of a killed process
+                    shutil.rmtree(leftover, ignore_errors=True)
                 yield
         except BaseException as error:
             if not (self.run / "config.yaml").is_file():
@@ -95,8 +98,6 @@ class RunFolder(Callback):
 
     def _direct(self, trainer: L.Trainer, run: Path) -> None:
         checkpoints = run.absolute() / "checkpoints"
-        for name in ("best.ckpt", "last.ckpt"):
-            remove_leftovers(checkpoints / name)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(checkpoints)

@@ -89,7 +89,6 @@ def read_table(
     notes += dropped
     if frame.is_empty():
         raise UserError(f"{path}: no rows are left: all lack a class or have missing values")
-    names = frame.drop(CLASS, MISSING).columns
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)

@@ -321,6 +321,6 @@ def test_repeatedly_killed_run(kills: int, folder: Path) -> None:
     assert command == ["fit", "--ckpt_path", "last"]
     main(command)
     (run,) = [path.parent for path in folder.rglob("version_*/config.yaml")]
-    assert not list(run.rglob("*.part/.lock")), "leftovers are removed"
+    assert not list(run.rglob("*.part")), "leftovers are removed"
     whole = fit(*options, "--trainer.default_root_dir", "whole")
     assert_same_run(run, Path(str(whole.trainer.log_dir)))
