@@ -17,6 +17,10 @@ from iris_lightning.hyperparameters import FORMAT, class_name, to_builtin
 from iris_lightning.metrics import epoch_metrics
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
 
+# Options whose buffers are computed from the train split.
+FITTED_NETWORK = ("standardize", "impute", "bins")
+FITTED = (*FITTED_NETWORK, "class_weight")
+
 
 class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
@@ -41,6 +45,10 @@ class IrisClassifier(L.LightningModule):
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
         impute: Whether to replace missing features (NaN) by their means over the train split.
+        bins: Number of quantile bins that each number is also encoded by, so that the first layer
+            can learn steps; 0 for none.
+        one_hot_features: Features that encode categories as 0 and 1; they are neither scaled nor
+            binned.
 
     Attributes:
         network: Any module that computes logits from features.
@@ -68,6 +76,8 @@ class IrisClassifier(L.LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         impute: bool = False,
+        bins: int = 0,
+        one_hot_features: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if class_weight not in ("balanced", None):
@@ -99,6 +109,8 @@ class IrisClassifier(L.LightningModule):
             Linear(in_features=4, out_features=3, bias=True)
         """
         options = self.hparams
+        categories = set(options["one_hot_features"])
+        names = options["feature_names"]
         return IrisNetwork(
             len(options["feature_names"]),
             len(options["class_names"]),
@@ -106,6 +118,8 @@ class IrisClassifier(L.LightningModule):
             options["activation"],
             options["standardize"],
             options["impute"],
+            options["bins"],
+            [i for i, name in enumerate(names) if name in categories],
         )
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
@@ -216,8 +230,8 @@ class IrisClassifier(L.LightningModule):
         if hasattr(data, "tensors"):
             self.fit_statistics(*data.tensors("train"))
             self.trained_on = data.describe_split()
-        elif self.hparams["standardize"] or self.hparams["impute"] or self.hparams["class_weight"]:
-            found = "standardize, impute and class_weight need a train split"
+        elif any(self.hparams[name] for name in FITTED):
+            found = f"{', '.join(FITTED)} need a train split"
             raise UserError(f"{found}: expected an IrisDataModule")
 
     def fit_statistics(self, features: Tensor, targets: Tensor) -> None:
@@ -227,10 +241,11 @@ class IrisClassifier(L.LightningModule):
             features: Shape `(rows, features)`.
             targets: Classes, int64, shape `(rows,)`.
         """
-        if self.hparams["standardize"] or self.hparams["impute"]:
+        if any(self.hparams[name] for name in FITTED_NETWORK):
             network = uncompiled(self.network)
             if not isinstance(network, IrisNetwork):
-                found = f"standardize and impute need an IrisNetwork, not {class_name(network)}"
+                options = ", ".join(FITTED_NETWORK)
+                found = f"{options} need an IrisNetwork, not {class_name(network)}"
                 raise UserError(f"{found}; scale in your own network instead")
             if not network.is_scaled:  # trained weights need the scale they were trained with
                 network.fit_scaler(features)

@@ -28,7 +28,7 @@ def split_rows(
     stratify: bool,
     class_names: Sequence[str] = (),
 ) -> list[Tensor]:
-    """Splits the rows of a table into train, validation and test.
+    """Splits rows into train, validation and, unless its fraction is 0 or missing, test.
 
     Args:
         targets: Class of each row, int64, shape `(rows,)`.
@@ -38,13 +38,14 @@ def split_rows(
         class_names: Names of the classes, for messages.
 
     Returns:
-        Three int64 tensors of row numbers. Without `stratify`, they are those of
+        An int64 tensor of row numbers for each split. Without `stratify`, they are those of
         `torch.utils.data.random_split`, in the same order.
 
     Raises:
         UserError: If a split would be empty or cannot be stratified.
     """
     num_rows = len(targets)
+    fractions = [fraction for fraction in fractions if fraction > 0]
     # The sizes of random_split: rounded down, then the remaining rows are dealt out one by one.
     sizes = [math.floor(num_rows * fraction) for fraction in fractions]
     for i in range(num_rows - sum(sizes)):
@@ -61,20 +62,20 @@ def split_rows(
 
     rows = torch.arange(num_rows)
     classes = targets.numpy()
+    splits = []
     try:
-        train, rest = train_test_split(
-            rows, train_size=sizes[0], stratify=classes, random_state=seed
-        )
-        val, test = train_test_split(
-            rest, train_size=sizes[1], stratify=classes[rest.numpy()], random_state=seed
-        )
+        for size in sizes[:-1]:
+            split, rows = train_test_split(
+                rows, train_size=size, stratify=classes[rows.numpy()], random_state=seed
+            )
+            splits.append(split)
     except ValueError as error:
         rarest = int(targets.bincount().argmin())
         found = f"cannot keep the class frequencies in splits of {sizes} rows"
         if class_names:
             found += f"; the rarest class is {class_names[rarest]!r}"
         raise UserError(f"{found}; expected more rows, or false", "stratify") from error
-    return [train, val, test]
+    return [*splits, rows]
 
 
 class IrisDataModule(L.LightningDataModule):
@@ -94,7 +95,8 @@ class IrisDataModule(L.LightningDataModule):
         batch_size: Rows per batch, over all processes.
         split_seed: Seed of the split; independent of the run's seed, so that the test rows stay the
             same.
-        split: Fractions of rows in the train, validation and test splits; they sum to 1.
+        split: Fractions of rows in the train, validation and test splits; they sum to 1. With 0 for
+            test, a final model can use every row.
         stratify: Whether each split keeps the class frequencies of the table.
         num_workers: Number of worker processes that load batches; 0 is fastest for tables in
             memory.
@@ -135,9 +137,9 @@ class IrisDataModule(L.LightningDataModule):
         _check_range("batch_size", batch_size, 1, 2**31)
         _check_range("split_seed", split_seed, 0, 2**32)
         _check_range("num_workers", num_workers, 0, 2**10)
-        are_positive = all(fraction > 0 for fraction in split)
-        if len(split) != 3 or not are_positive or not math.isclose(sum(split), 1):
-            expected = "expected three fractions above 0 that sum to 1"
+        are_fractions = all(fraction >= 0 for fraction in split) and all(split[:2])
+        if len(split) != 3 or not are_fractions or not math.isclose(sum(split), 1):
+            expected = "expected three fractions that sum to 1, of which only the last can be 0"
             raise ValueError(f"split: {expected}, got {list(split)}")
         if path is not None:
             path = os.path.expanduser(path)
@@ -180,10 +182,14 @@ class IrisDataModule(L.LightningDataModule):
             options["features"] = table.feature_names
         return table
 
-    @property
-    def imputes(self) -> bool:
-        """Whether a classifier has to replace missing features by their mean."""
-        return self.hparams["path"] is not None and self.hparams["missing"] == "mean"
+    def classifier_options(self) -> dict[str, Any]:
+        """Returns the options of an `IrisClassifier` that the table determines."""
+        return {
+            "feature_names": self.feature_names,
+            "class_names": self.class_names,
+            "impute": self.hparams["path"] is not None and self.hparams["missing"] == "mean",
+            "one_hot_features": self.table.one_hot_features,
+        }
 
     @property
     def feature_names(self) -> list[str]:
@@ -216,6 +222,8 @@ class IrisDataModule(L.LightningDataModule):
             options["stratify"],
             self.class_names,
         )
+        if len(splits) < len(SPLITS):
+            splits.append(torch.empty(0, dtype=torch.int64))
         return dict(zip(SPLITS, splits, strict=True))
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:

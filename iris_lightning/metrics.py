@@ -1,15 +1,16 @@
 """The metrics of a classifier."""
 
+from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 
 def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics by name.
 
     A metric added here appears in the curves of `fit`, in the output of `test` and `crossvalidate`,
-    and in `summary.json`. It is updated with `preds`, logits or probabilities of shape
-    `(rows, num_classes)`, and `target`, int64 classes of shape `(rows,)`.
+    and in `summary.json`. It is updated with `preds`, logits of shape `(rows, num_classes)`, and
+    `target`, int64 classes of shape `(rows,)`.
     """
     metrics: dict[str, Metric | MetricCollection] = {}
     # The share of correct predictions.
@@ -19,11 +20,30 @@ def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     return metrics
 
 
+class RocAuc(MulticlassAUROC):
+    """The area under the ROC curve of logits, one class against the rest, averaged over classes."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds logits; torchmetrics would take logits from 0 to 1 for probabilities."""
+        super().update(preds.softmax(dim=1), target)
+
+
+def make_test_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
+    """Returns the metrics of `test` and `crossvalidate`: those of an epoch, and slower ones."""
+    metrics = make_metrics(num_classes)
+    # The mean recall of the classes.
+    metrics["balanced_accuracy"] = MulticlassAccuracy(
+        num_classes, average="macro", validate_args=False
+    )
+    metrics["roc_auc"] = RocAuc(num_classes, average="macro", validate_args=False)
+    return metrics
+
+
 def epoch_metrics(num_classes: int, split: str) -> MetricCollection:
     """Returns the metrics of an epoch and `loss/<split>`, the mean of the row losses.
 
     Besides `preds` and `target`, it is updated with `value`, the losses of the rows.
     """
-    metrics = make_metrics(num_classes)
+    metrics = make_test_metrics(num_classes) if split == "test" else make_metrics(num_classes)
     metrics["loss"] = MeanMetric(nan_strategy="disable")  # so that a diverged loss is logged as NaN
     return MetricCollection(metrics, postfix=f"/{split}", compute_groups=False)

@@ -36,6 +36,12 @@ class IrisNetwork(nn.Module):
         activation: Activation after each hidden layer: a name in `ACTIVATIONS`, or `None`.
         standardize: Whether to scale features with the buffers `mean` and `std`.
         impute: Whether to replace missing features (NaN) by the buffer `fill` before that.
+        bins: Number of quantile bins per feature. For each of them, the network has an input that
+            rises from 0 to 1 within the bin, next to the feature itself: the piecewise linear
+            encoding of Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep
+            Learning", 2022, section 3.1. A missing feature is in no bin. 0 for no bins.
+        one_hot: Positions of features that encode categories as 0 and 1. They are neither scaled
+            nor binned.
 
     `fit_scaler` sets the buffers. Until then, NaN is replaced by 0, and nothing is scaled.
 
@@ -53,6 +59,7 @@ class IrisNetwork(nn.Module):
     fill: Tensor
     mean: Tensor
     std: Tensor
+    edges: Tensor
 
     def __init__(
         self,
@@ -62,8 +69,12 @@ class IrisNetwork(nn.Module):
         activation: str | None = None,
         standardize: bool = False,
         impute: bool = False,
+        bins: int = 0,
+        one_hot: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if bins < 0:
+            raise ValueError(f"bins: expected at least 0, got {bins}")
         if any(size < 1 for size in hidden):
             raise ValueError(f"hidden: expected sizes of at least 1, got {list(hidden)}")
         if activation is not None and activation not in ACTIVATIONS:
@@ -76,13 +87,18 @@ class IrisNetwork(nn.Module):
             "activation": activation,
             "standardize": standardize,
             "impute": impute,
+            "bins": bins,
+            "one_hot": list(one_hot),
         }
         self.in_features = in_features
         self.num_classes = num_classes
         self.standardize = standardize
         self.impute = impute
+        self.bins = bins
+        categories = set(one_hot)
+        self.numbers = [i for i in range(in_features) if i not in categories]
         layers: list[nn.Module] = []
-        width = in_features
+        width = in_features + bins * len(self.numbers)
         for size in hidden:
             layers.append(nn.Linear(width, size))
             if activation is not None:
@@ -95,6 +111,8 @@ class IrisNetwork(nn.Module):
         if standardize:
             self.register_buffer("mean", torch.zeros(in_features))
             self.register_buffer("std", torch.ones(in_features))
+        if bins:
+            self.register_buffer("edges", torch.zeros(bins + 1, len(self.numbers)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, num_classes)`.
@@ -102,23 +120,35 @@ class IrisNetwork(nn.Module):
         Args:
             features: Features in their original units, shape `(rows, in_features)`.
         """
+        inputs = features
         if self.impute:
-            features = torch.where(features.isnan(), self.fill, features)
+            inputs = torch.where(inputs.isnan(), self.fill, inputs)
         if self.standardize:
-            features = (features - self.mean) / self.std
-        logits: Tensor = self.layers(features)
+            inputs = (inputs - self.mean) / self.std
+        if self.bins:
+            inputs = torch.cat([inputs, self._encode(features[:, self.numbers])], dim=1)
+        logits: Tensor = self.layers(inputs)
         return logits
+
+    def _encode(self, numbers: Tensor) -> Tensor:
+        """Returns the place of each number within each bin, shape `(rows, bins * numbers)`."""
+        low, high = self.edges[:-1], self.edges[1:]
+        width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # equal edges make a step
+        places = ((numbers.unsqueeze(1) - low) / width).clamp(0, 1)
+        return torch.where(places.isnan(), 0.0, places).flatten(1)
 
     @property
     def is_scaled(self) -> bool:
         """Whether the buffers were set by `fit_scaler` or loaded with trained weights."""
         if self.standardize and (self.mean.any() or (self.std != 1).any()):
             return True
+        if self.bins and self.edges.any():
+            return True
         return self.impute and bool(self.fill.any())
 
     @torch.no_grad()
     def fit_scaler(self, features: Tensor) -> None:
-        """Sets the buffers to the means and standard deviations of the train split.
+        """Sets the buffers to means, standard deviations and quantiles of the train split.
 
         The result is that of scikit-learn's `SimpleImputer` and `StandardScaler`: the population's
         standard deviation, and 1 for a constant feature. It is computed in float64, one column at a
@@ -127,8 +157,13 @@ class IrisNetwork(nn.Module):
         Args:
             features: Shape `(rows, in_features)`.
         """
-        for i, column in enumerate(features.unbind(1)):
-            column = column.double()
+        for number, i in enumerate(self.numbers):
+            column = features[:, i].double()
+            if self.bins:
+                known = column[~column.isnan()].sort().values
+                if len(known):
+                    ranks = torch.linspace(0, len(known) - 1, self.bins + 1, dtype=torch.float64)
+                    self.edges[:, number] = known[ranks.round().long()]
             if self.impute:
                 fill = column.nanmean().nan_to_num().float()  # 0 if all values are missing
                 self.fill[i] = fill

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iris_lightning.files import atomic_write, check_output
 
@@ -38,11 +38,20 @@ class Trained(NamedTuple):
             `(rows, features)`.
         data: The data it was trained on.
         title: Describes it in captions.
+        network: The network that `predict` uses; only needed for an ensemble.
     """
 
     predict: Callable[[Tensor], Tensor]
     data: "IrisDataModule"
     title: str
+    network: nn.Module | None = None
+
+    def predict_val(self) -> Tensor:
+        """Computes probabilities of the validation rows, shape `(rows, classes)`."""
+        predict_val = getattr(self.data, "predict_val", None)
+        if predict_val is not None:  # each row by the member of an ensemble that has not seen it
+            return cast("Tensor", predict_val(self.network, self.predict))
+        return self.predict(self.data.tensors("val")[0])
 
 
 def own_style() -> AbstractContextManager[None]:
@@ -89,9 +98,9 @@ def _confusion(trained: Trained) -> "Figure":
     """Draws the confusion matrix of the validation rows."""
     from sklearn.metrics import confusion_matrix
 
-    features, targets = trained.data.tensors("val")
+    _, targets = trained.data.tensors("val")
     classes = trained.data.class_names
-    predictions = trained.predict(features).argmax(dim=1)
+    predictions = trained.predict_val().argmax(dim=1)
     counts = confusion_matrix(targets, predictions, labels=range(len(classes)))
     return draw_confusion(counts, classes, f"{trained.title}, validation rows")
 
@@ -101,8 +110,8 @@ def _reliability(trained: Trained) -> "Figure":
     from sklearn.calibration import CalibrationDisplay
     from torchmetrics.functional.classification import multiclass_calibration_error
 
-    features, targets = trained.data.tensors("val")
-    probabilities = trained.predict(features)
+    _, targets = trained.data.tensors("val")
+    probabilities = trained.predict_val()
     error = multiclass_calibration_error(probabilities, targets, probabilities.shape[1], n_bins=10)
     confidence, predictions = probabilities.max(dim=1)
     title = f"{trained.title}, validation rows (bars: their share)"
@@ -178,7 +187,7 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
         style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
         axes.plot(*small.T, MARKERS[number], markersize=3, **style)
         axes.plot(*large.T, MARKERS[number], label=_shorten(name), **style)
-    is_mistake = trained.predict(val).argmax(dim=1) != val_targets
+    is_mistake = trained.predict_val().argmax(dim=1) != val_targets
     mistakes = val[is_mistake][:MAX_POINTS_PER_CLASS, pair]
     axes.plot(*mistakes.T, "kx", markersize=9, label="mistake")
 

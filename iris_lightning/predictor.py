@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, find_features, missing_texts, normalize, to_labels
-from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
+from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES
 from iris_lightning.runs.checkpoints import read_trained, weights_in
+from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights, read_weights
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class IrisPredictor(nn.Module):
     Its methods and attributes are named as in scikit-learn.
 
     Args:
-        network: The trained network.
+        network: The trained network, or an `EnsembleNetwork`.
         feature_names: Names of the features, in the order of the network's inputs.
         class_names: Names of the classes, in the order of the logits.
         na_values: Texts that mean a missing value in a data frame, as in `IrisDataModule`.
@@ -36,16 +37,19 @@ class IrisPredictor(nn.Module):
     Attributes:
         classes_: Names of the classes, array of shape `(classes,)`.
         feature_names_in_: Names of the features, array of shape `(features,)`.
+        imputes: Whether missing features (NaN) are replaced by their means.
 
     Example:
+        >>> from iris_lightning import IrisNetwork
         >>> flowers = IrisPredictor(IrisNetwork(), IRIS_FEATURES, IRIS_CLASSES)
+        >>> from iris_lightning import IrisNetwork
         >>> flowers.predict_proba([[5.1, 3.5, 1.4, 0.2]]).shape
         (1, 3)
     """
 
     def __init__(
         self,
-        network: IrisNetwork,
+        network: nn.Module,
         feature_names: Sequence[str],
         class_names: Sequence[str],
         na_values: NaValues = None,
@@ -55,6 +59,7 @@ class IrisPredictor(nn.Module):
         self.na_values = na_values
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
+        self.imputes = base_network(network).impute
         self.eval()
 
     @classmethod
@@ -69,10 +74,11 @@ class IrisPredictor(nn.Module):
             UserError: If names are missing or weights are not finite.
         """
         network = weights.network(path)
+        base = base_network(network)
         features = weights.feature_names or IRIS_FEATURES
         classes = weights.class_names or IRIS_CLASSES
-        if (network.in_features, network.num_classes) != (len(features), len(classes)):
-            sizes = f"its {network.in_features} features and {network.num_classes} classes"
+        if (base.in_features, base.num_classes) != (len(features), len(classes)):
+            sizes = f"its {base.in_features} features and {base.num_classes} classes"
             remedy = "export .safetensors, or use load(path, feature_names=..., class_names=...)"
             raise UserError(f"{path}: has no names for {sizes}, and they are not Iris's; {remedy}")
         weights.check_finite(path)
@@ -131,7 +137,7 @@ class IrisPredictor(nn.Module):
         with np.errstate(over="ignore"):
             features = torch.from_numpy(values.astype(np.float32))
         is_invalid = ~features.isfinite()
-        if self.network.impute:
+        if self.imputes:
             is_invalid = features.isinf()
         if is_invalid.any():
             row, column = is_invalid.nonzero()[0].tolist()

@@ -130,6 +130,14 @@ class Table:
         return bool(self.features.isnan().any())
 
     @property
+    def one_hot_features(self) -> list[str]:
+        """Names of the features that encode categories as 0 and 1."""
+        encoded: set[str] = set()
+        for column in self.columns:
+            encoded.update(f"{column.name}={category}" for category in column.categories)
+        return [name for name in self.feature_names if name in encoded]
+
+    @property
     def roles(self) -> dict[str, str]:
         """The role of each column of the file."""
         return {column.name: column.role for column in self.columns}

@@ -99,7 +99,7 @@ def test_train_order_depends_on_seed_and_epoch(seed: int, epoch: int) -> None:
         ("split_seed", -1),
         ("split", (0.5, 0.5)),
         ("split", (0.5, 0.5, 0.5)),
-        ("split", (0.7, 0.3, 0.0)),
+        ("split", (0.7, 0.0, 0.3)),
         ("split", (float("nan"), 0.5, 0.5)),
         ("missing", "dropp"),
     ],

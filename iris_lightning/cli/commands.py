@@ -7,7 +7,7 @@ from typing import Literal
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.predictor import IrisPredictor
-from iris_lightning.runs.checkpoints import find_source
+from iris_lightning.runs.checkpoints import find_source, networks_of_run
 from iris_lightning.weights.export import export as write
 
 
@@ -16,6 +16,7 @@ def predict(
     output: str = "-",
     ckpt_path: str | None = None,
     weights: str | None = None,
+    run: str | None = None,
     target: str | None = None,
     decimal_comma: bool | None = None,
     separator: Literal[",", ";", "tab", "|"] | None = None,
@@ -30,12 +31,15 @@ def predict(
             probability_<class>; - for standard output.
         ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
+        run: Folder of a run, to use its best checkpoint or all networks of its cross-validation.
         target: Column of the true class, for the accuracy; by default as in training.
         decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
         separator: Column delimiter of a CSV file; by default, it is detected.
         na_values: Texts that mean a missing value, such as '[-999]'; by default as in training.
         encoding: Encoding of a CSV file; by default as in training, else detected.
     """
+    if run is not None:
+        ckpt_path, weights = networks_of_run(Path(run), ckpt_path or weights)
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     # Imported here, so that a mistake in the options is reported before polars is imported.

@@ -8,12 +8,13 @@ from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
 from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.results import CrossValidation
-from iris_lightning.ensemble.saving import open_run, write_curves, write_results
+from iris_lightning.ensemble.saving import open_run, write_curves, write_networks, write_results
 from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_run
+from iris_lightning.runs.trainer import as_list
 
 
 class FoldsCLI(IrisCLI):
@@ -21,7 +22,9 @@ class FoldsCLI(IrisCLI):
 
     def trainer_parts(self) -> dict[str, Any]:
         """Returns arguments of a Trainer that saves nothing; `crossvalidate` writes the results."""
-        return {**TRAINER, "callbacks": [StopOnSignal(), EpochBar(self.shows_bar)]}
+        callbacks = as_list(self.config_init.trainer.callbacks)
+        callbacks += [StopOnSignal(), EpochBar(self.shows_bar)]
+        return {**TRAINER, "callbacks": callbacks}
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
@@ -29,21 +32,35 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     cli = FoldsCLI("crossvalidate", args)
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything
-    result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
+    result = CrossValidation(
+        table,
+        config.folds,
+        config.repeats,
+        config.fold_seed,
+        seed,
+        config.members,
+        config.choose,
+    )
     rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
     networks = f"{config.repeats} x {config.folds} networks of {cli.num_parameters} parameters"
+    if config.members > 1:
+        networks = f"{config.members} x {networks}"
     device = cli.trainer.strategy.root_device
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
     with open_run(cli.root, config.name) as run:
         with as_user_error():
             make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
             train_folds(result, cli.model, cli.datamodule, make_trainer, max_parallel)
+        names: list[str] | None = ["majority"]
         if config.baselines:
             echo("training scikit-learn's classifiers on the same folds ...")
-            result.baselines = score_baselines(table, result.assigned, seed)
+            names = None
+        result.baselines = score_baselines(table, result.assigned, seed, names)
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
+        if config.keep:
+            write_networks(run, result, cli.model)
     echo("", str(result), f"run:    {relative_path(run)}")
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(logs_folder(run))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from iris_lightning.cli.options import (
 )
 from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
+from iris_lightning.ensemble.classifier import EnsembleClassifier
+from iris_lightning.ensemble.data import EnsembleDataModule
 from iris_lightning.errors import UserError
-from iris_lightning.hyperparameters import to_builtin
+from iris_lightning.hyperparameters import option_names, to_builtin
 from iris_lightning.runs.callbacks import EpochBar, EpochRecord
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
@@ -51,6 +53,7 @@ class IrisCLI(LightningCLI):
         source: The checkpoint or weights file in use, or `None`.
         checkpoint: Content of the checkpoint in use, or an empty dict.
         ckpt_path: Path of that checkpoint.
+        num_members: Number of networks to train or evaluate as one; 1 in `crossvalidate`.
         run: Folder of the run to resume, or `None`.
         folder: The callback that manages the run's folder, in `fit`.
     """
@@ -65,6 +68,7 @@ class IrisCLI(LightningCLI):
         self.source: Source | None = None
         self.checkpoint: dict[str, Any] = {}
         self.ckpt_path: Path | None = None
+        self.num_members = 1
         self.run: Path | None = None
         self.folder: RunFolder | None = None
         silence_noise()
@@ -120,6 +124,8 @@ class IrisCLI(LightningCLI):
             self.config.seed_everything = False  # no random numbers are drawn
         if not 0 <= self.config.seed_everything < 2**32:
             raise UserError(f"expected a whole number from 0 to {2**32 - 1}", "seed_everything")
+        if self.trains and self.config.members < 1:
+            raise UserError(f"expected at least 1, got {self.config.members}", "members")
         trainer = self.config.trainer
         if self.trains and trainer.max_epochs is None:
             limited = trainer.get("max_steps", -1) != -1 or trainer.get("max_time")
@@ -137,8 +143,9 @@ class IrisCLI(LightningCLI):
 
     @property
     def num_parameters(self) -> int:
-        """Number of parameters of the network."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Number of parameters of the network, or of a member of the ensemble."""
+        parameters = sum(parameter.numel() for parameter in self.model.network.parameters())
+        return parameters // self.num_members
 
     def _resume(self, source: Source, args: list[str]) -> dict[str, Any]:
         """Returns the options of the run to resume, checking that no other options are typed."""
@@ -163,12 +170,16 @@ class IrisCLI(LightningCLI):
         with as_user_error():
             self.config_init = self.parser.instantiate(self.config)
         data = dict(self.config.data)
+        if self.command == "fit":
+            self.num_members = self.config.members
         if self.source and self.checkpoint:
+            self.num_members = self.checkpoint["trained_on"].get("members", 1)
             data = {**self.source.options(IrisDataModule), **data}
-        self.datamodule = self._build("data", IrisDataModule, data)
+        self.datamodule = self._build("data", data, IrisDataModule, EnsembleDataModule)
         if self.source and self.checkpoint:
             self.datamodule.keep_to(self.checkpoint["trained_on"])  # before the table is read
-            model = self._build("model", IrisClassifier, self.source.options(IrisClassifier))
+            options = self.source.options(IrisClassifier)
+            model = self._build("model", options, IrisClassifier, EnsembleClassifier)
             model.trained_on = self.checkpoint["trained_on"]
         else:
             model = self._make_model()
@@ -177,19 +188,18 @@ class IrisCLI(LightningCLI):
         self.model = model
         with as_user_error():
             self.trainer = self.instantiate_trainer()
+            if isinstance(model, EnsembleClassifier) and self.trains:
+                model.check_trainer(self.trainer)  # before it launches processes
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before Lightning loads weights, which it would round to float32
 
     def _make_model(self) -> Any:
         """Creates a classifier for the table's features and classes."""
-        options = {
-            **self.config.model,
-            "feature_names": self.datamodule.feature_names,
-            "class_names": self.datamodule.class_names,
-            "impute": self.datamodule.imputes,
-        }
-        model = self._build("model", IrisClassifier, options)
+        options = {**self.config.model, **self.datamodule.classifier_options()}
+        model = self._build("model", options, IrisClassifier, EnsembleClassifier)
         if self.source:
+            if self.num_members > 1:
+                raise UserError("only a single network can start from weights", "members")
             with as_user_error():
                 names = options["class_names"]
                 self.source.weights.initialize(model.network, names, self.source.path)
@@ -213,7 +223,11 @@ class IrisCLI(LightningCLI):
 
         vars(model)["make_optimizer"] = make_optimizer
 
-    def _build(self, group: str, kind: type, options: Mapping[str, Any]) -> Any:
+    def _build(self, group: str, options: dict[str, Any], single: type, ensemble: type) -> Any:
+        """Creates the data module or the classifier, with an origin for the error's message."""
+        kind = single
+        if self.num_members != 1:
+            kind, options = ensemble, {**options, "members": self.num_members}
         origin = f"{self.source}: " if self.checkpoint else f"--{group}."
         try:
             return kind(**options)
@@ -244,7 +258,8 @@ class IrisCLI(LightningCLI):
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns found in the table."""
         config = self.config.clone()
-        config.data = Namespace(self.datamodule.hparams)
+        data = self.datamodule.hparams
+        config.data = Namespace({name: data[name] for name in option_names(IrisDataModule)})
         config.pop("config", None)
         config.pop("ckpt_path", None)
         options: dict[str, Any] = to_builtin(config.as_dict())

@@ -6,6 +6,7 @@ the parameters of the functions below.
 
 import inspect
 from collections.abc import Callable
+from typing import Literal
 
 import lightning as L
 
@@ -32,9 +33,10 @@ ALLOWED = {  # in all commands
 }
 ALLOWED_IN_EVALUATION = ALLOWED | {"devices", "strategy", "num_nodes", "callbacks"}
 ALLOWED_IN_FOLDS = ALLOWED | {
-    *("max_epochs", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("max_epochs", "callbacks", "gradient_clip_val", "gradient_clip_algorithm"),
     *("accumulate_grad_batches", "detect_anomaly"),
 }
+SET_BY_TABLE = {"feature_names", "class_names", "impute", "one_hot_features"}
 SPLIT = {"split", "split_seed", "stratify"}
 
 
@@ -42,6 +44,7 @@ def fit(
     seed_everything: int = 20,
     ckpt_path: str | None = None,
     weights: str | None = None,
+    members: int = 1,
     name: str | None = None,
     figures: bool = True,
     threads: int | None = None,
@@ -52,6 +55,8 @@ def fit(
         seed_everything: Seed of the initial weights and the order of the train rows.
         ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
         weights: Weights to start from: a .pth or .safetensors file.
+        members: Number of networks to train, whose probabilities are averaged; each is trained
+            without one fold of the train and validation rows.
         name: Name of the run; its folder is lightning_logs/NAME/version_N/.
         figures: Whether to add plots to TensorBoard at the end.
         threads: Number of PyTorch threads; by default 1 for small batches.
@@ -74,8 +79,11 @@ def crossvalidate(
     folds: int = 10,
     repeats: int = 10,
     fold_seed: int = 0,
+    members: int = 1,
+    choose: Literal["best", "last"] = "best",
     max_parallel: int | None = None,
     baselines: bool = False,
+    keep: bool = False,
 ) -> None:
     """Options of `crossvalidate`.
 
@@ -86,8 +94,12 @@ def crossvalidate(
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
+        members: Number of networks to train per fold, whose probabilities are averaged.
+        choose: Weights to keep: those of the epoch with the best validation loss, as in fit, or
+            those of the last, trained on all rows that are not held out.
         max_parallel: Number of folds to train at once; it does not change the results.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
+        keep: Whether to keep the networks, for predict --run.
     """
 
 
@@ -104,9 +116,9 @@ def skipped(command: str, group: str) -> set[str]:
     names = {*option_names(GROUPS[group])}
     evaluates = command in ("validate", "test")
     if group == "model":  # set by the checkpoint or the table
-        return names if evaluates else {"feature_names", "class_names", "impute"}
+        return names if evaluates else SET_BY_TABLE
     if group == "data" and command == "crossvalidate":
-        return SPLIT | {"num_workers"}
+        return {"num_workers"}
     if group == "data":
         return SPLIT | {"features", "exclude", "categorical"} if evaluates else set()
     if command == "fit":

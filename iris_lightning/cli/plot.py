@@ -57,16 +57,22 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
 
 def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
     from iris_lightning.data import IrisDataModule
+    from iris_lightning.ensemble.data import EnsembleDataModule
 
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     if not source.checkpoint["trained_on"]:
         raise UserError(f"{source.path}: does not say which table it was trained with", "ckpt_path")
-    data = IrisDataModule(**source.options(IrisDataModule))
-    data.keep_to(source.checkpoint["trained_on"])
+    trained_on = source.checkpoint["trained_on"]
+    options = source.options(IrisDataModule)
+    data = IrisDataModule(**options)
+    if "members" in trained_on:
+        data = EnsembleDataModule(trained_on["members"], **options)
+    data.keep_to(trained_on)
 
     def predict(features: Tensor) -> Tensor:
         with torch.inference_mode():
             probabilities: Tensor = predictor(features)
         return probabilities
 
-    yield from draw_all(Trained(predict, data, f"epoch {source.checkpoint['epoch']}"))
+    trained = Trained(predict, data, f"epoch {source.checkpoint['epoch']}", predictor.network)
+    yield from draw_all(trained)

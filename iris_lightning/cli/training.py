@@ -45,7 +45,9 @@ def test(args: list[str]) -> IrisCLI:
 
 
 def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
-    return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
+    return threads(
+        cli.config.threads, cli.num_parameters * cli.num_members * cli.datamodule.batch_size
+    )
 
 
 def _echo_start(cli: IrisCLI) -> None:
@@ -53,10 +55,14 @@ def _echo_start(cli: IrisCLI) -> None:
     if "train" not in rows:
         raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
+    if cli.num_members > 1:  # both splits have the same rows: one fold per network
+        sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
     where = str(cli.trainer.strategy.root_device)
     if cli.trainer.world_size > 1:
         where += f", in {cli.trainer.world_size} processes that share each batch"
     network = f"{cli.num_parameters} parameters on {where}"
+    if cli.num_members > 1:
+        network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:
         echo(f"resuming {relative_path(cli.run)} after {epochs_done(cli.checkpoint)} epochs")
@@ -92,6 +98,8 @@ def _echo_result(cli: IrisCLI) -> None:
         if not all(map(math.isfinite, best["metrics"].values())):
             diverged = "the loss is not a finite number: the training has diverged"
             echo(f"{diverged}; try a smaller learning rate")
+    if cli.datamodule.hparams["path"] is not None and not cli.config.config:
+        echo("a better classifier for most tables: fit with --config accurate")
     if isinstance(cli.trainer.logger, RunLogger):
         echo_next_steps(logs_folder(run))
 
@@ -103,6 +111,8 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     if cli.source:
         cli.source.weights.check_finite(cli.source.path)
     num_rows = len(cli.datamodule.rows[split])
+    if not num_rows:
+        raise UserError("the training used every row: its data.split has no test split")
     if on_own_table:
         echo(f"{table.source}: {num_rows} rows, the {split} split of the training")
     else:

@@ -1,55 +1,95 @@
 """Scores scikit-learn's classifiers on the same folds, for comparison."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from iris_lightning.ensemble.results import Scores, score_folds
 from iris_lightning.table import Table
 
 
-def _pipeline_steps(seed: int) -> dict[str, list[Any]]:
-    """Returns the preprocessing and estimator of each baseline."""
+def _classifiers(table: Table, seed: int) -> dict[str, Any]:
+    """Returns the baselines, with their preprocessing of the table's features."""
+    from sklearn.compose import make_column_transformer
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.dummy import DummyClassifier
     from sklearn.ensemble import RandomForestClassifier
+    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    steps: dict[str, list[Any]] = {}
-    steps["majority"] = [DummyClassifier()]
-    steps["logistic_regression"] = [StandardScaler(), LogisticRegression(max_iter=1000)]
-    steps["linear_discriminant_analysis"] = [LinearDiscriminantAnalysis()]
-    steps["svc_rbf"] = [StandardScaler(), SVC()]
-    steps["k_nearest_neighbors"] = [StandardScaler(), KNeighborsClassifier()]
-    steps["random_forest"] = [RandomForestClassifier(random_state=seed)]
-    return steps
+    is_number = ~np.isin(table.feature_names, table.one_hot_features)
+    scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+    prepare = make_column_transformer((scaled, is_number), remainder="passthrough")
+    classifiers: dict[str, Any] = {"majority": DummyClassifier()}
+    for name, classifier in {
+        "logistic_regression": LogisticRegression(max_iter=1000),
+        "linear_discriminant_analysis": LinearDiscriminantAnalysis(),
+        "svc_rbf": SVC(),
+        "k_nearest_neighbors": KNeighborsClassifier(),
+        "random_forest": RandomForestClassifier(random_state=seed),
+    }.items():
+        classifiers[name] = make_pipeline(prepare, classifier)
+    return classifiers
 
 
-def score_baselines(table: Table, assigned: Tensor, seed: int) -> dict[str, Scores]:
+def _raw_columns(table: Table) -> tuple[NDArray[np.float64], list[bool]]:
+    """Returns numbers and codes of categories, NaN where missing, and which columns are codes."""
+    features = table.features.double().numpy()
+    columns, is_code = [], []
+    positions = {name: i for i, name in enumerate(table.feature_names)}
+    for column in table.columns:
+        inputs = [positions.get(f"{column.name}={category}") for category in column.categories]
+        known = [i for i in inputs if i is not None]
+        if known:
+            one_hot = features[:, known]
+            columns.append(np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), np.nan))
+            is_code.append(True)
+            for i in known:
+                del positions[table.feature_names[i]]
+    for i in positions.values():
+        columns.append(features[:, i])
+        is_code.append(False)
+    return np.column_stack(columns), is_code
+
+
+def score_baselines(
+    table: Table, assigned: Tensor, seed: int, names: Collection[str] | None = None
+) -> dict[str, Scores]:
     """Cross-validates scikit-learn's classifiers.
+
+    Gradient boosting gets the columns of the table; the others get the features as a network does,
+    scaled and with missing numbers replaced by their means.
 
     Args:
         table: The table.
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
-        seed: Seed of the random forest.
+        seed: Seed of the random forest and of gradient boosting.
+        names: Names of the baselines to score; by default all.
 
     Returns:
         The metrics of each classifier in each fold, shape `(repeats, folds)`. `SVC` has no
         log-loss. A classifier that cannot be trained has no metrics at all: nearest neighbors, for
         example, with fewer rows than neighbors.
     """
-    from sklearn.impute import SimpleImputer
+    from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
-    from sklearn.pipeline import make_pipeline
 
-    features = table.features.double().numpy()
+    raw, is_code = _raw_columns(table)
+    classifiers = _classifiers(table, seed)
+    boosting = HistGradientBoostingClassifier(categorical_features=is_code, random_state=seed)
+    classifiers["gradient_boosting"] = boosting
     scores: dict[str, Scores] = {}
-    for name, steps in _pipeline_steps(seed).items():
-        classifier = make_pipeline(SimpleImputer(keep_empty_features=True), *steps)
+    for name, classifier in classifiers.items():
+        if names is not None and name not in names:
+            continue
+        features = raw if classifier is boosting else table.features.double().numpy()
         method = "predict"
         if hasattr(classifier, "predict_proba"):
             method = "predict_proba"

@@ -1,6 +1,10 @@
-"""The members of a stack and their rows; here, each fold of a cross-validation is a member."""
+"""The members of a stack and their rows.
+
+A fold of a cross-validation is a group of one or more members; so is an ensemble in `fit`.
+"""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -8,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iris_lightning.data import IrisDataModule, split_rows
 from iris_lightning.errors import UserError
 from iris_lightning.table import Table
 
@@ -20,7 +25,7 @@ class Member(NamedTuple):
         fold: Fold within the repeat.
         seed: Seed of the initial weights and of the order of the train rows.
         train: Row numbers to train on, int64.
-        val: Row numbers to compute the validation curves on, int64.
+        val: Row numbers to choose the best epoch on, int64.
         held_out: Row numbers to predict after training, int64.
     """
 
@@ -63,30 +68,97 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     return assigned
 
 
-def members_of_folds(assigned: Tensor, seed: int) -> Iterator[Member]:
-    """Yields one member per fold; its seed is derived from `seed`, the repeat and the fold."""
+def groups_of_folds(
+    assigned: Tensor, data: IrisDataModule, num_members: int, seed: int, choose: str
+) -> Iterator[list[Member]]:
+    """Yields the members of each fold.
+
+    Args:
+        assigned: The fold in which each row is held out, shape `(repeats, rows)`.
+        data: The table and the options of its split.
+        num_members: Number of members per fold.
+        seed: The members' seeds are derived from it, the repeat and the fold.
+        choose: `best` to divide the other rows into train and validation, as `fit` does; `last` to
+            train on all of them, with the held-out rows as validation for the curves alone.
+    """
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
-        sequence = np.random.SeedSequence([seed, repeat, fold])
-        member_seed = int(sequence.generate_state(1)[0])
         is_held_out = assigned[repeat] == fold
-        train = (~is_held_out).nonzero()[:, 0]
+        rows = (~is_held_out).nonzero()[:, 0]
         held_out = is_held_out.nonzero()[:, 0]
-        yield Member(repeat, fold, member_seed, train, val=held_out, held_out=held_out)
+        if choose == "last":
+            splits = [(rows, held_out)] * num_members
+        else:
+            splits = inner_splits(rows, data, num_members)
+        yield make_group(splits, seed, repeat, fold, held_out)
+
+
+def make_group(
+    splits: Iterable[tuple[Tensor, Tensor]], seed: int, repeat: int, fold: int, held_out: Tensor
+) -> list[Member]:
+    """Returns a member for each pair of train and validation rows, with a seed of its own."""
+    members = []
+    for number, (train, val) in enumerate(splits):
+        sequence = np.random.SeedSequence([seed, repeat, fold, number])
+        member_seed = int(sequence.generate_state(1)[0])
+        members.append(Member(repeat, fold, member_seed, train, val, held_out))
+    return members
+
+
+def inner_splits(
+    rows: Tensor, data: IrisDataModule, num_members: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Divides rows into train and validation rows of each member.
+
+    A single member's are in the proportion of the data module's `split`. Several members divide the
+    rows into folds: each trains without one of them, its validation rows.
+
+    Args:
+        rows: Row numbers, int64.
+        data: The table and the options of its split.
+        num_members: Number of members.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    targets = data.table.targets[rows]
+    options = {**data.hparams, **data.trained_on}
+    seed = options["split_seed"]
+    if num_members == 1:
+        train, val, _ = options["split"]
+        fractions = (train / (train + val), val / (train + val))
+        parts = split_rows(targets, fractions, seed, options["stratify"], data.class_names)
+        return [(rows[parts[0]], rows[parts[1]])]
+    if num_members > len(rows):
+        raise UserError(f"expected at most one per row, got {num_members}", "members")
+    splitter = KFold(num_members, shuffle=True, random_state=seed)
+    if targets.bincount().max() >= num_members:
+        splitter = StratifiedKFold(num_members, shuffle=True, random_state=seed)
+    splits = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
+        for train, val in splitter.split(rows, targets):
+            splits.append((rows[train], rows[val]))
+    longest = max(len(train) for train, _ in splits)
+    equal_splits = []
+    for train, val in splits:
+        # Members of a group need equally many steps. So some train on their first row twice.
+        extra = train[: longest - len(train)]
+        equal_splits.append((torch.cat([train, extra]), val))
+    return equal_splits
 
 
 def split_into_stacks(
-    members: Iterable[Member], batch_size: int, max_parallel: int
-) -> Iterator[list[Member]]:
-    """Groups members into stacks of at most `max_parallel`, all with equally many steps per epoch.
+    groups: Iterable[list[Member]], batch_size: int, max_parallel: int
+) -> Iterator[list[list[Member]]]:
+    """Collects groups into stacks of at most `max_parallel` members with equally many steps.
 
     If a member had run out of rows while others still train, its momentum would keep changing its
     weights.
     """
-    open_stacks: dict[int, list[Member]] = {}
-    for member in members:
-        steps = math.ceil(len(member.train) / batch_size)
+    open_stacks: dict[int, list[list[Member]]] = {}
+    for group in groups:
+        steps = math.ceil(len(group[0].train) / batch_size)
         stack = open_stacks.setdefault(steps, [])
-        stack.append(member)
-        if len(stack) >= max_parallel:
+        stack.append(group)
+        if (len(stack) + 1) * len(group) > max_parallel:
             yield open_stacks.pop(steps)
     yield from open_stacks.values()

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iris_lightning.ensemble.members import assign_folds
-from iris_lightning.metrics import make_metrics
+from iris_lightning.errors import UserError
+from iris_lightning.metrics import make_metrics, make_test_metrics
 from iris_lightning.table import Table
 
+MAX_PRINTED_CLASSES = 12
 Scores = dict[str, NDArray[np.float64]]  # metric name -> value per fold, shape (repeats, folds)
 
 
@@ -28,6 +30,8 @@ class CrossValidation:
         repeats: Number of repeats, each with a different assignment of rows to folds.
         fold_seed: Seed of the folds: scikit-learn's `random_state`.
         seed: Seed from which the seed of each fold's classifier is derived.
+        members: Number of classifiers per fold.
+        choose: `best` or `last`: which epoch's weights predict.
 
     Attributes:
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
@@ -35,6 +39,7 @@ class CrossValidation:
         curves: By epoch, for each stack, its loss and accuracy on train and validation rows, shape
             `(4, members)`.
         epochs: Number of epochs of each fold's training.
+        networks: For each stack, the state dict of its networks, stacked.
         baselines: Scores of scikit-learn's classifiers, by name.
 
     Raises:
@@ -46,13 +51,18 @@ class CrossValidation:
     repeats: int = 10
     fold_seed: int = 0
     seed: int = 20
+    members: int = 1
+    choose: str = "best"
 
     def __post_init__(self) -> None:
+        if self.members < 1:
+            raise UserError(f"expected at least 1, got {self.members}", "members")
         self.assigned = assign_folds(self.table, self.folds, self.repeats, self.fold_seed)
         shape = (*self.assigned.shape, len(self.table.class_names))
         self.probabilities = np.full(shape, np.nan)
         self.curves = defaultdict[int, list[Tensor]](list)
         self.epochs = 0
+        self.networks: list[dict[str, Tensor]] = []
         self.baselines: dict[str, Scores] = {}
 
     @cached_property
@@ -72,7 +82,7 @@ class CrossValidation:
         return columns
 
     def __str__(self) -> str:
-        """Returns the metrics of the folds as a table."""
+        """Returns the metrics of the folds, and of each class if there are few, as tables."""
         summary = self.summary()
         names = metric_names(summary)
         rows = [["", *names], _cells("iris_lightning", summary, names)]
@@ -88,7 +98,7 @@ class CrossValidation:
         meaning = f"±: standard error over the {over}"
         if self.baselines:
             meaning += "; of a difference, for other rows (corrected resampled t-test)"
-        return "\n".join([*lines, meaning])
+        return "\n".join([*lines, meaning, *_class_lines(summary["by_class"])])
 
     def summary(self) -> dict[str, Any]:
         """Returns the content of `summary.json`.
@@ -102,6 +112,8 @@ class CrossValidation:
             "repeats": self.repeats,
             "fold_seed": self.fold_seed,
             "epochs": self.epochs,
+            "members": self.members,
+            "choose": self.choose,
         }
         summary |= _summarize(self.scores)
         summary |= self._class_report()
@@ -150,24 +162,26 @@ def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Sc
         table: The table.
         predictions: Predictions for each row while held out: either probabilities, shape
             `(repeats, rows, classes)`, or classes, shape `(repeats, rows)`. Classes alone have no
-            log-loss.
+            log-loss and no ROC AUC.
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
     """
     from sklearn.metrics import log_loss
 
     labels = range(len(table.class_names))
-    metrics = make_metrics(len(labels))
+    has_probabilities = predictions.ndim == 3
+    make = make_test_metrics if has_probabilities else make_metrics
+    metrics = make(len(labels))
     values = defaultdict[str, list[float]](list)
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         rows = assigned[repeat] == fold
         targets = table.targets[rows]
         predicted = torch.from_numpy(predictions[repeat])[rows]
         for name, metric in metrics.items():
-            metric.update(predicted, targets)
+            metric.update(predicted.log() if has_probabilities else predicted, targets)
             value: Any = metric.compute()  # a metric has one value, a collection would have several
             values[name].append(float(value))
             metric.reset()
-        if predicted.ndim == 2:
+        if has_probabilities:
             values["log_loss"].append(log_loss(targets, predicted, labels=labels))
     scores = {}
     for name, fold_values in values.items():
@@ -214,6 +228,17 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[s
     held_out_to_train = 1 / (folds - 1)
     variance = (1 / differences.size + held_out_to_train) * differences.var(ddof=1)
     return {"mean": float(differences.mean()), "standard_error": float(variance**0.5)}
+
+
+def _class_lines(by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Returns precision, recall, F1 and rows of each class as lines of a table."""
+    if len(by_class) > MAX_PRINTED_CLASSES:
+        return []
+    lines = ["", f"{'class':30}{'precision':12}{'recall':12}{'f1':12}rows"]
+    for name, scores in by_class.items():
+        cells = [f"{scores[key]:<12.4f}" for key in ("precision", "recall", "f1-score")]
+        lines.append(f"{name:30.29}{''.join(cells)}{scores['support']:.0f}")
+    return lines
 
 
 def _cells(name: str, metrics: Mapping[str, Any], names: list[str], sign: str = "") -> list[str]:

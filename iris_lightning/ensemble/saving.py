@@ -4,18 +4,23 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
+from iris_lightning.classifier import IrisClassifier
 from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.plots import draw_folds
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES
 from iris_lightning.files import atomic_write
 from iris_lightning.plots import own_style
-from iris_lightning.runs.folders import SUMMARY, claim_run, remove_run, training_alone
+from iris_lightning.runs.folders import NETWORKS, SUMMARY, claim_run, remove_run, training_alone
+from iris_lightning.weights.averaging import PREFIX
+from iris_lightning.weights.export import export
+from iris_lightning.weights.reading import Weights
 
 
 @contextlib.contextmanager
@@ -45,6 +50,24 @@ def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None
     summary = json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(run / SUMMARY) as new:
         new.write_text(f"{summary}\n", encoding="utf-8")
+
+
+def write_networks(run: Path, result: CrossValidation, model: IrisClassifier) -> None:
+    """Writes the networks of all folds as one ensemble, for `predict --run`.
+
+    Args:
+        run: Folder of the run.
+        result: The cross-validation.
+        model: Its template.
+    """
+    state = {}
+    for name in result.networks[0]:
+        stacks = [network[name] for network in result.networks]
+        state[f"{PREFIX}{name}"] = torch.cat(stacks).cpu()
+    table = result.table
+    network: Any = model.network
+    weights = Weights(state, network.options, table.feature_names, table.class_names)
+    export(network, weights, run / NETWORKS)
 
 
 def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:

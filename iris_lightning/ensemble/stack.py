@@ -2,10 +2,11 @@
 
 import copy
 import inspect
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -73,26 +74,45 @@ class StackedClassifier(L.LightningModule):
     Args:
         model: Template: each member is a new classifier of its class, with its hyperparameters.
         data: The table and the batch size.
-        members: Seed and rows of each member.
+        groups: Seed and rows of each member. A group is an ensemble, or a single classifier.
+        choose: `best` to keep the weights of each member's epoch with the lowest loss on its
+            validation rows, `last` to keep those of the last epoch.
+        patience: Number of validations without an improvement in any of its members after which a
+            group keeps its weights. Training ends when all groups do.
 
     Attributes:
         step: Holds a copy of `model` with the stacked parameters and buffers of all members.
+        best: The same, with the weights to keep.
+        best_losses: Validation loss of each member in its best epoch, shape `(members,)`.
         curves: The metrics named in `CURVES` by epoch, shape `(4, members)`.
 
     Raises:
         UserError: If the classifier cannot be stacked.
     """
 
+    best_losses: Tensor
+    waits: Tensor
+
     def __init__(
-        self, model: IrisClassifier, data: IrisDataModule, members: Sequence[Member]
+        self,
+        model: IrisClassifier,
+        data: IrisDataModule,
+        groups: Sequence[Sequence[Member]],
+        choose: str = "best",
+        patience: float = math.inf,
     ) -> None:
         super().__init__()
         _check_overrides(model)
         self.data = data
-        self.members = members
+        self.members = [member for group in groups for member in group]
+        self.group_sizes = torch.tensor([len(group) for group in groups])
+        self.choose = choose
+        self.patience = patience
         table = data.table
-        classifiers: list[nn.Module] = [_make_member(model, table, member) for member in members]
-        stacked = _prepare(copy.deepcopy(model), table, members[0])
+        classifiers: list[nn.Module] = []
+        for member in self.members:
+            classifiers.append(_make_member(model, table, member))
+        stacked = _prepare(copy.deepcopy(model), table, self.members[0])
         if repr(stacked.network) != repr(classifiers[0].network):
             found = f"the network of this {type(model).__name__} was replaced after construction"
             raise UserError(f"{found}; override make_network instead")
@@ -103,6 +123,11 @@ class StackedClassifier(L.LightningModule):
         for name, buffer in stacked.named_buffers():
             buffer.data = buffers[name].to(buffer)
         self.step = _MemberStep(stacked)
+        self.best = self.step
+        if choose == "best":
+            self.best = copy.deepcopy(self.step).requires_grad_(False)
+        self.register_buffer("best_losses", torch.full((len(self.members),), torch.nan))
+        self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
         # Losses, correctness and mask of each batch in the current epoch, by split.
         self._outputs = defaultdict[str, list[tuple[Tensor, Tensor, Tensor]]](list)
@@ -119,26 +144,16 @@ class StackedClassifier(L.LightningModule):
         """Loads the held-out rows."""
         return StackBatches(self.data.table, self.members, "held_out", EVALUATION_BATCH_SIZE)
 
-    def forward(self, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the logits, losses and weighted losses of all members."""
-        # `functional_call` would not restore a module that is used twice, such as one shared
-        # activation, if it were named twice. So list each module's own tensors once.
-        state: dict[str, Any] = {}
-        for prefix, module in self.step.named_modules():
-            state.update(module.named_parameters(prefix, recurse=False))
-            state.update(module.named_buffers(prefix, recurse=False))
-        call = partial(functional_call, self.step, tie_weights=False)
-        step = vmap(call, randomness="different")
-        outputs: tuple[Tensor, Tensor, Tensor] = step(state, (batch.features, batch.targets))
-        return outputs
+    def compute(self, batch: StackBatch, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the logits, losses and weighted losses of all members.
 
-    def _compute_losses(self, batch: StackBatch, split: str) -> Tensor:
-        """Returns the weighted losses of a batch, and keeps its outputs for the curves."""
-        logits, losses, weighted_losses = self(batch)
+        The losses are also kept for the curves of the epoch.
+        """
+        logits, losses, weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
         self._outputs[split].append((losses.detach(), is_correct, is_real))
-        return cast("Tensor", weighted_losses)
+        return logits, losses, weighted_losses
 
     def on_train_epoch_start(self) -> None:
         """Resets the outputs that the curves are computed from."""
@@ -146,43 +161,68 @@ class StackedClassifier(L.LightningModule):
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Returns the sum of the members' losses: its gradients are those of each member alone."""
-        losses = self._compute_losses(batch, "train")
+        _, _, losses = self.compute(batch, "train")
         return (losses * batch.row_weights).sum()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
         """Adds a batch of validation rows to the curves."""
-        self._compute_losses(batch, "val")
+        self.compute(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        """Adds a point to the curves. By now, all train rows of the epoch have been seen."""
+        """Adds a point to the curves, and keeps the weights of members that have improved.
+
+        By now, all train rows of the epoch have been seen.
+        """
         means = []
         for split in ("train", "val"):
             columns = zip(*self._outputs[split], strict=True)
             losses, is_correct, is_real = (torch.cat(column, dim=1) for column in columns)
             for values in (losses, is_correct):
                 means.append((values * is_real).sum(dim=1) / is_real.sum(dim=1))
+        self._outputs["val"].clear()
         self.curves[self.current_epoch] = torch.stack(means).cpu()
+        if self.choose == "best":
+            self._keep_best(means[CURVES.index("loss/val")])
+
+    def _keep_best(self, losses: Tensor) -> None:
+        is_open = self.waits < self.patience
+        sizes = self.group_sizes.to(losses.device)
+        has_improved = (losses < self.best_losses) | self.best_losses.isnan()
+        has_improved &= is_open.repeat_interleave(sizes)
+        for best, tensor in zip(_tensors(self.best), _tensors(self.step), strict=True):
+            best[has_improved] = tensor[has_improved]
+        self.best_losses = torch.where(has_improved, losses, self.best_losses)
+        for i, improved in enumerate(has_improved.split(sizes.tolist())):
+            self.waits[i] = 0 if improved.any() else self.waits[i] + 1
+        if (self.waits >= self.patience).all():
+            self.trainer.should_stop = True
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Returns logits, shape `(members, rows, classes)`."""
-        return cast("Tensor", self(batch)[0])
+        return _call(self.best, batch)[0]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimizer that the classifier makes for the stacked parameters."""
+        return self.make_optimizer(self.step.classifier.make_optimizer)
+
+    def make_optimizer(
+        self, make: Callable[[Iterable[nn.Parameter]], OptimizerLRScheduler]
+    ) -> OptimizerLRScheduler:
+        """Returns the optimizer that a classifier's `make_optimizer` makes."""
         parameters = list(self.step.parameters())
         stacked_tensors = [parameter.data for parameter in parameters]
         # Parameter groups may depend on shapes, such as no weight decay for biases. So show
         # `make_optimizer` the shapes of a single member.
         for parameter in parameters:
             parameter.data = parameter.data[0]
-        optimizer = self.step.classifier.make_optimizer(self.step.parameters())
+        optimizer = make(self.step.parameters())
         for parameter, tensor in zip(parameters, stacked_tensors, strict=True):
             parameter.data = tensor
         return optimizer
 
     def on_fit_start(self) -> None:
         """Refuses optimizers and precisions that would make members depend on each other."""
-        stacked = set(self.parameters())
+        stacked = set(self.step.parameters())
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__
             if type(optimizer) not in ELEMENTWISE_OPTIMIZERS:
@@ -209,11 +249,30 @@ class StackedClassifier(L.LightningModule):
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
             return
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.step.parameters() if p.grad is not None]
         norms = vmap(partial(get_total_norm, foreach=False))(gradients)
         scale = (gradient_clip_val / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.transpose(0, -1).mul_(scale)
+
+
+def _call(step: _MemberStep, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the logits, losses and weighted losses of all members."""
+    # `functional_call` would not restore a module that is used twice, such as one shared
+    # activation, if it were named twice. So list each module's own tensors once.
+    state: dict[str, Any] = {}
+    for prefix, module in step.named_modules():
+        state.update(module.named_parameters(prefix, recurse=False))
+        state.update(module.named_buffers(prefix, recurse=False))
+    call = partial(functional_call, step, tie_weights=False)
+    outputs: tuple[Tensor, Tensor, Tensor] = vmap(call, randomness="different")(
+        state, (batch.features, batch.targets)
+    )
+    return outputs
+
+
+def _tensors(step: _MemberStep) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*step.parameters(), *step.buffers())]
 
 
 def _check_overrides(model: IrisClassifier) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
 from iris_lightning.ensemble.baselines import score_baselines
-from iris_lightning.ensemble.members import members_of_folds, split_into_stacks
+from iris_lightning.ensemble.members import Member, groups_of_folds, split_into_stacks
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import EVALUATION_BATCH_SIZE, StackedClassifier
 from iris_lightning.errors import UserError
@@ -39,18 +39,22 @@ def cross_validate(
     fold_seed: int = 0,
     seed: int = 20,
     max_parallel: int | None = None,
+    members: int = 1,
+    choose: Literal["best", "last"] = "best",
     baselines: bool = False,
     **trainer: Any,
 ) -> CrossValidation:
     """Cross-validates a classifier; all folds are trained at once, as one stacked model.
 
-    The classifier of each fold is the same as if it had been trained alone, on the fold's train
-    rows and with the fold's seed. Nothing is written to disk.
+    In each fold, the held-out rows are the test split. The others are divided as for a training: in
+    the proportion of the data module's train and validation splits or, for an ensemble, into inner
+    folds. The classifier of each fold is the same as if it had been trained alone, with the fold's
+    seed. Nothing is written to disk.
 
     Args:
         model: An `IrisClassifier` or an instance of a subclass, or options such as
             `{"hidden": [32]}`. An instance serves as a template and is not changed.
-        data: The table, how to read it, and the batch size; its split is not used. By default Iris.
+        data: The table, how to read it, its split and the batch size. By default Iris.
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with a different assignment of rows to folds.
         fold_seed: Seed of the folds: scikit-learn's `random_state`.
@@ -58,8 +62,12 @@ def cross_validate(
             derived.
         max_parallel: Number of folds to train at once; by default up to 1000, using at most 2 GB.
             It does not affect the results, except for rounding and dropout.
+        members: Number of classifiers per fold, whose probabilities are averaged.
+        choose: `best` to predict with the epoch of the lowest validation loss; `last` to train on
+            all rows that are not held out, and predict with the last epoch.
         baselines: Whether to score scikit-learn's classifiers on the same folds.
-        **trainer: Options of `lightning.Trainer`, such as `max_epochs`, which is 5 by default.
+        **trainer: Options of `lightning.Trainer`, such as `max_epochs`, which is 5 by default. An
+            `EarlyStopping` on `loss/val` among its callbacks stops each fold by itself.
 
     Raises:
         UserError: If the table or an option is not suitable, or if training diverges.
@@ -71,17 +79,15 @@ def cross_validate(
     data = data or IrisDataModule()
     table = data.table
     if not isinstance(model, IrisClassifier):
-        options: dict[str, Any] = {"impute": data.imputes}
-        options.update(model or {})
-        model = IrisClassifier(table.feature_names, table.class_names, **options)
-    result = CrossValidation(table, folds, repeats, fold_seed, seed)
+        model = IrisClassifier(**{**data.classifier_options(), **(model or {})})
+    result = CrossValidation(table, folds, repeats, fold_seed, seed, members, choose)
 
     def make_trainer() -> L.Trainer:
         return L.Trainer(**{"max_epochs": 5, **trainer}, **TRAINER)
 
     train_folds(result, model, data, make_trainer, max_parallel)
-    if baselines:
-        result.baselines = score_baselines(table, result.assigned, seed)
+    names = None if baselines else ["majority"]
+    result.baselines = score_baselines(table, result.assigned, seed, names)
     return result
 
 
@@ -104,31 +110,54 @@ def train_folds(
     data.table.check_names(model.hparams)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if max_parallel is None:
-        max_parallel = _largest_stack(model, parameters, data)
+        max_parallel = max(1, _largest_stack(model, parameters, data) // result.members)
     if max_parallel < 1:
         raise UserError(f"expected at least 1, got {max_parallel}", "max_parallel")
-    members = members_of_folds(result.assigned, result.seed)
-    for stack in split_into_stacks(members, data.batch_size, max_parallel):
+    groups = groups_of_folds(result.assigned, data, result.members, result.seed, result.choose)
+    for stack in split_into_stacks(groups, data.batch_size, max_parallel * result.members):
         trainer = make_trainer()
         result.epochs = trainer.max_epochs or 0
         if result.epochs < 1:
             raise UserError(f"max_epochs: expected at least 1, got {result.epochs}")
-        trainer.check_val_every_n_epoch = math.ceil(result.epochs / MAX_CURVE_POINTS)
-        work = len(stack) * parameters * data.batch_size
+        if result.choose == "last":  # validation is for the curves only
+            trainer.check_val_every_n_epoch = math.ceil(result.epochs / MAX_CURVE_POINTS)
+        patience = _take_patience(trainer)
+        work = len(stack) * result.members * parameters * data.batch_size
         with isolate_rng(), threads(None, work):
-            stacked = StackedClassifier(model, data, stack)
+            stacked = StackedClassifier(model, data, stack, result.choose, patience)
             trainer.fit(stacked)
             batches = cast("list[Tensor]", trainer.predict(stacked))
         logits = torch.cat(batches, dim=1).double()
-        for member, padded_logits in zip(stack, logits, strict=True):
-            member_logits = padded_logits[: len(member.held_out)]
-            if not member_logits.isfinite().all():
-                found = f"fold {member.fold} of repeat {member.repeat} has diverged"
-                raise UserError(f"{found}; try a smaller learning rate")
-            probabilities = member_logits.softmax(dim=1)
-            result.probabilities[member.repeat, member.held_out] = probabilities
+        for group, group_logits in zip(stack, logits.split(result.members), strict=True):
+            _add_predictions(result, group[0], group_logits)
         for epoch, curves in stacked.curves.items():
             result.curves[epoch].append(curves)
+        network = stacked.best.classifier.network
+        result.networks.append(network.state_dict())
+
+
+def _take_patience(trainer: L.Trainer) -> float:
+    """Removes the `EarlyStopping` from a Trainer and returns its patience; infinity without one.
+
+    Each fold stops by itself, so `StackedClassifier` does it.
+    """
+    patience = math.inf
+    for stopping in trainer.early_stopping_callbacks:
+        if stopping.monitor != "loss/val" or stopping.min_delta:
+            expected = "expected the monitor loss/val and no min_delta in a cross-validation"
+            raise UserError(f"EarlyStopping: {expected}", "trainer.callbacks")
+        patience = stopping.patience
+        cast("Any", trainer).callbacks.remove(stopping)
+    return patience
+
+
+def _add_predictions(result: CrossValidation, fold: Member, padded_logits: Tensor) -> None:
+    """Adds the mean probabilities of a fold's members; logits are `(members, rows, classes)`."""
+    logits = padded_logits[:, : len(fold.held_out)]
+    if not logits.isfinite().all():
+        found = f"fold {fold.fold} of repeat {fold.repeat} has diverged"
+        raise UserError(f"{found}; try a smaller learning rate")
+    result.probabilities[fold.repeat, fold.held_out] = logits.softmax(dim=2).mean(dim=0)
 
 
 def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule) -> int:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import FORMAT, option_names
-from iris_lightning.runs.folders import RUNS, logs_folder, newest_run
+from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, logs_folder, newest_run
 from iris_lightning.weights.reading import (
     Weights,
     make_weights,
@@ -14,8 +14,14 @@ from iris_lightning.weights.reading import (
     read_weights,
 )
 
-CLASSIFIER_CLASS = "iris_lightning.classifier.IrisClassifier"
-NETWORK_CLASS = "iris_lightning.network.IrisNetwork"
+CLASSIFIER_CLASSES = (
+    "iris_lightning.classifier.IrisClassifier",
+    "iris_lightning.ensemble.classifier.EnsembleClassifier",
+)
+NETWORK_CLASSES = (
+    "iris_lightning.network.IrisNetwork",
+    "iris_lightning.weights.averaging.EnsembleNetwork",
+)
 REQUIRED_ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}
 OPTIONAL_ENTRIES = ("trained_on", "metrics", "datamodule_hyper_parameters", "iris_lightning")
 
@@ -42,6 +48,24 @@ def find_checkpoint(name: str, root: Path) -> Path:
         found = f"the newest run, {run}, has no {name}.ckpt"
         raise UserError(found, remedy=("ckpt_path", "FILE"))
     return path
+
+
+def networks_of_run(run: Path, other: str | None) -> tuple[str | None, str | None]:
+    """Returns the best checkpoint of a run, or the networks of a cross-validation as weights.
+
+    Args:
+        run: Folder of the run.
+        other: A checkpoint or weights file given as well, which is an error.
+    """
+    if other is not None:
+        raise UserError(f"{run}: cannot be combined with {other}", "run")
+    if not (run / SUMMARY).is_file():
+        return str(run / "checkpoints" / "best.ckpt"), None
+    networks = run / NETWORKS
+    if not networks.is_file():
+        found = f"{run}: its networks were not kept"
+        raise UserError(f"{found}; run crossvalidate again with --keep true", "run")
+    return None, str(networks)
 
 
 def run_folder(path: Path) -> Path | None:
@@ -80,12 +104,12 @@ def _check_origin(path: Path, record: dict[str, Any]) -> None:
     number = record.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
         raise UserError(f"{path}: was written by a newer version of iris_lightning")
-    classifier = str(record.get("module", CLASSIFIER_CLASS))[:80]
-    if classifier != CLASSIFIER_CLASS:
+    classifier = str(record.get("module", CLASSIFIER_CLASSES[0]))[:80]
+    if classifier not in CLASSIFIER_CLASSES:
         loader = f"{classifier.rpartition('.')[2]}.load_from_checkpoint"
         raise UserError(f"{path}: holds a {classifier}; load it in Python with {loader}")
-    network = str(record.get("network", NETWORK_CLASS))[:80]
-    if network != NETWORK_CLASS:
+    network = str(record.get("network", NETWORK_CLASSES[0]))[:80]
+    if network not in NETWORK_CLASSES:
         loader = "load_from_checkpoint of the IrisClassifier subclass with its make_network"
         raise UserError(f"{path}: holds a {network}; load it in Python with {loader}")
 

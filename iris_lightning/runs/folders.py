@@ -17,6 +17,7 @@ from iris_lightning.files import relative_path
 RUNS = "lightning_logs"
 RESULTS = "results.yaml"  # written when `fit` has finished
 SUMMARY = "summary.json"  # written when `crossvalidate` has finished
+NETWORKS = "networks.safetensors"  # of all folds, with `crossvalidate --keep true`
 VERSION_PATTERN = r"version_(\d+)"
 # Not allowed as names: our own folders, and devices of Windows.
 RESERVED_PATTERN = rf"({VERSION_PATTERN}|{RUNS}|con|prn|aux|nul|com\d|lpt\d)(\.|$)"

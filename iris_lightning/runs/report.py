@@ -4,8 +4,8 @@ import copy
 import inspect
 import json
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,19 @@ from iris_lightning.plots import Trained, draw_all, own_style
 from iris_lightning.runs.checkpoints import read_checkpoint, run_folder
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.runs.signals import Stopped
+from iris_lightning.weights.averaging import base_network
 
 # HParams shows five columns of options by default: these, and one for all other settings.
 HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
 # Not among the settings, as the column `table` stands for them.
-TABLE_OPTIONS = ("path", "target", "features", "feature_names", "class_names")
+TABLE_OPTIONS = (
+    "path",
+    "target",
+    "features",
+    "feature_names",
+    "class_names",
+    "one_hot_features",
+)
 PREDICTION_BATCH_SIZE = 65536
 
 
@@ -65,6 +73,8 @@ class TensorBoardReport(Callback):
             name, _, split = tag.rpartition("/")
             if split == "val":
                 charts[name] = ["Multiline", [f"{name}/train", tag]]
+            if f"{tag}_lower" in trainer.callback_metrics:
+                charts[tag] = ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
         with suppress(OSError):  # the next call of the logger raises it again
             for logger in _loggers(trainer):
                 logger.experiment.add_custom_scalars({"train and validation": charts})
@@ -99,9 +109,8 @@ class TensorBoardReport(Callback):
             for logger in loggers:
                 logger.log_hyperparams(row, _results(rounded, epoch), last_epoch)
                 if draw and isinstance(data, IrisDataModule):
-                    best_module = copy.deepcopy(module).eval()
-                    best_module.load_state_dict(best["state_dict"])
-                    _draw(logger, best_module, data, epoch)
+                    with _weights(module, best["state_dict"]):
+                        _draw(logger, module, data, epoch)
                 logger.experiment.flush()
         except Exception as error:  # the training itself is complete
             rank_zero_warn(f"the TensorBoard report is incomplete: {error!r}")
@@ -144,10 +153,11 @@ def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
 
 def _changed_settings(options: Mapping[str, Any], *components: Any) -> str:
     """Describes the options that differ from their defaults and have no column of their own."""
-    defaults = {}
+    defaults: dict[str, Any] = {}
     for component in components:
-        for name, parameter in inspect.signature(type(component)).parameters.items():
-            defaults[name] = parameter.default
+        for kind in type(component).__mro__[:-1]:  # a subclass may pass options on
+            for name, parameter in inspect.signature(kind).parameters.items():
+                defaults.setdefault(name, parameter.default)
     settings = []
     for name, value in options.items():
         if name in HPARAMS_COLUMNS + TABLE_OPTIONS:
@@ -173,10 +183,25 @@ def _config_text(value: object) -> str:
     return json.dumps(value, default=str, ensure_ascii=False).strip('"')[:200]
 
 
+@contextmanager
+def _weights(module: L.LightningModule, state: Mapping[str, Any]) -> Iterator[None]:
+    """Gives a module other weights, in eval mode, during the block."""
+    own = copy.deepcopy(module.state_dict())
+    is_training = module.training
+    try:
+        module.load_state_dict(state)
+        module.eval()
+        yield
+    finally:
+        module.load_state_dict(own)
+        module.train(is_training)
+
+
 def _draw(
     logger: TensorBoardLogger, module: L.LightningModule, data: IrisDataModule, epoch: int
 ) -> None:
     parameter = next(module.parameters())  # has the device and the precision
+    network: Any = module.network
 
     def predict(features: Tensor) -> Tensor:
         batches = features.split(PREDICTION_BATCH_SIZE)
@@ -185,11 +210,13 @@ def _draw(
         return torch.cat(logits).float().softmax(dim=1).cpu()
 
     with own_style():
-        for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}")):
+        for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}", network)):
             logger.experiment.add_figure(f"plots/{name}", figure, epoch)
+    if base_network(network) is not network:  # an ensemble cannot be traced
+        return
     features, _ = data.tensors("val")
     with suppress(RuntimeError):  # not every network can be traced; torch prints the reason
-        logger.experiment.add_graph(module.network, features[:1].to(parameter))
+        logger.experiment.add_graph(network, features[:1].to(parameter))
 
 
 @rank_zero_only

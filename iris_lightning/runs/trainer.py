@@ -36,7 +36,7 @@ def run_parts(
     """
     callbacks = []
     own_bar = False
-    for callback in _as_list(options.callbacks):
+    for callback in as_list(options.callbacks):
         own_bar = own_bar or isinstance(callback, ProgressBar)
         finder = isinstance(callback, BatchSizeFinder | LearningRateFinder)
         if not (epochs_done and finder):  # a resumed run already has its result
@@ -50,7 +50,7 @@ def run_parts(
     checkpoint_io = AtomicCheckpointIO()
     loggers = []
     if not isinstance(options.logger, bool):
-        loggers += _as_list(options.logger)
+        loggers += as_list(options.logger)
     if options.logger is not False:
         # If the run was killed, points of the last saved epoch may be missing, and there may be
         # points of the epoch after it, which is now repeated.
@@ -64,12 +64,13 @@ def run_parts(
     return {
         "callbacks": callbacks,
         "logger": loggers,
-        "plugins": [*_as_list(options.plugins), checkpoint_io],
+        "plugins": [*as_list(options.plugins), checkpoint_io],
         "enable_progress_bar": own_bar,
     }
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Returns the items of an option that takes one or several."""
     if value is None:
         return []
     if isinstance(value, list | tuple):

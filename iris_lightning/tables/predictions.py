@@ -107,7 +107,7 @@ def predict_table(
         try:
             _write(rows, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:
-            missing = "mean" if predictor.network.impute else "error"
+            missing = "mean" if predictor.imputes else "error"
             with file.reading():
                 check_values(file, file.inputs(features), features, missing, is_training=False)
             if isinstance(error, UserError):

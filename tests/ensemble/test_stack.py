@@ -16,7 +16,7 @@ from iris_lightning import IrisClassifier, IrisDataModule, UserError, cross_vali
 from iris_lightning.ensemble.members import (
     Member,
     assign_folds,
-    members_of_folds,
+    groups_of_folds,
     split_into_stacks,
 )
 from iris_lightning.ensemble.stack import StackedClassifier
@@ -141,8 +141,9 @@ def test_a_member_equals_a_classifier_trained_alone(case: str) -> None:
             **options,
         }
     make_trainer = partial(L.Trainer, max_epochs=3, **TRAINER, **trainer_options)
-    members = list(members_of_folds(assign_folds(table, 4, 1, fold_seed=1), seed=5))
-    stacks = list(split_into_stacks(members, data.batch_size, max_parallel=3))
+    assigned = assign_folds(table, 4, 1, fold_seed=1)
+    groups = groups_of_folds(assigned, data, num_members=1, seed=5, choose="last")
+    stacks = list(split_into_stacks(groups, data.batch_size, max_parallel=3))
     assert len(stacks) > 1
     for stack in stacks:
         trainer = make_trainer()
@@ -151,8 +152,8 @@ def test_a_member_equals_a_classifier_trained_alone(case: str) -> None:
         weights = stacked.step.classifier.state_dict()
         for i in {0, len(stack) - 1}:
             own_data = FoldData(**data_options)
-            own_data.member = stack[i]
-            torch.manual_seed(stack[i].seed)
+            [own_data.member] = stack[i]
+            torch.manual_seed(own_data.member.seed)
             alone = kind(**options)
             make_trainer().fit(alone, own_data)
             for name, tensor in alone.state_dict().items():

@@ -1,0 +1,140 @@
+"""An ensemble of classifiers, trained at once."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from iris_lightning.classifier import IrisClassifier
+from iris_lightning.ensemble.batches import StackBatch
+from iris_lightning.ensemble.data import EnsembleDataModule
+from iris_lightning.ensemble.stack import CURVES, StackedClassifier
+from iris_lightning.errors import UserError
+from iris_lightning.weights.averaging import EnsembleNetwork
+
+STACK = "stack."  # prefix of the weights in training, in a checkpoint
+
+
+class EnsembleClassifier(IrisClassifier):
+    """Several classifiers, each trained without one fold of the train and validation rows.
+
+    Each member keeps the weights of its epoch with the lowest loss on its fold. `loss/val` and the
+    other validation metrics are those of all folds, so the loss improves whenever a member does.
+    Everything else is predicted with the mean of the members' probabilities.
+
+    Args:
+        members: Number of members, as in the `EnsembleDataModule` that it is trained with.
+        **options: Options of the members.
+
+    Attributes:
+        template: Class of the members. To train an ensemble of your own classifier, define a
+            subclass of this class and yours, and set `template` to yours.
+    """
+
+    template: type[IrisClassifier] = IrisClassifier
+    stack: StackedClassifier
+    network: EnsembleNetwork
+
+    def __init__(self, members: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._val_batches: list[StackBatch] = []
+
+    def make_network(self) -> EnsembleNetwork:
+        """Returns the network that averages the members' probabilities."""
+        return EnsembleNetwork(self._make_member().network, self.hparams["members"])
+
+    def _make_member(self) -> IrisClassifier:
+        options = {**self.hparams}
+        del options["members"]
+        return self.template(**options)
+
+    def setup(self, stage: str) -> None:
+        """Creates the metrics and, to train, the stack of members."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        self.check_trainer(self.trainer)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, EnsembleDataModule):
+            raise UserError("an ensemble needs an EnsembleDataModule", "members")
+        self.stack = StackedClassifier(self._make_member(), data, [data.members])
+        self.stack.to(next(self.parameters()))
+        self.stack.trainer = self.trainer
+        # The network to save is that of the members' best epochs.
+        self.stack.best.classifier.network = self.network.members
+
+    @staticmethod
+    def check_trainer(trainer: L.Trainer) -> None:
+        """Raises an error if a Trainer uses several processes."""
+        if trainer.world_size > 1:
+            raise UserError("an ensemble is trained in a single process", "members")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns the optimizer of all members."""
+        return self.stack.make_optimizer(self.make_optimizer)
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clips the gradients of each member by its own norm."""
+        self.stack.configure_gradient_clipping(*args, **kwargs)
+
+    def on_fit_start(self) -> None:
+        """Checks the optimizer, and records what the members are trained on."""
+        self.stack.on_fit_start()
+        self.trained_on = self.stack.data.describe_split()
+
+    def on_train_epoch_start(self) -> None:
+        """Starts an epoch of the curves."""
+        self.stack.on_train_epoch_start()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the sum of the members' losses."""
+        logits, losses, weighted_losses = self.stack.compute(batch, "train")
+        is_real = batch.row_weights > 0
+        self.train_metrics.update(
+            value=losses.detach()[is_real],
+            preds=logits.detach()[is_real],
+            target=batch.targets[is_real],
+        )
+        loss: Tensor = (weighted_losses * batch.row_weights).sum()
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Computes the members' losses on their folds; the metrics follow at the end."""
+        if not isinstance(batch, StackBatch):  # another table than that of the training
+            super().validation_step(batch, batch_idx)
+            return
+        self._val_batches.append(batch)
+        if self.trainer.state.fn == "fit":
+            self.stack.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of all folds, by the members in their best epochs."""
+        if self.trainer.state.fn == "fit":
+            self.stack.on_validation_epoch_end()
+            self._log_quartiles()
+        for batch in self._val_batches:
+            for self.network.only, fold in enumerate(zip(*batch, strict=True)):
+                features, targets, row_weights = fold
+                is_real = row_weights > 0
+                super().validation_step((features[is_real], targets[is_real]), 0)
+        self.network.only = None
+        self._val_batches.clear()
+        super().on_validation_epoch_end()
+
+    def _log_quartiles(self) -> None:
+        """Logs the mean and the quartiles of the members' metrics in this epoch."""
+        curves = self.stack.curves[self.current_epoch].double()
+        for name, values in zip(CURVES, curves, strict=True):
+            tag = f"members/{name.replace('/', '_')}"
+            self.log(tag, values.mean())
+            self.log(f"{tag}_lower", values.quantile(0.25))
+            self.log(f"{tag}_upper", values.quantile(0.75))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out the weights in training, unless training is resumed."""
+        super().on_load_checkpoint(checkpoint)
+        if hasattr(self, "stack"):
+            return
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(STACK)}
