@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, find_features, missing_texts, normalize, to_labels
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
-from iris_lightning.runs.checkpoints import read_trained, weights_in
+from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
 from iris_lightning.weights.reading import Weights, read_weights
 
 if TYPE_CHECKING:
@@ -110,21 +110,12 @@ class IrisPredictor(nn.Module):
 
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
-        if hasattr(rows, "collect"):  # a lazy frame
-            rows = rows.collect()
         if hasattr(rows, "columns"):
             rows = _frame_values(rows, names, self.na_values)
-        if isinstance(rows, np.ma.MaskedArray):
-            rows = np.ma.filled(rows.astype(np.float64), np.nan)
         try:
-            kind = np.asarray(rows).dtype
-            if kind.kind in "cmM":  # complex numbers and times
-                raise TypeError(f"got {kind}")
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"expected numbers of shape (rows, {len(names)}): {error}") from error
-        if values.size == 0:
-            values = values.reshape(0, len(names))
         if values.ndim != 2 or values.shape[1] != len(names):
             expected = f"expected shape (rows, {len(names)}), one column per feature"
             raise UserError(f"{expected}, got {values.shape}")
@@ -147,9 +138,6 @@ def _frame_values(frame: Any, names: Sequence[str], na_values: NaValues) -> "NDA
     values = []
     for feature in features:
         cells = np.asarray(frame[columns[feature.column]])
-        if cells.dtype.kind in "mM":
-            found = f"column {feature.column!r} holds {cells.dtype}"
-            raise UserError(f"{found}; expected numbers or text")
         if feature.category is None and cells.dtype.kind in "biuf" and na_values is None:
             values.append(cells.astype(np.float64))
         else:
@@ -203,7 +191,7 @@ def load(
     """
     path = Path(path)
     if path.suffix == ".ckpt":
-        weights = weights_in(read_trained(path), path)
+        weights = weights_in(read_checkpoint(path), path)
     else:
         weights = read_weights(
             path, feature_names=feature_names, class_names=class_names, activation=activation

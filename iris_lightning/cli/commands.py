@@ -53,9 +53,9 @@ def predict(
     csv = CsvFormat(separator, decimal_comma, na_values, encoding, trained.get("header", True))
     try:
         counts = predict_table(predictor, table, output, target, usual_target, csv)
-    except UserError as error:  # the checkpoint may be the wrong one for this table
-        message = f"{error.message}\n{source}"
-        raise UserError(message, error.parameter, error.remedy) from error
+    except UserError as error:
+        error.add_note(str(source))  # which may be the wrong one for this table
+        raise
     result = str(counts)
     if counts.labelled and same_file(table, trained.get("path")):
         result += "; most rows are train rows, which the command test leaves out"

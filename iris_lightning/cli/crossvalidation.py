@@ -1,6 +1,6 @@
 """The command `crossvalidate`."""
 
-from typing import Any
+import lightning as L
 
 from iris_lightning.cli.console import echo, echo_next_steps
 from iris_lightning.cli.lightning_cli import IrisCLI
@@ -14,19 +14,12 @@ from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_run
-
-
-class FoldsCLI(IrisCLI):
-    """The `IrisCLI` of `crossvalidate`, which creates a Trainer for each stack of folds."""
-
-    def trainer_parts(self) -> dict[str, Any]:
-        """Returns arguments of a Trainer that saves nothing; `crossvalidate` writes the results."""
-        return {**TRAINER, "callbacks": [StopOnSignal(), EpochBar(self.shows_bar)]}
+from iris_lightning.runs.signals import Stopped
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
     """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
-    cli = FoldsCLI("crossvalidate", args)
+    cli = IrisCLI("crossvalidate", args)
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything
     result = CrossValidation(table, config.folds, config.repeats, config.fold_seed, seed)
@@ -34,13 +27,21 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     networks = f"{config.repeats} x {config.folds} networks of {cli.num_parameters} parameters"
     device = cli.trainer.strategy.root_device
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
+
+    def make_trainer() -> L.Trainer:
+        bar = EpochBar(config.trainer.enable_progress_bar)
+        return cli.instantiate_trainer(**TRAINER, callbacks=[StopOnSignal(), bar])
+
     with open_run(cli.root, config.name) as run:
-        with as_user_error():
-            make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
-            train_folds(result, cli.model, cli.datamodule, make_trainer, max_parallel)
-        if config.baselines:
-            echo("training scikit-learn's classifiers on the same folds ...")
-            result.baselines = score_baselines(table, result.assigned, seed)
+        try:
+            with as_user_error():
+                train_folds(result, cli.model, cli.datamodule, make_trainer, config.max_parallel)
+            if config.baselines:
+                echo("training scikit-learn's classifiers on the same folds ...")
+                result.baselines = score_baselines(table, result.assigned, seed)
+        except Stopped as stopped:
+            stopped.remedy = "nothing was saved"
+            raise
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)

@@ -77,8 +77,8 @@ class Weights(NamedTuple):
         """Raises an error if training has diverged; `path` is for the message."""
         for tensor in self.state.values():
             if not tensor.isfinite().all():
-                found = "the network's weights are not finite: its training has diverged"
-                raise UserError(f"{path}: {found}")
+                diverged = "its training has diverged; try a smaller learning rate"
+                raise UserError(f"{path}: the network's weights are not finite: {diverged}")
 
     def network(self, path: Path) -> IrisNetwork:
         """Returns the network, in eval mode and without gradients; `path` is for messages."""
@@ -88,10 +88,7 @@ class Weights(NamedTuple):
             self.load_into(network)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             reason = str(error).splitlines()[0][:200]
-            hint = ""
-            if path.suffix == ".pth":
-                hint = "; .pth has no activation: use load(path, activation=...) or .safetensors"
-            raise UserError(f"{path}: {reason}{hint}") from error
+            raise UserError(f"{path}: {reason}") from error
         return network.eval().requires_grad_(False)
 
 
@@ -147,7 +144,7 @@ def read_torch(path: Path, expected: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except Exception as error:  # damaged files make torch raise errors of many types
         kind = type(error).__name__
@@ -170,7 +167,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     weights = {}
     for key, tensor in state.items():
         name = str(key).replace("_orig_mod.", "")  # the prefix of a compiled network
-        if not _is_dense(tensor):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             found = f"{name[:80]!r} is not a tensor of numbers"
             raise UserError(f"{path}: holds no weights of a network: {found}")
         weights[name] = tensor.float()
@@ -181,13 +178,6 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     _check_names(path, "feature_names", result.feature_names, network.in_features)
     _check_names(path, "class_names", result.class_names, network.num_classes)
     return result
-
-
-def _is_dense(tensor: object) -> bool:
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
-        return False
-    # A small file could expand a single number to any shape, which is not contiguous then.
-    return tensor.layout == torch.strided and tensor.is_contiguous()
 
 
 def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
