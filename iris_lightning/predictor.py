@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, find_features, missing_texts, normalize, to_labels
-from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
+from iris_lightning.network import IrisNetwork
 from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
 from iris_lightning.weights.reading import Weights, read_weights
 
@@ -38,6 +38,7 @@ class IrisPredictor(nn.Module):
         feature_names_in_: Names of the features, array of shape `(features,)`.
 
     Example:
+        >>> from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES
         >>> flowers = IrisPredictor(IrisNetwork(), IRIS_FEATURES, IRIS_CLASSES)
         >>> flowers.predict_proba([[5.1, 3.5, 1.4, 0.2]]).shape
         (1, 3)
@@ -59,24 +60,18 @@ class IrisPredictor(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
-        """Creates a classifier from weights; without names, they must be those of Iris.
+        """Creates a classifier from weights.
 
         Args:
             weights: Weights and names.
             path: The weights file, for messages.
 
         Raises:
-            UserError: If names are missing or weights are not finite.
+            UserError: If weights are not finite.
         """
-        network = weights.network(path)
-        features = weights.feature_names or IRIS_FEATURES
-        classes = weights.class_names or IRIS_CLASSES
-        if (network.in_features, network.num_classes) != (len(features), len(classes)):
-            sizes = f"its {network.in_features} features and {network.num_classes} classes"
-            remedy = "export .safetensors, or use load(path, feature_names=..., class_names=...)"
-            raise UserError(f"{path}: has no names for {sizes}, and they are not Iris's; {remedy}")
         weights.check_finite(path)
-        return cls(network, features, classes, weights.na_values)
+        names = weights.feature_names, weights.class_names
+        return cls(weights.network(path), *names, weights.na_values)
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, from features, `(rows, features)`."""

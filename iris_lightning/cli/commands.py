@@ -76,9 +76,5 @@ def export(output: str, ckpt_path: str | None = None, weights: str | None = None
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    weights_with_names = source.weights._replace(
-        feature_names=predictor.feature_names_in_.tolist(),
-        class_names=predictor.classes_.tolist(),
-    )
-    result = write(predictor.network, weights_with_names, Path(output), source.path)
+    result = write(predictor.network, source.weights, Path(output), source.path)
     print(f"{source}\n{output}: {result}")

@@ -206,7 +206,7 @@ class IrisCLI(LightningCLI):
         try:
             return kind(**options)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            raise UserError(f"{origin}{str(error).splitlines()[0][:200]}") from error
+            raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Creates the Trainer, with this project's logger and callbacks added to the user's."""
@@ -221,7 +221,7 @@ class IrisCLI(LightningCLI):
         self.folder = RunFolder(self.root, self.run, self.plain_options())
         record = EpochRecord()
         progress = [record, EpochLines(record), EpochBar(options.enable_progress_bar)]
-        return run_parts(options, progress, self.root, self.folder, done, self.config.figures)
+        return run_parts(options, progress, self.folder, done, self.config.figures)
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns found in the table."""

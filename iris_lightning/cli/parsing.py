@@ -76,26 +76,20 @@ def parse(
         raise SystemExit(0)
     own = {*parser.get_defaults().keys()}
     typed = list(args)
-    configs = {}
+    configs = []
+    if recorded:
+        configs.append(f"--config={to_yaml(_select(recorded, own.__contains__))}")
     if "config" in own:
         with simplified():
             found, typed = CONFIGS.parse_known_args(args)
         others = {*known} - own
         for path in map(find_config, found.config):
-            with simplified(prefix=f"{path}: "):
+            with simplified(own, f"{path}: "):
                 options = _select(_read_config(path), lambda name: name not in others)
-                configs[path] = f"--config={to_yaml(options)}"
-    first = []
-    if recorded:
-        first = [f"--config={to_yaml(_select(recorded, own.__contains__))}"]
-    try:
-        with simplified(own):
-            return parser.parse_args([*first, *configs.values(), *typed])
-    except UserError:
-        for path, config in configs.items():
-            with simplified(own, f"{path}: "):  # raises an error if it is in this file
-                parser.parse_args([config], defaults=False)
-        raise
+                configs.append(f"--config={to_yaml(options)}")
+                parser.parse_args(configs[-1:], defaults=False)  # so that errors name the file
+    with simplified(own):
+        return parser.parse_args([*configs, *typed])
 
 
 def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _check_origin(path: Path, record: dict[str, Any]) -> None:
     if not isinstance(number, int) or number > FORMAT:
         raise UserError(f"{path}: was written by a newer version of iris_lightning")
     for entry, expected in (("module", CLASSIFIER_CLASS), ("network", NETWORK_CLASS)):
-        found = str(record.get(entry, expected))[:80]
+        found = record.get(entry, expected)
         if found != expected:
             loader = "load_from_checkpoint of its own classifier"
             raise UserError(f"{path}: holds a {found}; load it in Python with {loader}")

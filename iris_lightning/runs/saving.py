@@ -102,9 +102,6 @@ class RunFolder(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Describes the run after its first epoch, or when it is resumed."""
-        self._describe(trainer)
-
-    def _describe(self, trainer: L.Trainer) -> None:
         if self.run is None or self.is_described or not trainer.is_global_zero:
             return
         if Path(self.run, "checkpoints", "last.ckpt").exists():
@@ -114,7 +111,7 @@ class RunFolder(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the waiting checkpoints, before other callbacks read them."""
-        self._describe(trainer)
+        self.on_train_epoch_start(trainer, pl_module)
         checkpoint_io = trainer.strategy.checkpoint_io
         if isinstance(checkpoint_io, AtomicCheckpointIO):
             checkpoint_io.flush()

@@ -1,6 +1,5 @@
 """The callbacks, loggers and plugins of the Trainer in `fit`."""
 
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -16,7 +15,6 @@ from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 def run_parts(
     options: Namespace,
     progress: list[Callback],
-    root: Path,
     folder: RunFolder,
     epochs_done: int,
     figures: bool,
@@ -26,7 +24,6 @@ def run_parts(
     Args:
         options: The user's options.
         progress: Callbacks that print the progress.
-        root: Folder that contains `lightning_logs/`.
         folder: Manages the folder of the run.
         epochs_done: Number of epochs that a resumed run has finished; 0 for a new run.
         figures: Whether to add plots to TensorBoard.
@@ -54,7 +51,7 @@ def run_parts(
     if options.logger is not False:
         # If the run was killed, points of the last saved epoch may be missing, and there may be
         # points of the epoch after it, which is now repeated.
-        logger = RunLogger(root, max(0, epochs_done - 1))
+        logger = RunLogger(folder.root, max(0, epochs_done - 1))
         loggers.insert(0, logger)
         checkpoint_io.before_write = logger.flush
     return {

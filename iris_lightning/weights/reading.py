@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.network import IrisNetwork
+from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 
 NAME_LISTS = ("feature_names", "class_names", "na_values")
 
@@ -22,15 +22,15 @@ class Weights(NamedTuple):
     Attributes:
         state: The state dict, float32.
         options: Arguments of `IrisNetwork`.
-        feature_names: Names of the features, in the order of the inputs; `None` if unknown.
-        class_names: Names of the classes, in the order of the logits; `None` if unknown.
+        feature_names: Names of the features, in the order of the inputs.
+        class_names: Names of the classes, in the order of the logits.
         na_values: Texts that meant a missing value in the table of the training.
     """
 
     state: dict[str, Tensor]
     options: dict[str, Any]
-    feature_names: list[str] | None
-    class_names: list[str] | None
+    feature_names: Sequence[str]
+    class_names: Sequence[str]
     na_values: list[str | float | None] | None = None
 
     def metadata(self) -> dict[str, str]:
@@ -68,7 +68,7 @@ class Weights(NamedTuple):
             if value != network.options[name]:
                 found = f"made with {name} {value}, got {network.options[name]}"
                 raise UserError(f"{path}: {found}", "weights")
-        if self.class_names is not None and self.class_names != list(class_names):
+        if list(self.class_names) != list(class_names):
             found = f"made for the classes {join_names(self.class_names)}"
             raise UserError(f"{path}: {found}", "weights")
         self.load_into(network)
@@ -157,7 +157,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Args:
         path: Where they were read, for messages.
         state: Should be the state dict of an `IrisNetwork`.
-        metadata: Names and options of the network.
+        metadata: Names and options of the network; by default, the names are those of Iris.
 
     Raises:
         UserError: If they are not those of an `IrisNetwork`.
@@ -173,10 +173,12 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
         weights[name] = tensor.float()
     options = _infer_options(path, weights)
     options |= network_options(metadata)
-    result = Weights(weights, options, *map(metadata.get, NAME_LISTS))
+    features = metadata.get("feature_names") or IRIS_FEATURES
+    classes = metadata.get("class_names") or IRIS_CLASSES
+    result = Weights(weights, options, features, classes, metadata.get("na_values"))
     network = result.network(path)
-    _check_names(path, "feature_names", result.feature_names, network.in_features)
-    _check_names(path, "class_names", result.class_names, network.num_classes)
+    _check_names(path, "feature_names", features, network.in_features)
+    _check_names(path, "class_names", classes, network.num_classes)
     return result
 
 
@@ -199,8 +201,6 @@ def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _check_names(path: Path, key: str, names: Any, size: int) -> None:
-    if names is None:
-        return
     texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     if not texts or len(set(names)) != size or len(names) != size:
         raise UserError(f"{path}: {key}: expected {size} distinct names, got {str(names)[:80]}")
