@@ -1,7 +1,7 @@
 """Errors the user can fix, and helpers for their wording."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 MAX_NAME_LENGTH = 60
 MAX_LISTED_NAMES = 8
@@ -27,12 +27,21 @@ class UserError(ValueError):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        return self.describe(str, ": ")
+
+    def describe(self, name_of: Callable[[str], str], separator: str) -> str:
+        """Returns the whole message.
+
+        Args:
+            name_of: Returns how the user writes the name of a parameter.
+            separator: What the user writes between a name and a value.
+        """
         text = self.message
         if self.parameter:
-            text = f"{self.parameter}: {text}"
+            text = f"{name_of(self.parameter)}: {text}"
         if self.remedy:
             name, value = self.remedy
-            text += f"; try {name}: {value}"
+            text += f"; try {name_of(name)}{separator}{value}"
         return text
 
 

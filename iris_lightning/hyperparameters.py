@@ -52,6 +52,7 @@ _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[\d_.]+([eE][-+]?\d+)?$"), [*"-+0123456789."]
 )
 _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
+_Dumper.add_multi_representer(int, yaml.SafeDumper.represent_int)  # for types of jsonargparse
 
 
 def to_yaml(options: Any) -> str:

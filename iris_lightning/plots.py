@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iris_lightning.files import atomic_write, check_output
+from iris_lightning.files import atomic_write
 
 if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so functions do it
     from matplotlib.figure import Figure
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so function
 
     from iris_lightning.data import IrisDataModule
 
-MAX_CLASS_LABELS = 40  # in a confusion matrix
 MAX_CLASSES_WITH_COUNTS = 12  # in a confusion matrix
 MAX_REGION_FEATURES = 6
 MAX_POINTS_PER_CLASS = 500  # per split, in a plot of regions
@@ -70,20 +69,11 @@ def write_figures(figures: "Mapping[str, Figure]", folder: Path) -> None:
         figures: Figures by name.
         folder: Folder to write to.
     """
-    import matplotlib as mpl
-
-    if not folder.exists():
-        folder.mkdir(parents=True)
-    files = []
-    for name in figures:
-        files += [folder / f"{name}.png", folder / f"{name}.svg"]
-    for file in files:
-        check_output(file)
-    with mpl.rc_context({"svg.hashsalt": "iris_lightning"}):  # equal plots are equal files
-        for file in files:
-            metadata = {"Date": None} if file.suffix == ".svg" else {}
-            with atomic_write(file) as new:
-                figures[file.stem].savefig(new, dpi=200, metadata=metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        for suffix in (".png", ".svg"):
+            with atomic_write(folder / f"{name}{suffix}") as new:
+                figure.savefig(new, dpi=200)
 
 
 def draw_all(trained: Trained) -> "Iterator[tuple[str, Figure]]":
@@ -187,9 +177,6 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
         style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
         axes.plot(*small.T, MARKERS[number], markersize=3, **style)
         axes.plot(*large.T, MARKERS[number], label=_shorten(name), **style)
-    is_mistake = trained.predict_val().argmax(dim=1) != val_targets
-    mistakes = val[is_mistake][:MAX_POINTS_PER_CLASS, pair]
-    axes.plot(*mistakes.T, "kx", markersize=9, label="mistake")
 
 
 def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
@@ -241,8 +228,6 @@ def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: st
         colorbar=not has_counts,
         xticks_rotation="vertical",
     )
-    if len(names) > MAX_CLASS_LABELS:
-        axes.set(xticks=[], yticks=[])
     return figure
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, find_features, missing_texts, normalize, to_labels
-from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES
-from iris_lightning.runs.checkpoints import read_trained, weights_in
+from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
 from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights, read_weights
 
@@ -40,9 +39,8 @@ class IrisPredictor(nn.Module):
         imputes: Whether missing features (NaN) are replaced by their means.
 
     Example:
-        >>> from iris_lightning import IrisNetwork
+        >>> from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
         >>> flowers = IrisPredictor(IrisNetwork(), IRIS_FEATURES, IRIS_CLASSES)
-        >>> from iris_lightning import IrisNetwork
         >>> flowers.predict_proba([[5.1, 3.5, 1.4, 0.2]]).shape
         (1, 3)
     """
@@ -64,25 +62,18 @@ class IrisPredictor(nn.Module):
 
     @classmethod
     def from_weights(cls, weights: Weights, path: Path) -> "IrisPredictor":
-        """Creates a classifier from weights; without names, they must be those of Iris.
+        """Creates a classifier from weights.
 
         Args:
             weights: Weights and names.
             path: The weights file, for messages.
 
         Raises:
-            UserError: If names are missing or weights are not finite.
+            UserError: If weights are not finite.
         """
-        network = weights.network(path)
-        base = base_network(network)
-        features = weights.feature_names or IRIS_FEATURES
-        classes = weights.class_names or IRIS_CLASSES
-        if (base.in_features, base.num_classes) != (len(features), len(classes)):
-            sizes = f"its {base.in_features} features and {base.num_classes} classes"
-            remedy = "export .safetensors, or use load(path, feature_names=..., class_names=...)"
-            raise UserError(f"{path}: has no names for {sizes}, and they are not Iris's; {remedy}")
         weights.check_finite(path)
-        return cls(network, features, classes, weights.na_values)
+        names = weights.feature_names, weights.class_names
+        return cls(weights.network(path), *names, weights.na_values)
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, from features, `(rows, features)`."""
@@ -116,21 +107,12 @@ class IrisPredictor(nn.Module):
 
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
-        if hasattr(rows, "collect"):  # a lazy frame
-            rows = rows.collect()
         if hasattr(rows, "columns"):
             rows = _frame_values(rows, names, self.na_values)
-        if isinstance(rows, np.ma.MaskedArray):
-            rows = np.ma.filled(rows.astype(np.float64), np.nan)
         try:
-            kind = np.asarray(rows).dtype
-            if kind.kind in "cmM":  # complex numbers and times
-                raise TypeError(f"got {kind}")
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"expected numbers of shape (rows, {len(names)}): {error}") from error
-        if values.size == 0:
-            values = values.reshape(0, len(names))
         if values.ndim != 2 or values.shape[1] != len(names):
             expected = f"expected shape (rows, {len(names)}), one column per feature"
             raise UserError(f"{expected}, got {values.shape}")
@@ -153,9 +135,6 @@ def _frame_values(frame: Any, names: Sequence[str], na_values: NaValues) -> "NDA
     values = []
     for feature in features:
         cells = np.asarray(frame[columns[feature.column]])
-        if cells.dtype.kind in "mM":
-            found = f"column {feature.column!r} holds {cells.dtype}"
-            raise UserError(f"{found}; expected numbers or text")
         if feature.category is None and cells.dtype.kind in "biuf" and na_values is None:
             values.append(cells.astype(np.float64))
         else:
@@ -209,7 +188,7 @@ def load(
     """
     path = Path(path)
     if path.suffix == ".ckpt":
-        weights = weights_in(read_trained(path), path)
+        weights = weights_in(read_checkpoint(path), path)
     else:
         weights = read_weights(
             path, feature_names=feature_names, class_names=class_names, activation=activation

@@ -113,15 +113,6 @@ def test_regions_show_predictions_with_other_features_at_their_mean() -> None:
         assert (model.predict(points).argmax(dim=1)[shown] == number).all()
 
 
-def test_regions_mark_mistakes() -> None:
-    model = trained()
-    features, targets = model.data.tensors("val")
-    mistakes = features[model.predict(features).argmax(dim=1) != targets]
-    axes = dict(draw_all(model))["regions"].axes[0]
-    (marked,) = [line for line in axes.lines if line.get_label() == "mistake"]
-    assert np.allclose(np.asarray(marked.get_xydata()), mistakes)
-
-
 def test_counts_fit_into_their_cells() -> None:
     for size in (3, 8, 12):
         names = [f"class {i} of the beans"[: 4 + i] for i in range(size)]

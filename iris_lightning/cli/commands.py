@@ -57,9 +57,9 @@ def predict(
     csv = CsvFormat(separator, decimal_comma, na_values, encoding, trained.get("header", True))
     try:
         counts = predict_table(predictor, table, output, target, usual_target, csv)
-    except UserError as error:  # the checkpoint may be the wrong one for this table
-        message = f"{error.message}\n{source}"
-        raise UserError(message, error.parameter, error.remedy) from error
+    except UserError as error:
+        error.add_note(str(source))  # which may be the wrong one for this table
+        raise
     result = str(counts)
     if counts.labelled and same_file(table, trained.get("path")):
         result += "; most rows are train rows, which the command test leaves out"
@@ -80,9 +80,5 @@ def export(output: str, ckpt_path: str | None = None, weights: str | None = None
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    weights_with_names = source.weights._replace(
-        feature_names=predictor.feature_names_in_.tolist(),
-        class_names=predictor.classes_.tolist(),
-    )
-    result = write(predictor.network, weights_with_names, Path(output), source.path)
+    result = write(predictor.network, source.weights, Path(output), source.path)
     print(f"{source}\n{output}: {result}")

@@ -34,7 +34,7 @@ WARNINGS = (
     "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
     "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
     r"`\w+.configure_optimizers` will be overridden",  # by --optimizer
-    "The dirpath has changed from",  # a run resumed from another folder
+    "The dirpath has changed from",  # in a checkpoint of another program
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
     r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
     "Glyph .* missing from font",  # in the name of a class
@@ -89,7 +89,6 @@ class EpochLines(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes which epochs a resumed run has behind it."""
-        self.best = self.record.resumed.get("metrics", {}).get("loss/val", math.inf)
         self.printed = trainer.current_epoch - 1
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -102,12 +101,12 @@ class EpochLines(L.Callback):
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
+        if epoch <= self.printed:
+            return
         metrics = self.record.metrics_at(trainer, epoch)
         loss = metrics.get("loss/val", math.inf)
-        is_next = epoch < EPOCH_LINES or is_last
-        if loss < self.best:
-            self.best = loss
-            is_next = is_next or epoch > 1.5 * self.printed
-        if is_next and epoch > self.printed:
+        improves = loss < self.best
+        self.best = min(self.best, loss)
+        if epoch < EPOCH_LINES or is_last or (improves and epoch > 1.5 * self.printed):
             self.printed = epoch
             echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")

@@ -1,6 +1,6 @@
 """The command `crossvalidate`."""
 
-from typing import Any
+import lightning as L
 
 from iris_lightning.cli.console import echo, echo_next_steps
 from iris_lightning.cli.lightning_cli import IrisCLI
@@ -14,22 +14,13 @@ from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_run
+from iris_lightning.runs.signals import Stopped
 from iris_lightning.runs.trainer import as_list
-
-
-class FoldsCLI(IrisCLI):
-    """The `IrisCLI` of `crossvalidate`, which creates a Trainer for each stack of folds."""
-
-    def trainer_parts(self) -> dict[str, Any]:
-        """Returns arguments of a Trainer that saves nothing; `crossvalidate` writes the results."""
-        callbacks = as_list(self.config_init.trainer.callbacks)
-        callbacks += [StopOnSignal(), EpochBar(self.shows_bar)]
-        return {**TRAINER, "callbacks": callbacks}
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
     """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
-    cli = FoldsCLI("crossvalidate", args)
+    cli = IrisCLI("crossvalidate", args)
     config, table = cli.config, cli.datamodule.table
     seed = config.seed_everything
     result = CrossValidation(
@@ -47,15 +38,24 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         networks = f"{config.members} x {networks}"
     device = cli.trainer.strategy.root_device
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
+
+    def make_trainer() -> L.Trainer:
+        bar = EpochBar(config.trainer.enable_progress_bar)
+        callbacks = as_list(cli.config_init.trainer.callbacks)
+        return cli.instantiate_trainer(**TRAINER, callbacks=[*callbacks, StopOnSignal(), bar])
+
     with open_run(cli.root, config.name) as run:
-        with as_user_error():
-            make_trainer, max_parallel = cli.instantiate_trainer, config.max_parallel
-            train_folds(result, cli.model, cli.datamodule, make_trainer, max_parallel)
-        names: list[str] | None = ["majority"]
-        if config.baselines:
-            echo("training scikit-learn's classifiers on the same folds ...")
-            names = None
-        result.baselines = score_baselines(table, result.assigned, seed, names)
+        try:
+            with as_user_error():
+                train_folds(result, cli.model, cli.datamodule, make_trainer, config.max_parallel)
+            names: list[str] | None = ["majority"]
+            if config.baselines:
+                echo("training scikit-learn's classifiers on the same folds ...")
+                names = None
+            result.baselines = score_baselines(table, result.assigned, seed, names)
+        except Stopped as stopped:
+            stopped.remedy = "nothing was saved"
+            raise
         write_results(run, result, rows)
         describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)

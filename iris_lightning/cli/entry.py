@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+from functools import partial
 from typing import Any
 
 from iris_lightning import __version__
@@ -103,23 +104,19 @@ def _run(command: str, options: list[str]) -> Any:
 
 
 def _message(error: Exception, command: str) -> str:
-    """Formats an error as one or two lines, with the names of options instead of parameters."""
+    """Formats an error and its notes as one or two lines, with the names of options."""
     text = str(error) or "out of memory"
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, UserError):
-        text, *others = error.message.splitlines()
-        if error.parameter:
-            text = f"{_option(error.parameter, command)}: {text}"
-        if error.remedy:
-            name, value = error.remedy
-            text += f"; try {_option(name, command)} {value}"
-        text = "\n".join([text, *others])
-    lines = [" ".join(line.split())[:500] for line in text.splitlines()[:2]]
+        text = error.describe(partial(_option, command), " ")
+    lines = []
+    for line in (text, *getattr(error, "__notes__", ())):
+        lines.append(" ".join(line.split())[:500])
     return "\n".join(lines)
 
 
-def _option(parameter: str, command: str) -> str:
+def _option(command: str, parameter: str) -> str:
     if COMMANDS[command][0] in ("training", "crossvalidation"):
         from iris_lightning.data import IrisDataModule  # already imported by the command
         from iris_lightning.hyperparameters import option_names

@@ -12,7 +12,6 @@ PURPOSES = {  # instead of the help texts of jsonargparse and Lightning
     "config": "YAML file with options, or the name of a preset; can be repeated.",
     "optimizer": "Replaces Adam, as in --optimizer SGD --optimizer.lr 0.1.",
     "lr_scheduler": "Scheduler, as in --lr_scheduler StepLR --lr_scheduler.step_size 2.",
-    "trainer.max_epochs": "Number of epochs; by default 5, unless max_steps or max_time is set.",
 }
 
 
@@ -37,6 +36,8 @@ def format_help(parser: ArgumentParser) -> str:
         else:
             usage += f" {name.upper()}"
             lines.append(_format_option(name, purpose))
+    if "config" in defaults:
+        lines.append(_format_option("--print_config", "Print all options as a config, and exit."))
     return "\n".join([f"{usage} [options]", *lines])
 
 

@@ -1,7 +1,6 @@
 """The `LightningCLI` of the commands `fit`, `validate`, `test` and `crossvalidate`."""
 
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
 from iris_lightning.runs.trainer import run_parts
 
-EPOCHS = 5
+EPOCHS = 5  # of the lesson; Lightning's default is 1000
 # Options that can be changed when a run is resumed.
 RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
 
@@ -61,6 +60,7 @@ class IrisCLI(LightningCLI):
     datamodule: IrisDataModule
     model: IrisClassifier
     trainer: L.Trainer
+    folder: RunFolder
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
@@ -70,41 +70,40 @@ class IrisCLI(LightningCLI):
         self.ckpt_path: Path | None = None
         self.num_members = 1
         self.run: Path | None = None
-        self.folder: RunFolder | None = None
         silence_noise()
-        super().__init__(
-            IrisClassifier,
-            IrisDataModule,
-            args=args,
-            run=False,
-            auto_configure_optimizers=self.trains,
-            parser_kwargs={
-                "prog": f"iris_lightning {command}",
-                "exit_on_error": False,
-                "allow_abbrev": False,
-            },
-            save_config_callback=None,  # `RunFolder` writes it
-            load_from_checkpoint_support=False,  # else checkpoints would name a function to call
-        )
+        with as_user_error():
+            super().__init__(
+                IrisClassifier,
+                IrisDataModule,
+                args=args,
+                run=False,
+                auto_configure_optimizers=self.trains,
+                parser_kwargs={
+                    "prog": f"iris_lightning {command}",
+                    "exit_on_error": False,
+                    "allow_abbrev": False,
+                },
+                save_config_callback=None,  # `RunFolder` writes it
+                load_from_checkpoint_support=False,  # checkpoints would name functions to call
+            )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options that do not belong to a class."""
-        parser.add_function_arguments(COMMANDS[self.command])
+        for function in COMMANDS[self.command]:
+            parser.add_function_arguments(function)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of the model, the data and the Trainer."""
         for group, kind in GROUPS.items():
             skip = skipped(self.command, group).union(BATCH_LIMITS)
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
-        others = skipped(self.command, "trainer")
-        for name in BATCH_LIMITS:
-            if name not in others:
+        if self.command == "fit":
+            for name in BATCH_LIMITS:
                 # Lightning's annotation has float before int, so 1 would mean all batches.
                 purpose = "Number or fraction of batches."
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
-        for name, default in TRAINER_DEFAULTS.items():
-            if name not in others:
-                parser.set_defaults({f"trainer.{name}": default})
+        for name in TRAINER_DEFAULTS.keys() - skipped(self.command, "trainer"):
+            parser.set_defaults({f"trainer.{name}": TRAINER_DEFAULTS[name]})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, with the options of the checkpoint or the run as defaults."""
@@ -112,7 +111,7 @@ class IrisCLI(LightningCLI):
         weights = config.get("weights")
         resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
-            source = find_source(config.ckpt_path, weights, self.root, trained=not resumes)
+            source = find_source(config.ckpt_path, weights, self.root)
             self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
             recorded = {"data": source.options(IrisDataModule)}
             if resumes:
@@ -122,19 +121,14 @@ class IrisCLI(LightningCLI):
             self.source = find_source(None, weights)
         if not self.trains:
             self.config.seed_everything = False  # no random numbers are drawn
-        if not 0 <= self.config.seed_everything < 2**32:
-            raise UserError(f"expected a whole number from 0 to {2**32 - 1}", "seed_everything")
-        if self.trains and self.config.members < 1:
-            raise UserError(f"expected at least 1, got {self.config.members}", "members")
         trainer = self.config.trainer
         if self.trains and trainer.max_epochs is None:
             limited = trainer.get("max_steps", -1) != -1 or trainer.get("max_time")
             trainer.max_epochs = -1 if limited else EPOCHS
         if self.trains and self.config.optimizer:
-            for name in ("lr", "weight_decay"):
-                if any(arg.startswith(f"--model.{name}") for arg in args):
-                    instead = f"use --optimizer.{name}"
-                    raise UserError(f"--model.{name}: has no effect with --optimizer; {instead}")
+            for arg in args:
+                if arg.startswith(("--model.lr", "--model.weight_decay")):
+                    raise UserError(f"{arg}: has no effect with --optimizer; use --optimizer.lr")
 
     @property
     def root(self) -> Path:
@@ -167,11 +161,10 @@ class IrisCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Creates the data module, the model and the Trainer."""
-        with as_user_error():
-            self.config_init = self.parser.instantiate(self.config)
+        self.config_init = self.parser.instantiate(self.config)
         data = dict(self.config.data)
         if self.command == "fit":
-            self.num_members = self.config.members
+            self.num_members = int(self.config.members)  # of a plain type, for checkpoints
         if self.source and self.checkpoint:
             self.num_members = self.checkpoint["trained_on"].get("members", 1)
             data = {**self.source.options(IrisDataModule), **data}
@@ -186,10 +179,9 @@ class IrisCLI(LightningCLI):
         if self.trains and (self.config.optimizer or self.config.lr_scheduler):
             self._set_optimizer(model)
         self.model = model
-        with as_user_error():
-            self.trainer = self.instantiate_trainer()
-            if isinstance(model, EnsembleClassifier) and self.trains:
-                model.check_trainer(self.trainer)  # before it launches processes
+        self.trainer = self.instantiate_trainer()
+        if isinstance(model, EnsembleClassifier) and self.trains:
+            model.check_trainer(self.trainer)  # before it launches processes
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before Lightning loads weights, which it would round to float32
 
@@ -200,9 +192,8 @@ class IrisCLI(LightningCLI):
         if self.source:
             if self.num_members > 1:
                 raise UserError("only a single network can start from weights", "members")
-            with as_user_error():
-                names = options["class_names"]
-                self.source.weights.initialize(model.network, names, self.source.path)
+            names = options["class_names"]
+            self.source.weights.initialize(model.network, names, self.source.path)
         return model
 
     def _set_optimizer(self, model: IrisClassifier) -> None:
@@ -232,28 +223,22 @@ class IrisCLI(LightningCLI):
         try:
             return kind(**options)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            raise UserError(f"{origin}{str(error).splitlines()[0][:200]}") from error
+            raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Creates the Trainer, with this project's logger and callbacks added to the user's."""
-        return super().instantiate_trainer(**kwargs, **self.trainer_parts())
+        return super().instantiate_trainer(**{**self.trainer_parts(), **kwargs})
 
     def trainer_parts(self) -> dict[str, Any]:
         """Returns arguments of the Trainer that replace the user's options of these names."""
         if self.command != "fit":
-            return {"logger": False, "enable_progress_bar": self.shows_bar}
+            return {"callbacks": [], "logger": False, "enable_progress_bar": False}
         options = self.config_init.trainer
         done = epochs_done(self.checkpoint) if self.run else 0
-        if not options.fast_dev_run:
-            self.folder = RunFolder(self.root, self.run, self.plain_options())
+        self.folder = RunFolder(self.root, self.run, self.plain_options())
         record = EpochRecord()
-        progress = [record, EpochLines(record), EpochBar(self.shows_bar)]
-        return run_parts(options, progress, self.root, self.folder, done, self.config.figures)
-
-    @property
-    def shows_bar(self) -> bool:
-        """Whether to show a progress bar."""
-        return self.config.trainer.enable_progress_bar is not False and sys.stdout.isatty()
+        progress = [record, EpochLines(record), EpochBar(options.enable_progress_bar)]
+        return run_parts(options, progress, self.folder, done, self.config.figures)
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns found in the table."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import lightning as L
+from jsonargparse.typing import PositiveInt
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
@@ -19,67 +20,89 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,  # Lightning warns if an epoch has fewer batches
     "num_sanity_val_steps": 0,  # the first validation runs soon enough
     "enable_model_summary": False,
+    "enable_progress_bar": True,
     "devices": 1,
 }
-BATCH_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
-# Trainer options that have no effect on this model and data, or do not work with them.
-HIDDEN = {
-    *("barebones", "limit_predict_batches", "limit_test_batches", "model_registry"),
-    *("reload_dataloaders_every_n_epochs", "sync_batchnorm", "use_distributed_sampler"),
-}
-ALLOWED = {  # in all commands
-    *("accelerator", "precision", "deterministic", "benchmark", "inference_mode", "profiler"),
-    *("default_root_dir", "enable_progress_bar"),
-}
-ALLOWED_IN_EVALUATION = ALLOWED | {"devices", "strategy", "num_nodes", "callbacks"}
-ALLOWED_IN_FOLDS = ALLOWED | {
-    *("max_epochs", "callbacks", "gradient_clip_val", "gradient_clip_algorithm"),
-    *("accumulate_grad_batches", "detect_anomaly"),
-}
-SET_BY_TABLE = {"feature_names", "class_names", "impute", "one_hot_features"}
+BATCH_LIMITS = ("limit_train_batches", "limit_val_batches")
+FROM_TABLE = {"feature_names", "class_names", "impute", "one_hot_features"}
 SPLIT = {"split", "split_seed", "stratify"}
+COLUMNS = {"features", "exclude", "categorical"}
+# Trainer options that have no effect on this model and data, or do not work with a run's folder.
+NOT_IN_FIT = {
+    "barebones",
+    "enable_checkpointing",
+    "fast_dev_run",
+    "limit_predict_batches",
+    "limit_test_batches",
+    "model_registry",
+    "reload_dataloaders_every_n_epochs",
+    "sync_batchnorm",
+    "use_distributed_sampler",
+}
+IN_EVALUATION = {
+    "accelerator",
+    "default_root_dir",
+    "devices",
+    "num_nodes",
+    "precision",
+    "strategy",
+}
+IN_FOLDS = {
+    "accelerator",
+    "accumulate_grad_batches",
+    "callbacks",
+    "default_root_dir",
+    "deterministic",
+    "enable_progress_bar",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "max_epochs",
+    "precision",
+}
 
 
-def fit(
+def train(
     seed_everything: int = 20,
-    ckpt_path: str | None = None,
-    weights: str | None = None,
-    members: int = 1,
+    members: PositiveInt = 1,
     name: str | None = None,
     figures: bool = True,
-    threads: int | None = None,
 ) -> None:
-    """Options of `fit`.
+    """Options of `fit` and `crossvalidate`.
 
     Args:
         seed_everything: Seed of the initial weights and the order of the train rows.
-        ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
-        weights: Weights to start from: a .pth or .safetensors file.
         members: Number of networks to train, whose probabilities are averaged; each is trained
             without one fold of the train and validation rows.
         name: Name of the run; its folder is lightning_logs/NAME/version_N/.
         figures: Whether to add plots to TensorBoard at the end.
+    """
+
+
+def fit(
+    ckpt_path: str | None = None, weights: str | None = None, threads: PositiveInt | None = None
+) -> None:
+    """Options of `fit`.
+
+    Args:
+        ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
+        weights: Weights to start from: a .pth or .safetensors file.
         threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
 
-def evaluate(ckpt_path: str | None = None, threads: int | None = None) -> None:
+def evaluate(ckpt_path: str | None = None, threads: PositiveInt | None = None) -> None:
     """Options of `validate` and `test`.
 
     Args:
-        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        ckpt_path: Checkpoint: best or last of the newest run, a file, or the folder of a run.
         threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
 
 def crossvalidate(
-    seed_everything: int = 20,
-    name: str | None = None,
-    figures: bool = True,
     folds: int = 10,
     repeats: int = 10,
     fold_seed: int = 0,
-    members: int = 1,
     choose: Literal["best", "last"] = "best",
     max_parallel: int | None = None,
     baselines: bool = False,
@@ -88,13 +111,9 @@ def crossvalidate(
     """Options of `crossvalidate`.
 
     Args:
-        seed_everything: Seed of the initial weights and the order of the train rows.
-        name: Name of the run; its folder is lightning_logs/NAME/version_N/.
-        figures: Whether to add plots to TensorBoard at the end.
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
-        members: Number of networks to train per fold, whose probabilities are averaged.
         choose: Weights to keep: those of the epoch with the best validation loss, as in fit, or
             those of the last, trained on all rows that are not held out.
         max_parallel: Number of folds to train at once; it does not change the results.
@@ -103,11 +122,11 @@ def crossvalidate(
     """
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "fit": fit,
-    "validate": evaluate,
-    "test": evaluate,
-    "crossvalidate": crossvalidate,
+COMMANDS: dict[str, list[Callable[..., None]]] = {
+    "fit": [train, fit],
+    "validate": [evaluate],
+    "test": [evaluate],
+    "crossvalidate": [train, crossvalidate],
 }
 
 
@@ -115,25 +134,30 @@ def skipped(command: str, group: str) -> set[str]:
     """Returns the parameters of a group's class that are not options of a command."""
     names = {*option_names(GROUPS[group])}
     evaluates = command in ("validate", "test")
-    if group == "model":  # set by the checkpoint or the table
-        return names if evaluates else SET_BY_TABLE
-    if group == "data" and command == "crossvalidate":
-        return {"num_workers"}
-    if group == "data":
-        return SPLIT | {"features", "exclude", "categorical"} if evaluates else set()
-    if command == "fit":
-        return HIDDEN
+    if group == "model":
+        if evaluates:  # the checkpoint has them
+            return names
+        return FROM_TABLE
+    if group == "trainer":
+        if evaluates:
+            return names - IN_EVALUATION
+        if command == "crossvalidate":
+            return names - IN_FOLDS
+        return NOT_IN_FIT
+    if evaluates:
+        return SPLIT | COLUMNS
     if command == "crossvalidate":
-        return names - ALLOWED_IN_FOLDS
-    split = "val" if command == "validate" else "test"
-    return names - ALLOWED_IN_EVALUATION - {f"limit_{split}_batches"}
+        return {"num_workers"}
+    return set()
 
 
 def known_options() -> set[str]:
     """Returns the names of the options of all commands."""
     names = {"optimizer", "lr_scheduler"}
-    for function in COMMANDS.values():
-        names.update(inspect.signature(function).parameters)
+    for functions in COMMANDS.values():
+        for function in functions:
+            names.update(inspect.signature(function).parameters)
     for group, kind in GROUPS.items():
-        names.update(f"{group}.{name}" for name in option_names(kind))
+        for name in option_names(kind):
+            names.add(f"{group}.{name}")
     return names

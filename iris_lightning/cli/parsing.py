@@ -23,6 +23,7 @@ from iris_lightning.hyperparameters import to_yaml
 MAX_BYTES = 1_000_000  # of a config
 GROUPS = {"model", "data", "trainer"}
 MAX_ALIASES = 30  # in a config
+MAX_MATCHES = 6  # for a misspelt option
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 CONFIGS.add_argument("-c", "--config", action="append", default=[])
@@ -75,26 +76,20 @@ def parse(
         raise SystemExit(0)
     own = {*parser.get_defaults().keys()}
     typed = list(args)
-    configs = {}
+    configs = []
+    if recorded:
+        configs.append(f"--config={to_yaml(_select(recorded, own.__contains__))}")
     if "config" in own:
         with simplified():
             found, typed = CONFIGS.parse_known_args(args)
         others = {*known} - own
         for path in map(find_config, found.config):
-            with simplified(prefix=f"{path}: "):
+            with simplified(own, f"{path}: "):
                 options = _select(_read_config(path), lambda name: name not in others)
-                configs[path] = f"--config={to_yaml(options)}"
-    first = []
-    if recorded:
-        first = [f"--config={to_yaml(_select(recorded, own.__contains__))}"]
-    try:
-        with simplified(own):
-            return parser.parse_args([*first, *configs.values(), *typed])
-    except UserError:
-        for path, config in configs.items():
-            with simplified(own, f"{path}: "):  # raises an error if it is in this file
-                parser.parse_args([config], defaults=False)
-        raise
+                configs.append(f"--config={to_yaml(options)}")
+                parser.parse_args(configs[-1:], defaults=False)  # so that errors name the file
+    with simplified(own):
+        return parser.parse_args([*configs, *typed])
 
 
 def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
@@ -111,18 +106,13 @@ def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str,
 
 
 def find_config(name: str) -> Path:
-    """Returns the path of a config: either a file, or the name of a preset."""
-    path = Path(name)
-    if path.exists() or path.suffix or len(path.parts) != 1:
-        return path
+    """Returns the path of a config: either a preset with this name, or a file."""
     package = Path(__file__).parents[1]
     presets: dict[str, Path] = {}
     for folder in (package, package.parent):  # installed, and in the repository
-        presets.update((file.stem, file) for file in folder.glob("configs/*.yaml"))
-    if name not in presets:
-        expected = f"expected a file or one of {', '.join(sorted(presets))}"
-        raise UserError(f"--config {name}: {expected}")
-    return presets[name]
+        for file in folder.glob("configs/*.yaml"):
+            presets[file.stem] = file
+    return presets.get(name, Path(name))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -184,7 +174,7 @@ def as_user_error() -> Iterator[None]:
     """Raises errors of torch and Lightning as `UserError`; those of this package are bugs."""
     try:
         yield
-    except UserError:
+    except OSError:  # `main` prints the file's name
         raise
     except Exception as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
@@ -200,7 +190,7 @@ def _reason(message: str, names: Iterable[str] = ()) -> str:
     """Returns what a message says is wrong, and names similar to an unknown one."""
     reasons: list[str] = []
     for line in message.splitlines():
-        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip(" -")
+        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip().removeprefix("- ")
         reason = re.sub(f"{NOT_A_CLASS}.*", "a class", reason)
         reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
         if reason and reason not in reasons and not DETAILS.match(reason):
@@ -220,8 +210,10 @@ def _did_you_mean(message: str, names: Iterable[str]) -> str:
     if unknown[0].startswith(NOT_A_CLASS):
         classes = [cls for module in CLASSES for cls in sys.modules[module].__all__]
         known = {name.lower(): name for name in classes}
-    last = unknown[1].rpartition(".")[2].lower()
+    group, _, last = unknown[1].lower().rpartition(".")
     matches = [known[match] for match in get_close_matches(last, known)]
+    if not matches:
+        matches = sorted(option for option in known.values() if option.startswith(f"--{group}."))
     if not matches or matches[0] in message.split():
         return ""
-    return f"; did you mean {' or '.join(matches)}?"
+    return f"; did you mean {' or '.join(matches[:MAX_MATCHES])}?"

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 from iris_lightning.plots import Trained, draw_all, own_style, write_figures
@@ -28,30 +26,21 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
         run: Folder of a run, to plot its best checkpoint or its cross-validation.
     """
-    if run is not None and ckpt_path is not None:
-        raise UserError(f"{run}: cannot be combined with a checkpoint", "run")
     if run is not None and Path(run, SUMMARY).is_file():
         what = f"cross-validation: {run}"
         from iris_lightning.ensemble.plots import draw_run
 
         plots = draw_run(Path(run))
     else:
-        if run is not None:
-            ckpt_path = str(Path(run, "checkpoints", "best.ckpt"))
-        source = find_source(ckpt_path)
+        source = find_source(run or ckpt_path)
         what = str(source)
         plots = _draw_checkpoint(source)
     warnings.filterwarnings("ignore", category=TableWarning)  # `fit` has printed them
     warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in the name of a class
     folder = Path(output)
-    try:
-        with own_style():
-            figures = dict(plots)
-            write_figures(figures, folder)
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # from matplotlib, or from reading damaged results
-        raise UserError(f"{what} cannot be drawn: {type(error).__name__}: {error}") from error
+    with own_style(), as_user_error():
+        figures = dict(plots)
+        write_figures(figures, folder)
     print(f"{what}\n{relative_path(folder)}: {len(figures)} plots, each as .png and .svg")
 
 
@@ -68,11 +57,5 @@ def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
     if "members" in trained_on:
         data = EnsembleDataModule(trained_on["members"], **options)
     data.keep_to(trained_on)
-
-    def predict(features: Tensor) -> Tensor:
-        with torch.inference_mode():
-            probabilities: Tensor = predictor(features)
-        return probabilities
-
-    trained = Trained(predict, data, f"epoch {source.checkpoint['epoch']}", predictor.network)
-    yield from draw_all(trained)
+    title = f"epoch {source.checkpoint['epoch']}"
+    yield from draw_all(Trained(predictor, data, title, predictor.network))

@@ -1,14 +1,9 @@
 """The commands `fit`, `validate` and `test`."""
 
-import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
-from iris_lightning.cli.console import (
-    echo,
-    echo_next_steps,
-    format_metrics,
-)
+from iris_lightning.cli.console import echo, echo_next_steps, format_metrics
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
@@ -16,7 +11,7 @@ from iris_lightning.files import relative_path
 from iris_lightning.runs.checkpoints import epochs_done
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.logger import RunLogger
-from iris_lightning.runs.report import add_evaluation, best_checkpoint
+from iris_lightning.runs.report import add_test_metrics, best_checkpoint
 from iris_lightning.runs.threads import threads
 from iris_lightning.table import majority_share
 
@@ -25,8 +20,7 @@ def fit(args: list[str]) -> IrisCLI:
     """Trains a classifier, or resumes its training."""
     cli = IrisCLI("fit", args)
     _echo_start(cli)
-    folder = nullcontext() if cli.folder is None else cli.folder.training(cli.trainer)
-    with _threads(cli), folder, as_user_error():
+    with _threads(cli), cli.folder.training(cli.trainer), as_user_error():
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
         if not cli.trainer.callback_metrics and not cli.run:
             raise UserError("no training steps were run")
@@ -65,7 +59,8 @@ def _echo_start(cli: IrisCLI) -> None:
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:
-        echo(f"resuming {relative_path(cli.run)} after {epochs_done(cli.checkpoint)} epochs")
+        done = f"{epochs_done(cli.checkpoint)} of {cli.trainer.max_epochs} epochs"
+        echo(f"resuming {relative_path(cli.run)} after {done}")
         loop = cli.checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
             echo("it was stopped within an epoch: an uninterrupted run may give other results")
@@ -80,24 +75,17 @@ def _echo_start(cli: IrisCLI) -> None:
 
 def _echo_result(cli: IrisCLI) -> None:
     """Prints the folder of the run, its best epoch, and what to do next."""
-    for stopping in cli.trainer.early_stopping_callbacks:
-        message = stopping.stopping_reason_message
-        if message:
-            echo(f"stopped by {type(stopping).__name__}: {message}")
-    if cli.run and cli.trainer.global_step == cli.checkpoint["global_step"]:
-        ended = f"the run ended after {epochs_done(cli.checkpoint)} epochs"
-        echo(f"nothing to do: {ended}; to train longer, raise --trainer.max_epochs")
-    run = cli.folder.run if cli.folder else None
-    if run is None:
-        echo("nothing was saved, because of fast_dev_run")
+    run = cli.folder.run
+    if run is None:  # in another than the main process
         return
+    for stopping in cli.trainer.early_stopping_callbacks:
+        if stopping.stopped_epoch:
+            epochs = f"did not improve for {stopping.patience} epochs"
+            echo(f"stopped early: {stopping.monitor} {epochs}")
     echo(f"run:    {relative_path(run)}")
     best = best_checkpoint(cli.trainer)
     if best:
         echo(f"best:   epoch {best['epoch']}  {_format_result(cli, best['metrics'], 'val')}")
-        if not all(map(math.isfinite, best["metrics"].values())):
-            diverged = "the loss is not a finite number: the training has diverged"
-            echo(f"{diverged}; try a smaller learning rate")
     if cli.datamodule.hparams["path"] is not None and not cli.config.config:
         echo("a better classifier for most tables: fit with --config accurate")
     if isinstance(cli.trainer.logger, RunLogger):
@@ -105,32 +93,28 @@ def _echo_result(cli: IrisCLI) -> None:
 
 
 def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
-    table = cli.datamodule.table
-    on_own_table = "train" in cli.datamodule.rows
-    echo(str(cli.source))
-    if cli.source:
-        cli.source.weights.check_finite(cli.source.path)
-    num_rows = len(cli.datamodule.rows[split])
-    if not num_rows:
+    source, table, rows = cli.source, cli.datamodule.table, cli.datamodule.rows
+    assert source is not None  # `parse_arguments` has read it
+    echo(str(source))
+    source.weights.check_finite(source.path)
+    if not len(rows[split]):
         raise UserError("the training used every row: its data.split has no test split")
-    if on_own_table:
-        echo(f"{table.source}: {num_rows} rows, the {split} split of the training")
+    if "train" in rows:
+        echo(f"{table.source}: {len(rows[split])} rows, the {split} split of the training")
     else:
-        echo(f"{table.source}: not the checkpoint's table, so all {num_rows} rows", *table.notes)
+        all_rows = f"not the checkpoint's table, so all {len(rows[split])} rows"
+        echo(f"{table.source}: {all_rows}", *table.notes)
     evaluate = getattr(cli.trainer, cli.command)
     with _threads(cli), as_user_error():
-        found = evaluate(
+        (metrics,) = evaluate(
             cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True, verbose=False
         )
-    if not found or not found[0]:
-        raise UserError("no rows were evaluated")
-    echo(_format_result(cli, found[0], split))
-    is_whole = on_own_table and cli.config.trainer[f"limit_{split}_batches"] is None
-    if cli.ckpt_path and is_whole:
+    echo(_format_result(cli, metrics, split))
+    if split == "test" and "train" in rows:
         try:
-            add_evaluation(cli.ckpt_path, cli.checkpoint, found[0])
+            add_test_metrics(source.path, cli.checkpoint["epoch"], metrics)
         except (UserError, OSError) as error:
-            echo(f"these metrics could not be added to the curves of the run: {error}")
+            echo(f"these metrics could not be added to TensorBoard: {error}")
     return cli
 
 

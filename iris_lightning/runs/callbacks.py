@@ -47,10 +47,7 @@ class EpochRecord(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Adds `metrics`, those of this epoch, and `callback_metrics`, the latest of each kind."""
-        callback_metrics = {}
-        for name, value in trainer.callback_metrics.items():
-            callback_metrics[name] = float(value)
-        checkpoint["callback_metrics"] = callback_metrics
+        checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 
     def on_load_checkpoint(
@@ -76,9 +73,7 @@ class EpochRecord(Callback):
         for stopping in trainer.early_stopping_callbacks:
             if stopping.wait_count >= stopping.patience:
                 trainer.should_stop = True
-        metrics = {}
-        for name, value in self.resumed.get("callback_metrics", {}).items():
-            metrics[name] = torch.tensor(value)
+        metrics = self.resumed.get("callback_metrics", {})
         trainer.callback_metrics.update(metrics)
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor in metrics:
@@ -144,7 +139,7 @@ class StopOnSignal(Callback):
 
 
 class EpochBar(Callback):
-    """Shows a progress bar over all epochs.
+    """Shows a progress bar over all epochs, in a terminal.
 
     Args:
         is_shown: Whether to show it.
@@ -157,16 +152,15 @@ class EpochBar(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Shows the bar."""
-        total = trainer.max_epochs
-        is_shown = self.is_shown and trainer.is_global_zero
-        self.bar = tqdm(
-            total=None if total == -1 else total,
-            initial=trainer.current_epoch,
-            disable=not is_shown or trainer.progress_bar_callback is not None,
-            bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
-            leave=False,
-            file=sys.stdout,
-        )
+        if self.is_shown and trainer.is_global_zero:
+            self.bar = tqdm(
+                total=trainer.max_epochs,
+                initial=trainer.current_epoch,
+                disable=None,  # unless it is a terminal
+                bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
+                leave=False,
+                file=sys.stdout,
+            )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Advances the bar."""

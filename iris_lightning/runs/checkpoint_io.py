@@ -10,7 +10,6 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write
-from iris_lightning.runs.checkpoints import relocate
 
 WRITE_INTERVAL_SECONDS = 1.0
 
@@ -65,16 +64,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with atomic_write(path) as new:
                 torch.save(checkpoint, new)
         except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
-            message = f"{path}: cannot be written: {str(error).splitlines()[0]}"
-            if path.is_file():
-                message += "; the previous checkpoint is kept"
-            raise UserError(message) from error
-
-    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Reads a checkpoint, and updates its paths if the run was moved."""
-        checkpoint: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
-        relocate(checkpoint, Path(path))
-        return checkpoint
+            raise UserError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a checkpoint, whether it is written or still waiting."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import FORMAT, option_names
-from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, logs_folder, newest_run
+from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, newest_run
 from iris_lightning.weights.reading import (
     Weights,
     make_weights,
@@ -30,23 +30,23 @@ def find_checkpoint(name: str, root: Path) -> Path:
     """Returns the path of a checkpoint.
 
     Args:
-        name: `best` or `last` for those of the newest run, or the path of a checkpoint.
+        name: `best` or `last` for those of the newest run, the path of a checkpoint, or the folder
+            of a run for its best checkpoint.
         root: Folder that contains `lightning_logs/`.
     """
-    if name not in ("best", "last"):
-        path = Path(name)
-        if not path.is_file():
-            expected = "expected a checkpoint, or best or last for the newest run"
-            raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
-        return path
-    run = newest_run(root)
-    if run is None:
-        found = f"no run under {root / RUNS} with a trained network; train one first (fit)"
-        raise UserError(found, remedy=("ckpt_path", "FILE"))
-    path = run / "checkpoints" / f"{name}.ckpt"
+    path = Path(name)
+    if name in ("best", "last"):
+        run = newest_run(root)
+        if run is None:
+            raise UserError(
+                f"no run under {root / RUNS} with a trained network; train one first (fit)"
+            )
+        path = run / "checkpoints" / f"{name}.ckpt"
+    elif path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        found = f"the newest run, {run}, has no {name}.ckpt"
-        raise UserError(found, remedy=("ckpt_path", "FILE"))
+        expected = "expected a checkpoint, the folder of a run, or best or last of the newest run"
+        raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
     return path
 
 
@@ -82,20 +82,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Optional entries that are missing, as in checkpoints of earlier versions, are returned empty.
 
     Raises:
-        UserError: If the file is not a checkpoint of `IrisClassifier` with an `IrisNetwork`.
+        UserError: If the file is not a checkpoint of `IrisClassifier` with an `IrisNetwork`, or if
+            the network is untrained.
     """
-    checkpoint: Any = read_torch(path, "a checkpoint")
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: not a checkpoint of iris_lightning")
-    if "layers.0.weight" in checkpoint:
-        raise UserError(f"{path}: holds weights, not a checkpoint", remedy=("weights", str(path)))
+    checkpoint: dict[str, Any] = read_torch(path, "a checkpoint")
     for name, kind in REQUIRED_ENTRIES.items():
-        if not isinstance(checkpoint.get(name), kind):
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
     for name in OPTIONAL_ENTRIES:
-        if not isinstance(checkpoint.setdefault(name, {}), dict):
-            raise UserError(f"{path}: not a checkpoint of iris_lightning: {name} is not a dict")
+        checkpoint.setdefault(name, {})
     _check_origin(path, checkpoint["iris_lightning"])
+    if checkpoint["global_step"] == 0:
+        raise UserError(f"{path}: its network is untrained")
     return checkpoint
 
 
@@ -104,23 +102,11 @@ def _check_origin(path: Path, record: dict[str, Any]) -> None:
     number = record.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
         raise UserError(f"{path}: was written by a newer version of iris_lightning")
-    classifier = str(record.get("module", CLASSIFIER_CLASSES[0]))[:80]
-    if classifier not in CLASSIFIER_CLASSES:
-        loader = f"{classifier.rpartition('.')[2]}.load_from_checkpoint"
-        raise UserError(f"{path}: holds a {classifier}; load it in Python with {loader}")
-    network = str(record.get("network", NETWORK_CLASSES[0]))[:80]
-    if network not in NETWORK_CLASSES:
-        loader = "load_from_checkpoint of the IrisClassifier subclass with its make_network"
-        raise UserError(f"{path}: holds a {network}; load it in Python with {loader}")
-
-
-def read_trained(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint, and raises an error if no training step was run before it."""
-    checkpoint = read_checkpoint(path)
-    if checkpoint["global_step"] == 0:
-        reason = "the run was stopped before the end of its first epoch"
-        raise UserError(f"{path}: its network is untrained: {reason}")
-    return checkpoint
+    for entry, known in (("module", CLASSIFIER_CLASSES), ("network", NETWORK_CLASSES)):
+        found = record.get(entry, known[0])
+        if found not in known:
+            loader = "load_from_checkpoint of its own classifier"
+            raise UserError(f"{path}: holds a {found}; load it in Python with {loader}")
 
 
 def epochs_done(checkpoint: dict[str, Any]) -> int:
@@ -143,30 +129,6 @@ def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
     metadata["class_names"] = options.get("class_names")
     metadata["na_values"] = checkpoint["datamodule_hyper_parameters"].get("na_values")
     return make_weights(path, state, metadata)
-
-
-def relocate(checkpoint: dict[str, Any], path: Path) -> None:
-    """Updates the paths in a checkpoint whose run was moved.
-
-    Otherwise `ModelCheckpoint` would not restore its best score, and would overwrite `best.ckpt`
-    with a worse one.
-
-    Args:
-        checkpoint: The checkpoint, which is changed in place.
-        path: Where it was read.
-    """
-    folder = path.absolute().parent
-    for state in checkpoint.get("callbacks", {}).values():
-        if not isinstance(state, dict) or Path(str(state.get("dirpath"))).name != "checkpoints":
-            continue
-        state["dirpath"] = str(folder)
-        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            if state[name]:
-                state[name] = str(folder / Path(state[name]).name)
-        scores = {}
-        for model_path, score in state["best_k_models"].items():
-            scores[str(folder / Path(model_path).name)] = score
-        state["best_k_models"] = scores
 
 
 class Source(NamedTuple):
@@ -193,27 +155,18 @@ class Source(NamedTuple):
         return {name: recorded[name] for name in option_names(kind) if name in recorded}
 
 
-def find_source(
-    ckpt_path: str | None, weights: str | None = None, root: Path = Path(), trained: bool = True
-) -> Source:
+def find_source(ckpt_path: str | None, weights: str | None = None, root: Path = Path()) -> Source:
     """Reads a checkpoint or a weights file.
 
     Args:
-        ckpt_path: A checkpoint, or `best` or `last` of the newest run; by default `best`.
+        ckpt_path: A checkpoint, as in `find_checkpoint`; by default `best`.
         weights: A weights file to use instead of a checkpoint.
         root: Folder that contains `lightning_logs/`.
-        trained: Whether the network must have been trained.
     """
     if weights is not None:
         if ckpt_path is not None:
             raise UserError(f"{weights}: cannot be combined with a checkpoint", "weights")
         return Source(Path(weights), read_weights(Path(weights)), {})
     path = find_checkpoint(ckpt_path or "best", root)
-    checkpoint = read_trained(path) if trained else read_checkpoint(path)
-    for group in (checkpoint["datamodule_hyper_parameters"], checkpoint["trained_on"]):
-        table = group.get("path")  # may be relative to `root` of the training
-        if isinstance(table, str) and not Path(table).exists():
-            found = logs_folder(path.absolute().parent.parent).parent / table
-            if found.is_file():
-                group["path"] = str(found)
+    checkpoint = read_checkpoint(path)
     return Source(path, weights_in(checkpoint, path), checkpoint)

@@ -1,6 +1,6 @@
 """Run folders: `lightning_logs/version_N` and `lightning_logs/NAME/version_N`.
 
-Every run gets the next free number, whatever its name.
+Every run gets the next number, whatever its name.
 """
 
 import contextlib
@@ -18,17 +18,8 @@ RUNS = "lightning_logs"
 RESULTS = "results.yaml"  # written when `fit` has finished
 SUMMARY = "summary.json"  # written when `crossvalidate` has finished
 NETWORKS = "networks.safetensors"  # of all folds, with `crossvalidate --keep true`
-VERSION_PATTERN = r"version_(\d+)"
-# Not allowed as names: our own folders, and devices of Windows.
-RESERVED_PATTERN = rf"({VERSION_PATTERN}|{RUNS}|con|prn|aux|nul|com\d|lpt\d)(\.|$)"
-NAME_PATTERN = rf"(?!{RESERVED_PATTERN})\w([\w.=+-]{{0,98}}[\w=+-])?"
-
-
-def _check_name(name: str) -> None:
-    """Raises an error unless a run's name is a valid folder name on every operating system."""
-    if not re.fullmatch(NAME_PATTERN, name, re.IGNORECASE) or len(name.encode()) > 100:
-        expected = "expected at most 100 bytes: letters, digits and _ . = + -, not version_N or con"
-        raise UserError(f"{expected}; got {name[:110]!r}", "name")
+# A name must not look like a run, nor like the folder of all runs.
+NAME_PATTERN = rf"(?i)(?!version_|{RUNS})\w[\w.=+-]*"
 
 
 def _numbered_runs(root: Path) -> list[tuple[int, Path]]:
@@ -36,7 +27,7 @@ def _numbered_runs(root: Path) -> list[tuple[int, Path]]:
     runs = []
     for pattern in ("version_*", "*/version_*"):
         for path in (root / RUNS).glob(pattern):
-            match = re.fullmatch(VERSION_PATTERN, path.name)
+            match = re.fullmatch(r"version_(\d+)", path.name)
             if match:
                 runs.append((int(match[1]), path))
     return sorted(runs)
@@ -50,47 +41,26 @@ def logs_folder(run: Path) -> Path:
 
 
 def claim_run(root: Path, name: str | None = None) -> Path:
-    """Creates the folder of a new run, with a number that no other run has.
+    """Creates the folder of a new run, with a higher number than all other runs.
 
     Args:
         root: Folder that contains `lightning_logs/`.
         name: Name of the run.
     """
+    folder = root / RUNS
     if name is not None:
-        _check_name(name)
-    logs = root / RUNS
+        if not re.fullmatch(NAME_PATTERN, name):
+            expected = "expected letters, digits and _ . = + -, and not version_N"
+            raise UserError(f"{expected}; got {name!r}", "name")
+        folder = folder / name
     while True:
-        logs.mkdir(parents=True, exist_ok=True)
-        # Another run may take the number first, or remove a folder that it leaves empty.
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = [number for number, _ in _numbered_runs(root)]
+        run = folder / f"version_{max(numbers, default=-1) + 1}"
+        # Another run may create the folder first, or remove the one above while it is empty.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
-            run = _claim_next_number(root, logs)
-            if name is None:
-                return run
-            return _move_into(logs / name, run)
-
-
-def _claim_next_number(root: Path, logs: Path) -> Path:
-    numbers = [number for number, _ in _numbered_runs(root)]
-    number = max(numbers, default=-1) + 1
-    run = logs / f"version_{number}"
-    run.mkdir()
-    numbers = [number for number, _ in _numbered_runs(root)]
-    if numbers.count(number) > 1:  # another run took it, and has moved to a named folder since
-        run.rmdir()
-        raise FileExistsError(run)
-    return run
-
-
-def _move_into(folder: Path, run: Path) -> Path:
-    try:
-        folder.mkdir(exist_ok=True)
-        return run.rename(folder / run.name)
-    except OSError as error:
-        remove_run(run)
-        if isinstance(error, FileNotFoundError):
-            raise
-        found = f"{relative_path(folder)}: {error.strerror}"
-        raise UserError(f"{found}; expected a folder for runs", "name") from error
+            run.mkdir()
+            return run
 
 
 def remove_run(run: Path) -> None:

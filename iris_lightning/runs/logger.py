@@ -4,9 +4,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from lightning.fabric.loggers.logger import _DummyExperiment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -38,13 +36,6 @@ class RunLogger(TensorBoardLogger):
     def log_dir(self) -> str:
         """Folder of the run."""
         return str(self.run or self.root_dir)
-
-    @property
-    def experiment(self) -> Any:
-        """TensorBoard's `SummaryWriter`; a dummy until training starts."""
-        if self.run is None:
-            return _DummyExperiment()
-        return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from iris_lightning.data import IrisDataModule
 from iris_lightning.plots import Trained, draw_all, own_style
-from iris_lightning.runs.checkpoints import read_checkpoint, run_folder
+from iris_lightning.runs.checkpoints import run_folder
 from iris_lightning.runs.folders import training_alone
-from iris_lightning.runs.signals import Stopped
 from iris_lightning.weights.averaging import base_network
 
 # HParams shows five columns of options by default: these, and one for all other settings.
@@ -40,11 +39,11 @@ PREDICTION_BATCH_SIZE = 65536
 class TensorBoardReport(Callback):
     """Adds charts, hyperparameters, results and plots to a run's TensorBoard logger.
 
-    During training, Custom Scalars shows each metric of the train and validation rows in one chart,
-    and the learning rate is logged if a scheduler changes it. At the end, the options and metrics
-    of the best epoch (HParams), its plots (Images) and the network (Graphs) are added. The best
-    epoch is that of the first `ModelCheckpoint` with `monitor="loss/val"`; if there is none, the
-    last epoch. If the Trainer has no `TensorBoardLogger`, only the learning rate is logged.
+    During training, Custom Scalars shows each metric of the train and validation rows in one chart.
+    At the end, the options and metrics of the best epoch (HParams), its plots (Images) and the
+    network (Graphs) are added. The best epoch is that of the first `ModelCheckpoint` with
+    `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
+    `TensorBoardLogger`, nothing is added.
 
     Args:
         figures: Whether to add plots and the network. Plots need an `IrisDataModule`.
@@ -57,11 +56,6 @@ class TensorBoardReport(Callback):
 
     def __init__(self, figures: bool = True) -> None:
         self.figures = figures
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the learning rate if there is a scheduler."""
-        if trainer.lr_scheduler_configs and trainer.loggers:
-            pl_module.log("lr", trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
@@ -81,16 +75,6 @@ class TensorBoardReport(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds results and plots."""
-        self._write(trainer, pl_module, self.figures)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Adds the results of a run that the user stops."""
-        if isinstance(exception, KeyboardInterrupt | Stopped):
-            self._write(trainer, pl_module, draw=False)
-
-    def _write(self, trainer: L.Trainer, module: L.LightningModule, draw: bool) -> None:
         loggers = _loggers(trainer)
         last_epoch = trainer.current_epoch - 1
         if not loggers or last_epoch < 0:
@@ -99,18 +83,21 @@ class TensorBoardReport(Callback):
             best = best_checkpoint(trainer)
             if best is None:
                 metrics = trainer.callback_metrics
-                best = {"state_dict": module.state_dict(), "epoch": last_epoch, "metrics": metrics}
+                best = {
+                    "state_dict": pl_module.state_dict(),
+                    "epoch": last_epoch,
+                    "metrics": metrics,
+                }
             epoch = best["epoch"]
-            rounded = {name: round(float(value), 6) for name, value in best["metrics"].items()}
-            options = _options(trainer, module)
+            options = _options(trainer, pl_module)
             data = getattr(trainer, "datamodule", None)
             row = {name: options.get(name) for name in HPARAMS_COLUMNS}
-            row["settings"] = _changed_settings(options, module, data)
+            row["settings"] = _changed_settings(options, pl_module, data)
             for logger in loggers:
-                logger.log_hyperparams(row, _results(rounded, epoch), last_epoch)
-                if draw and isinstance(data, IrisDataModule):
-                    with _weights(module, best["state_dict"]):
-                        _draw(logger, module, data, epoch)
+                logger.log_hyperparams(row, _results(best["metrics"], epoch), last_epoch)
+                if self.figures and isinstance(data, IrisDataModule):
+                    with _weights(pl_module, best["state_dict"]):
+                        _draw(logger, pl_module, data, epoch)
                 logger.experiment.flush()
         except Exception as error:  # the training itself is complete
             rank_zero_warn(f"the TensorBoard report is incomplete: {error!r}")
@@ -168,12 +155,12 @@ def _changed_settings(options: Mapping[str, Any], *components: Any) -> str:
     return ", ".join(settings)
 
 
-def _results(metrics: Mapping[str, float], epoch: int) -> dict[str, float]:
-    """Returns the metrics for HParams; `add_evaluation` fills in those of the test split."""
+def _results(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:
+    """Returns the metrics for HParams; `add_test_metrics` fills in those of the test split."""
     results: dict[str, float] = {"result/epoch": epoch}
     for tag, value in metrics.items():
         if tag.endswith("/val"):
-            results[f"result/{tag}"] = value
+            results[f"result/{tag}"] = float(value)
             results[f"result/{tag.removesuffix('val')}test"] = math.nan
     return results
 
@@ -220,35 +207,16 @@ def _draw(
 
 
 @rank_zero_only
-def add_evaluation(path: Path, checkpoint: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Adds metrics of a checkpoint to the curves of its run, where these lack them.
-
-    TensorBoard may drop points after one of an earlier epoch, so validation metrics are only added
-    for `last.ckpt`.
-
-    Args:
-        path: The checkpoint.
-        checkpoint: Its content.
-        metrics: Metrics of a whole split.
-    """
+def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> None:
+    """Adds the test metrics of a run's best checkpoint to the row of the run in HParams."""
     from torch.utils.tensorboard import SummaryWriter  # takes a third of a second to import
 
     run = run_folder(path)
-    is_late = path.name == "last.ckpt"
-    new = {}
-    for name, value in metrics.items():
-        if name not in checkpoint["metrics"] and (is_late or not name.endswith("/val")):
-            new[name] = value
-    if not new or not run or not any(run.glob("events.out.tfevents.*")):
+    if not run or path.name != "best.ckpt" or not any(run.glob("events.out.tfevents.*")):
         return
-    epoch = checkpoint["epoch"]
-    best = path.with_name("best.ckpt")
-    is_best = best.is_file() and read_checkpoint(best)["epoch"] == epoch
     with (
         training_alone(run),  # TensorBoard would not go back to the curves of a run in training
         SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
     ):
-        for name, value in new.items():
-            writer.add_scalar(name, value, epoch)
-            if is_best:
-                writer.add_scalar(f"result/{name}", value, epoch)
+        for name, value in metrics.items():
+            writer.add_scalar(f"result/{name}", value, epoch)

@@ -1,7 +1,6 @@
 """The files of a run: its checkpoints, curves, options and environment."""
 
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +12,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, relative_path
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
@@ -36,6 +34,12 @@ class BestCheckpoint(ModelCheckpoint):
     def state_key(self) -> str:
         """Lightning's key, cached because Lightning asks for it in every hook of every step."""
         return super().state_key
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the best score, which Lightning would forget if the run was moved."""
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+        if self.best_model_path:
+            self.best_model_path = f"{self.dirpath}/{self.filename}.ckpt"
 
 
 class LastCheckpoint(BestCheckpoint):
@@ -78,13 +82,15 @@ class RunFolder(Callback):
         if not trainer.is_global_zero:
             yield
             return
-        is_new = self.run is None
         self.run = self.run or claim_run(self.root, self.options["name"])
-        self._direct(trainer, self.run)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.run.absolute() / "checkpoints")
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.run = self.run
         try:
             with training_alone(self.run):
-                for leftover in self.run.rglob(".*.part"):  # of a killed process
-                    shutil.rmtree(leftover, ignore_errors=True)
                 yield
         except BaseException as error:
             if not (self.run / "config.yaml").is_file():
@@ -92,36 +98,20 @@ class RunFolder(Callback):
             elif isinstance(error, Stopped):
                 last = relative_path(self.run / "checkpoints" / "last.ckpt")
                 error.remedy = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
-            elif isinstance(error, UserError) and is_new:
-                error.message += f"\nearlier epochs are saved in {relative_path(self.run)}"
             raise
-
-    def _direct(self, trainer: L.Trainer, run: Path) -> None:
-        checkpoints = run.absolute() / "checkpoints"
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(checkpoints)
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.run = run
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Describes the run after its first epoch, or when it is resumed."""
-        self._describe(trainer)
-
-    def _describe(self, trainer: L.Trainer) -> None:
         if self.run is None or self.is_described or not trainer.is_global_zero:
             return
-        last = self.run / "checkpoints" / "last.ckpt"
-        if trainer.checkpoint_callbacks and not last.exists():
-            return
-        table = cast("Any", trainer).datamodule.table
-        describe_run(self.run, self.options, trainer, table)
-        self.is_described = True
+        if Path(self.run, "checkpoints", "last.ckpt").exists():
+            table = cast("Any", trainer).datamodule.table
+            describe_run(self.run, self.options, trainer, table)
+            self.is_described = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the waiting checkpoints, before other callbacks read them."""
-        self._describe(trainer)
+        self.on_train_epoch_start(trainer, pl_module)
         checkpoint_io = trainer.strategy.checkpoint_io
         if isinstance(checkpoint_io, AtomicCheckpointIO):
             checkpoint_io.flush()

@@ -6,13 +6,10 @@ from contextlib import contextmanager
 
 import torch
 
-from iris_lightning.errors import UserError
-
 # Rows per batch times parameters. Below this, threads mostly wait for each other: up to twenty
 # times as long as they work, on a busy machine. Above it, two threads are about 20 % faster than
 # one. For the lesson's network, it corresponds to 4096 rows.
 MIN_WORK_FOR_THREADS = 2**20
-MAX_THREADS = 256
 
 
 @contextmanager
@@ -29,8 +26,6 @@ def threads(number: int | None, work: int) -> Iterator[None]:
         is_set_by_user = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys()
         if work < MIN_WORK_FOR_THREADS and not is_set_by_user:
             number = 1
-    elif not 1 <= number <= MAX_THREADS:
-        raise UserError(f"expected a whole number from 1 to {MAX_THREADS}, got {number}", "threads")
     torch.set_num_threads(number)
     try:
         yield

@@ -1,10 +1,9 @@
 """The callbacks, loggers and plugins of the Trainer in `fit`."""
 
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder, ProgressBar
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 
 from iris_lightning.runs.callbacks import SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
@@ -16,8 +15,7 @@ from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 def run_parts(
     options: Namespace,
     progress: list[Callback],
-    root: Path,
-    folder: RunFolder | None,
+    folder: RunFolder,
     epochs_done: int,
     figures: bool,
 ) -> dict[str, Any]:
@@ -26,8 +24,7 @@ def run_parts(
     Args:
         options: The user's options.
         progress: Callbacks that print the progress.
-        root: Folder that contains `lightning_logs/`.
-        folder: Manages the folder of the run; `None` in a `fast_dev_run`.
+        folder: Manages the folder of the run.
         epochs_done: Number of epochs that a resumed run has finished; 0 for a new run.
         figures: Whether to add plots to TensorBoard.
 
@@ -35,9 +32,7 @@ def run_parts(
         Arguments of the Trainer that replace the options of the same names.
     """
     callbacks = []
-    own_bar = False
     for callback in as_list(options.callbacks):
-        own_bar = own_bar or isinstance(callback, ProgressBar)
         finder = isinstance(callback, BatchSizeFinder | LearningRateFinder)
         if not (epochs_done and finder):  # a resumed run already has its result
             callbacks.append(callback)
@@ -46,6 +41,8 @@ def run_parts(
         SeedEpochs(),
         StopOnSignal(),
         TensorBoardReport(figures),
+        *checkpoint_callbacks(),
+        folder,
     ]
     checkpoint_io = AtomicCheckpointIO()
     loggers = []
@@ -54,18 +51,14 @@ def run_parts(
     if options.logger is not False:
         # If the run was killed, points of the last saved epoch may be missing, and there may be
         # points of the epoch after it, which is now repeated.
-        logger = RunLogger(root, max(0, epochs_done - 1))
+        logger = RunLogger(folder.root, max(0, epochs_done - 1))
         loggers.insert(0, logger)
         checkpoint_io.before_write = logger.flush
-    if options.enable_checkpointing is not False and folder:
-        callbacks += checkpoint_callbacks()
-    if folder:
-        callbacks.append(folder)
     return {
         "callbacks": callbacks,
         "logger": loggers,
         "plugins": [*as_list(options.plugins), checkpoint_io],
-        "enable_progress_bar": own_bar,
+        "enable_progress_bar": False,  # `EpochBar` shows one bar over all epochs
     }
 
 

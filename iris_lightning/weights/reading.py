@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.network import IrisNetwork
+from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.weights.averaging import PREFIX, EnsembleNetwork, base_network, count_members
 
 NAME_LISTS = ("feature_names", "class_names", "na_values")
@@ -23,15 +23,15 @@ class Weights(NamedTuple):
     Attributes:
         state: The state dict, float32.
         options: Arguments of `IrisNetwork`.
-        feature_names: Names of the features, in the order of the inputs; `None` if unknown.
-        class_names: Names of the classes, in the order of the logits; `None` if unknown.
+        feature_names: Names of the features, in the order of the inputs.
+        class_names: Names of the classes, in the order of the logits.
         na_values: Texts that meant a missing value in the table of the training.
     """
 
     state: dict[str, Tensor]
     options: dict[str, Any]
-    feature_names: list[str] | None
-    class_names: list[str] | None
+    feature_names: Sequence[str]
+    class_names: Sequence[str]
     na_values: list[str | float | None] | None = None
 
     def metadata(self) -> dict[str, str]:
@@ -69,7 +69,7 @@ class Weights(NamedTuple):
             if value != network.options[name]:
                 found = f"made with {name} {value}, got {network.options[name]}"
                 raise UserError(f"{path}: {found}", "weights")
-        if self.class_names is not None and self.class_names != list(class_names):
+        if list(self.class_names) != list(class_names):
             found = f"made for the classes {join_names(self.class_names)}"
             raise UserError(f"{path}: {found}", "weights")
         self.load_into(network)
@@ -78,8 +78,8 @@ class Weights(NamedTuple):
         """Raises an error if training has diverged; `path` is for the message."""
         for tensor in self.state.values():
             if not tensor.isfinite().all():
-                found = "the network's weights are not finite: its training has diverged"
-                raise UserError(f"{path}: {found}")
+                diverged = "its training has diverged; try a smaller learning rate"
+                raise UserError(f"{path}: the network's weights are not finite: {diverged}")
 
     def network(self, path: Path) -> nn.Module:
         """Returns the network, in eval mode and without gradients; `path` is for messages."""
@@ -92,10 +92,7 @@ class Weights(NamedTuple):
             self.load_into(network)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             reason = str(error).splitlines()[0][:200]
-            hint = ""
-            if path.suffix == ".pth":
-                hint = "; .pth has no options: use load(path, activation=...) or .safetensors"
-            raise UserError(f"{path}: {reason}{hint}") from error
+            raise UserError(f"{path}: {reason}") from error
         return network.eval().requires_grad_(False)
 
 
@@ -151,7 +148,7 @@ def read_torch(path: Path, expected: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except Exception as error:  # damaged files make torch raise errors of many types
         kind = type(error).__name__
@@ -164,7 +161,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Args:
         path: Where they were read, for messages.
         state: Should be the state dict of an `IrisNetwork`.
-        metadata: Names and options of the network.
+        metadata: Names and options of the network; by default, the names are those of Iris.
 
     Raises:
         UserError: If they are not those of an `IrisNetwork`.
@@ -174,24 +171,19 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     weights = {}
     for key, tensor in state.items():
         name = str(key).replace("_orig_mod.", "")  # the prefix of a compiled network
-        if not _is_dense(tensor):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             found = f"{name[:80]!r} is not a tensor of numbers"
             raise UserError(f"{path}: holds no weights of a network: {found}")
         weights[name] = tensor.float()
     options = _infer_options(path, weights)
     options |= network_options(metadata)
-    result = Weights(weights, options, *map(metadata.get, NAME_LISTS))
+    features = metadata.get("feature_names") or IRIS_FEATURES
+    classes = metadata.get("class_names") or IRIS_CLASSES
+    result = Weights(weights, options, features, classes, metadata.get("na_values"))
     network = base_network(result.network(path))
-    _check_names(path, "feature_names", result.feature_names, network.in_features)
-    _check_names(path, "class_names", result.class_names, network.num_classes)
+    _check_names(path, "feature_names", features, network.in_features)
+    _check_names(path, "class_names", classes, network.num_classes)
     return result
-
-
-def _is_dense(tensor: object) -> bool:
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
-        return False
-    # A small file could expand a single number to any shape, which is not contiguous then.
-    return tensor.layout == torch.strided and tensor.is_contiguous()
 
 
 def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -220,8 +212,6 @@ def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _check_names(path: Path, key: str, names: Any, size: int) -> None:
-    if names is None:
-        return
     texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     if not texts or len(set(names)) != size or len(names) != size:
         raise UserError(f"{path}: {key}: expected {size} distinct names, got {str(names)[:80]}")

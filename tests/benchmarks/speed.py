@@ -1,23 +1,18 @@
 """How long a start and an epoch take, beside what they cannot be faster than, and beside peers.
 
     pip install -e '.[test,bench]'
-    python tests/benchmarks/speed.py [--quick] [--json FILE]
-    python tests/benchmarks/speed.py --profile
+    python tests/benchmarks/speed.py [--quick]
 
 All ways of a table take turns, round by round; a ratio is the median of those of the rounds, with
 the least and the largest. An epoch has the lesson's 105 train rows in batches of 10, and its 30
-validation rows. Peak memory: Linux.
+validation rows.
 """
 
 import argparse
 import contextlib
-import cProfile
 import gc
 import io
-import json
 import logging
-import os
-import pstats
 import statistics
 import subprocess
 import sys
@@ -31,12 +26,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from large_table import (  # type: ignore[import-not-found]  # beside it
-    BATCH,
-    fit_bare,
-    fit_lightning,
-    write_table,
-)
 from lightning.pytorch.callbacks import ModelCheckpoint
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
@@ -161,29 +150,18 @@ def textbook(checkpoints: bool) -> Callable[[int], float]:
     return run
 
 
-def fit(*options: str) -> Callable[[int], float]:
-    """Milliseconds of an epoch of `fit` with options."""
-
-    def run(epochs: int) -> float:
-        how = [
-            "--trainer.max_epochs",
-            str(epochs),
+def fit(epochs: int) -> float:
+    """Milliseconds of an epoch of `fit`."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        options = [
+            "--trainer.accelerator=cpu",
+            f"--trainer.default_root_dir={folder}",
+            f"--trainer.max_epochs={epochs}",
             "--trainer.callbacks+=__main__.Clock",
             "--figures=false",
         ]
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            main(
-                [
-                    "fit",
-                    "--trainer.accelerator=cpu",
-                    f"--trainer.default_root_dir={folder}",
-                    *how,
-                    *options,
-                ]
-            )
-        return Clock.milliseconds
-
-    return run
+        main(["fit", *options])
+    return Clock.milliseconds
 
 
 def loop(batches: Callable[[str], Any]) -> Callable[[int], float]:
@@ -272,30 +250,17 @@ EPOCHS: dict[str, Callable[[int], float]] = {
     "bare tensors": loop(Shuffled),
     "the lesson's loop": loop(lesson),
     "skorch": skorch,
-    "`fit` without logger and checkpoints": fit(
-        "--trainer.logger=false", "--trainer.enable_checkpointing=false"
-    ),
-    "`fit`": fit(),
+    "`fit`": fit,
 }
-BUSY = {
-    "`fit --threads 1`": fit("--threads=1"),
-    "`fit`": fit(),
-    "`fit --threads 2`": fit("--threads=2"),
-}
-PEAK = (
-    "; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-    if Path("/proc").exists()
-    else ""
-)
 CODES = {
     "`import torch`": "import torch",
     "`import torch, sklearn.datasets`": "import torch, sklearn.datasets",
     "`import lightning`": "import lightning",
     "imports of `predict`": PREDICTING,
-    "imports of `fit`": IMPORTS + PEAK,
+    "imports of `fit`": IMPORTS,
     "those without collecting garbage": f"import gc; gc.disable(); {IMPORTS}; gc.freeze()",
     "`fit`": "import sys; sys.argv[1:] = ['fit']; import iris_lightning.__main__ as program; "
-    "program.run()" + PEAK,
+    "program.run()",
 }
 COMMANDS = {
     "`--version`": ["--version"],
@@ -321,26 +286,22 @@ STARTS = {
 }
 
 
-def starts(rounds: int) -> tuple[Times, Times]:
-    """Seconds of whole processes, and peak MiB (Linux) of a `fit` and of its imports."""
+def starts(rounds: int) -> Times:
+    """Seconds of whole processes."""
     seconds: Times = {}
-    memory: Times = {}
     program = [sys.executable, "-m", "iris_lightning"]
-    runs = {name: [*program, *options] for name, options in COMMANDS.items()}
-    runs = {name: [sys.executable, "-c", code] for name, code in CODES.items()} | runs
+    runs = {name: [sys.executable, "-c", code] for name, code in CODES.items()}
+    for name, options in COMMANDS.items():
+        runs[name] = [*program, *options]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*program, "fit"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         Path(folder, "row.csv").write_text(f"{','.join(DATA.feature_names)}\n5.1,3.5,1.4,0.2\n")
         for _ in range(rounds):
             for name, command in runs.items():
                 start = time.perf_counter()
-                done = subprocess.run(
-                    command, cwd=folder, check=False, capture_output=True, text=True
-                )
+                subprocess.run(command, cwd=folder, check=False, capture_output=True)
                 seconds.setdefault(name, []).append(time.perf_counter() - start)
-                if PEAK and name in ("imports of `fit`", "`fit`"):
-                    memory.setdefault(name, []).append(int(done.stdout.splitlines()[-1]) / 1024)
-    return seconds, memory
+    return seconds
 
 
 def epochs_of(ways: dict[str, Callable[[int], float]], epochs: int, rounds: int) -> Times:
@@ -354,85 +315,18 @@ def epochs_of(ways: dict[str, Callable[[int], float]], epochs: int, rounds: int)
     return times
 
 
-def busy(epochs: int, rounds: int) -> Times:
-    """The same while as many other processes as there are cores do something."""
-    spin = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(spin) for _ in range(os.cpu_count() or 1)]
-    try:
-        return epochs_of(BUSY, epochs, rounds)
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
-
-
-def large(rows: int, rounds: int) -> Times:
-    """Milliseconds of an epoch of a large table at batch size 8192."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "table.parquet")
-        write_table(path, rows)
-        data = IrisDataModule(path=str(path), batch_size=BATCH)
-        data.setup("fit")
-        ways = {
-            "bare tensors": fit_bare(*data.tensors("train")),
-            "`fit`'s parts in a Trainer": fit_lightning(data),
-        }
-        times: Times = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                start = time.perf_counter()
-                way()
-                times[name].append(1000 * (time.perf_counter() - start))
-    return times
-
-
-def table(title: str, unit: str, times: Times, *bases: str) -> dict[str, Any]:
-    """Prints medians and ratios to the bases, and returns them."""
-    print(
-        f"\n| {title} | {unit} | "
-        f"{' | '.join(f'relative to {base} (least, largest)' for base in bases)} |"
-    )
-    print(f"| --- | --- | {' | '.join('---' for _ in bases)} |")
-    found: dict[str, Any] = {}
+def print_table(title: str, unit: str, times: Times, *bases: str) -> None:
+    """Prints medians, and ratios to the bases."""
+    headers = [f"relative to {base} (least, largest)" for base in bases]
+    print(f"\n| {' | '.join([title, unit, *headers])} |")
+    print("| --- | --- |" + " --- |" * len(bases))
     for name, own in times.items():
-        ratios = {
-            base: [one / other for one, other in zip(own, times[base], strict=True)]
-            for base in bases
-        }
-        cells = [
-            f"{statistics.median(each):.2f} ({min(each):.2f}, {max(each):.2f})"
-            for each in ratios.values()
-        ]
-        cells = [cell.split()[0] if len(own) == 1 else cell for cell in cells]
-        print(f"| {name} | {statistics.median(own):.3g} | {' | '.join(cells)} |", flush=True)
-        found[name] = {
-            unit: statistics.median(own),
-            **{base: [*each] for base, each in ratios.items()},
-        }
-    return found
-
-
-def profile() -> None:
-    """Prints where an epoch of `fit`, and where its start, goes."""
-    watch = cProfile.Profile()
-    fit()(SKIPPED + 2)
-    watch.runcall(fit(), 100)
-    print(
-        "100 epochs, which take twice as long with a profile, by the time in each function itself:"
-    )
-    pstats.Stats(watch).sort_stats("tottime").print_stats(40)
-    print("imports of `fit`, in ms:\n\n  with all that it imports, first | of its own | module")
-    timed = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", IMPORTS], capture_output=True, text=True
-    )
-    lines = [line.removeprefix("import time:").split("|") for line in timed.stderr.splitlines()]
-    found = [
-        (int(whole), int(own), name.strip())
-        for own, whole, name in lines
-        if whole.strip().isdigit()
-    ]
-    for whole, own, name in sorted(found, reverse=True)[:50]:
-        print(f"{whole / 1000:8.0f} | {own / 1000:6.0f} | {name}")
+        cells = [name, f"{statistics.median(own):.3g}"]
+        for base in bases:
+            ratios = [one / other for one, other in zip(own, times[base], strict=True)]
+            middle = statistics.median(ratios)
+            cells.append(f"{middle:.2f} ({min(ratios):.2f}, {max(ratios):.2f})")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
@@ -440,41 +334,17 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="in a minute, and less exact")
-    parser.add_argument("--json", help="file to write the figures to")
-    parser.add_argument("--profile", action="store_true", help="where an epoch and a start go")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    if args.profile:
-        profile()
-        raise SystemExit
     if find_spec("skorch") is None:
         EPOCHS.pop("skorch")
-    rounds, epochs = 1 if args.quick else 7, 60
+    rounds = 1 if args.quick else 7
     gc.freeze()  # as a command does, for all ways alike
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    figures = {
-        "epochs": table(
-            "an epoch",
-            "ms",
-            epochs_of(EPOCHS, epochs, rounds),
-            "Lightning's floor",
-            "the lesson's loop",
-        )
-    }
-    torch.set_num_threads(threads)
-    title = "an epoch, beside as many other processes as cores"
-    figures["busy"] = table(title, "ms", busy(epochs, rounds), "`fit --threads 1`")
-    seconds, memory = starts(rounds)
+    times = epochs_of(EPOCHS, 60, rounds)
+    print_table("an epoch", "ms", times, "Lightning's floor", "the lesson's loop")
+    seconds = starts(rounds)
     for base, names in STARTS.items():
         chosen = {name: seconds[name] for name in (base, *names)}
-        figures[f"starts, {base}"] = table("a whole process", "s", chosen, base)
-    if memory:
-        figures["memory"] = table("peak memory", "MiB", memory, "imports of `fit`")
-    rows = 10**6 if args.quick else 10**7
-    figures["large"] = table(
-        f"an epoch of {rows:,} rows, {threads} threads", "ms", large(rows, rounds), "bare tensors"
-    )
-    if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=2) + "\n")
+        print_table("a whole process", "s", chosen, base)

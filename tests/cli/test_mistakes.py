@@ -19,7 +19,9 @@ COMMANDS = {
     "fit --epochs 9": "--trainer.max_epochs",
     "fit --modell.hidden [3]": "did you mean --model.hidden?",
     "fit --model.lrr=1": "did you mean --model.lr?",
-    "fit --model.dropout 0.1": "unknown option --model.dropout",
+    "fit --model.learning_rate 0.1": "--model.lr",
+    "fit --threads 0": "--threads",
+    "fit --trainer.fast_dev_run true": "unknown option",
     "fit --model.class_names [a]": "unknown option --model.class_names",
     "fit --model.lr": "--model.lr: expected one argument",
     "fit --model.lr abc": "--model.lr: Expected a float",
@@ -43,7 +45,7 @@ COMMANDS = {
     "fit --data.target kind": "--data.path",
     "fit --data.path=": "expected a file",
     "fit --data.path caf\udce9.csv": "\\udce9",
-    "fit --seed_everything -1": "--seed_everything",
+    "fit --seed_everything -1": "-1 is not in bounds",
     "fit --trainer.max_epochs 0": "step",
     "fit --trainer.max_epochs inf": "--trainer.max_epochs: Expected a int",
     "fit --trainer.max_steps -2": "max_steps",
@@ -72,7 +74,7 @@ COMMANDS = {
     "fit --config .": "expected a regular file",
     "fit --weights nope.pth": "nope.pth: No such file",
     "fit --ckpt_path nope.ckpt": "--ckpt_path: nope.ckpt",
-    "fit --ckpt_path .": "--ckpt_path: .: no such file",
+    "fit --ckpt_path .": "--ckpt_path: checkpoints/best.ckpt: no such file",
     "fit --ckpt_path LOST": "--ckpt_path",
     "fit --ckpt_path BEST -c standardized": "-c: a resumed run keeps its options",
     "fit --ckpt_path BEST --weights a.pth": "--weights",
@@ -80,7 +82,7 @@ COMMANDS = {
     "fit --ckpt_path BEST --optimizer SGD": "--optimizer",
     "fit --ckpt_path BEST --seed_everything 1": "--seed_everything",
     "validate": "train one first (fit)",
-    "validate --ckpt_path BEST --trainer.limit_val_batches 0": "row",
+    "validate --ckpt_path BEST --trainer.limit_val_batches 1": "unknown option",
     "test --ckpt_path last": "train one first (fit)",
     "test --ckpt_path BEST --optimizer Adam": "--optimizer",
     "test --ckpt_path BEST --trainer.max_epochs 3": "--trainer.max_epochs",
@@ -162,9 +164,7 @@ def test_an_untrained_network_is_evaluated_by_no_command(
 def test_a_newest_run_without_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--trainer.max_epochs", "1")
     fit("--trainer.max_epochs", "1", "--trainer.limit_val_batches", "0")
-    assert "version_1, has no best.ckpt" in fails(capsys, "test")
-    fit("--trainer.max_epochs", "1", "--trainer.enable_checkpointing", "false")
-    assert "version_2, has no best.ckpt; try --ckpt_path FILE" in fails(capsys, "test")
+    assert "version_1/checkpoints/best.ckpt: no such file" in fails(capsys, "test")
 
 
 def test_a_mistake_leaves_a_run_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,5 @@ def test_diverged_runs_are_reported_and_not_evaluated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fit("--optimizer", "SGD", "--optimizer.lr", "1e30", "--trainer.max_epochs", "1")
-    assert "diverged" in capsys.readouterr().out
     for command in (["test"], ["export", "model.pth"]):
         assert "diverged" in fails(capsys, *command)

@@ -38,13 +38,6 @@ def test_curves_use_the_epoch_as_x_axis() -> None:
     assert not (RUN / "hparams.yaml").exists()
 
 
-def test_nothing_is_written_before_training_starts(folder: Path) -> None:
-    logger = RunLogger(folder, 0)
-    logger.log_metrics({"loss/val": 1.0, "epoch": 0})
-    logger.finalize("failed")
-    assert not list(folder.iterdir())
-
-
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
     ("before", "during"),

@@ -26,11 +26,6 @@ RUN = Path("lightning_logs/version_0")
 PLOTS = {f"plots/{name}" for name in plots.PLOTS}
 
 
-def next_second() -> None:
-    """Waits for the next second: TensorBoard orders event files by the second they start in."""
-    time.sleep(1 - time.time() % 1)
-
-
 def events(run: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -90,7 +85,6 @@ def test_contents_of_tensorboard() -> None:
     (layout, *_) = found.Tensors("custom_scalars__config__")
     for tag in ("loss/train", "loss/val", "accuracy/train", "accuracy/val"):
         assert tag.encode() in layout.tensor_proto.string_val[0]
-    assert dict(curves(RUN)["lr"]) == pytest.approx({0: 0.1, 1: 0.05, 2: 0.025})
     row = hyperparameters(RUN)
     assert row["table"].string_value == "Iris"
     assert row["lr"].number_value == 0.1
@@ -110,11 +104,10 @@ def test_hparams_show_the_best_epoch_and_its_test_metrics() -> None:
     assert found["result/loss/val"][0][1] == pytest.approx(min(losses), abs=1e-6)
     assert found["result/loss/test"][0][1] is None
     assert "hp_metric" not in found
-    next_second()
+    time.sleep(1 - time.time() % 1)  # TensorBoard orders event files by the second they start in
     main(["test", "--ckpt_path", "last"])
-    main(["test"])
-    assert len(curves(RUN)["loss/test"]) == 2
-    assert curves(RUN)["result/loss/test"][1:] == curves(RUN)["loss/test"][1:]
+    tested = main(["test"]).trainer.callback_metrics["loss/test"]
+    assert curves(RUN)["result/loss/test"][1:] == [(best, pytest.approx(float(tested)))]
 
 
 @pytest.mark.parametrize("checkpoint", [[], [ModelCheckpoint(monitor="loss/val")]])
@@ -156,18 +149,6 @@ def test_without_plots_or_a_tensorboard_logger(drawn: list[Trained]) -> None:
     assert not drawn
 
 
-def test_an_interrupted_run_has_results(drawn: list[Trained]) -> None:
-    class Interrupt(L.Callback):
-        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-            if trainer.current_epoch == 2:
-                raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit):
-        train(TensorBoardReport(), Interrupt())
-    assert curves(Path("lightning_logs/version_0"))["result/epoch"] == [(1, 1)]
-    assert not drawn
-
-
 def test_a_failing_plot_does_not_end_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,17 +161,6 @@ def test_a_failing_plot_does_not_end_the_run(
     assert (RUN / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_validate_adds_missing_points_to_the_curves() -> None:
-    options = ["--trainer.max_epochs", "3", "--trainer.check_val_every_n_epoch", "2"]
-    fit(*options, "--figures", "false")
-    next_second()
-    main(["validate"])
-    main(["validate", "--ckpt_path", "last", "--trainer.limit_val_batches", "1"])
-    assert [step for step, _ in curves(RUN)["loss/val"]] == [1]
-    main(["validate", "--ckpt_path", "last"])
-    assert [step for step, _ in curves(RUN)["loss/val"]] == [1, 2]
-
-
 def test_unwritable_runs_can_be_evaluated(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -200,4 +170,4 @@ def test_unwritable_runs_can_be_evaluated(
     main(["test"])
     printed = capfd.readouterr()
     assert "loss/test" in printed.out
-    assert "could not be added to the curves" in printed.out
+    assert "could not be added to TensorBoard" in printed.out
