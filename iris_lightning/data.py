@@ -18,7 +18,6 @@ from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.table import CsvFormat, Table, TableWarning, load_iris_table
 
 SPLITS = ("train", "val", "test")
-MAX_COMPARED_ROWS = 100_000
 
 
 def split_rows(
@@ -172,6 +171,8 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
+                # Version 0.1.0, which did not record the columns, had NaN there.
+                fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
                 warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
@@ -233,12 +234,7 @@ class IrisDataModule(L.LightningDataModule):
         return self._tensors[split]
 
     def count_repeated_rows(self) -> int:
-        """Counts test rows that are also in the train split.
-
-        Tables of more than `MAX_COMPARED_ROWS` rows are not compared.
-        """
-        if len(self.table.targets) > MAX_COMPARED_ROWS:
-            return 0
+        """Counts test rows that are also in the train split."""
         features, targets = self.table.features, self.table.targets.unsqueeze(1)
         rows = torch.cat([features, targets], dim=1).numpy()
         train = {row.tobytes() for row in rows[self.rows["train"]]}

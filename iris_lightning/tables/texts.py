@@ -3,22 +3,18 @@
 import codecs
 import gzip
 import re
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
 import polars as pl
 
 from iris_lightning.errors import UserError
 from iris_lightning.table import SEPARATORS
 
-START_BYTES = 2**16  # read to detect the format
+START_LINES = 100  # read to detect the delimiter
 QUOTED = r'"[^"]*"'
-START_LINES = 20
 FALLBACK = "cp1252"  # the default of Windows in Western Europe and America
 MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that of UTF-16
-    codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -32,17 +28,15 @@ class Start:
 
     Attributes:
         lines: The header and the first rows.
-        encoding: Name of the encoding in Python.
         separator: The column delimiter given by a line such as `sep=;`.
         skipped_lines: Number of lines before the header.
         notes: Notes for the user.
     """
 
     lines: list[str]
-    encoding: str
-    notes: list[str]
     separator: str | None = None
     skipped_lines: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def find_separator(self, decimal_comma: bool | None) -> str:
         """Returns the delimiter that occurs most often.
@@ -64,39 +58,26 @@ class Start:
         return max(counts, key=counts.__getitem__)
 
 
-def read_start(path: str, name: str, encoding: str | None) -> Start:
-    """Reads the start of a CSV file.
+def read_start(source: str | bytes, name: str) -> Start:
+    """Reads the start of a CSV file, after checking that it is text in UTF-8.
 
     Args:
-        path: The file.
+        source: The file, or its content.
         name: Name of the table, for messages.
-        encoding: Encoding of the file; by default UTF-8, UTF-16 or UTF-32 by byte order mark, else
-            Windows-1252.
+
+    Raises:
+        polars.exceptions.ComputeError: If the file is not in UTF-8.
+        UserError: If a line has a NUL character.
     """
-    notes: list[str] = []
-    if path.lower().endswith(".zst"):  # Python cannot decompress it
-        lines = pl.scan_lines(path, glob=False).head(START_LINES).collect().to_series()
-        return Start(lines.to_list(), "utf-8", notes)
-    with _open(path) as file:
-        content = file.read(START_BYTES)
-    if encoding is None:
-        encoding = _find_encoding(content)
-        if encoding == FALLBACK:
-            notes.append("not in UTF-8, so it was read as Windows-1252; --data.encoding to change")
-    try:
-        "".encode(encoding)  # raises LookupError for codecs that are not of text, too
-        encoding = codecs.lookup(encoding).name
-    except LookupError as error:
-        raise UserError(f"unknown encoding {encoding!r}", "encoding") from error
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(content)
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        found = f"{name}: line {line} has a NUL character: the file is damaged, or in UTF-16"
-        order = "le" if text.index("\0") % 2 else "be"
-        raise UserError(found, remedy=("encoding", f"utf-16-{order}"))
-    start = Start(text.removeprefix("\ufeff").splitlines(), encoding, notes)
+    lines = pl.scan_lines(source, glob=False)
+    has_nul = pl.col("line").str.contains("\0", literal=True)
+    damaged = lines.with_row_index("number", offset=1).filter(has_nul).head(1)
+    for number, _ in damaged.collect(engine="streaming").iter_rows():
+        found = f"{name}: line {number} has a NUL character: the file is damaged, or in UTF-16"
+        raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
+    first = lines.head(START_LINES).collect().to_series()
+    start = Start(first.str.strip_prefix("\ufeff").to_list())
     _skip_lines(start)
-    start.lines = start.lines[:START_LINES]
     return start
 
 
@@ -120,40 +101,29 @@ def _skip_lines(start: Start) -> None:
 
 def _has_same_cells(line: str, row: str) -> bool:
     """Returns whether two lines have the same number of cells, with any delimiter."""
-    line, row = (re.sub(QUOTED, "", text) for text in (line, row))
     return any(0 < line.count(mark) == row.count(mark) for mark in SEPARATORS.values())
 
 
-def _find_encoding(content: bytes) -> str:
-    for mark, encoding in MARKS.items():
-        if content.startswith(mark):
-            return encoding
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(content)
-    except UnicodeDecodeError:
-        return FALLBACK
-    return "utf-8"
-
-
-def transcode(path: str, name: str, encoding: str, folder: str) -> str:
-    """Converts a file to UTF-8, and returns the path of the copy.
+def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
+    """Returns the content of a file in UTF-8, and the encoding it had.
 
     Args:
         path: The file.
         name: Name of the table, for messages.
-        encoding: Its encoding.
-        folder: Folder to write to.
+        encoding: Its encoding; by default that of its byte order mark, else Windows-1252.
     """
-    copy = Path(folder, "table.csv")
-    with _open(path) as file, copy.open("w", encoding="utf-8", newline="") as new:
-        try:
-            shutil.copyfileobj(codecs.getreader(encoding)(file), new)
-        except UnicodeError as error:
-            raise UserError(f"{name}: is not in {encoding}: {error}", "encoding") from error
-    return str(copy)
-
-
-def _open(path: str) -> IO[bytes]:
+    content = Path(path).read_bytes()
     if path.lower().endswith(".gz"):
-        return cast("IO[bytes]", gzip.open(path))
-    return Path(path).open("rb")
+        content = gzip.decompress(content)
+    if encoding is None:
+        encoding = FALLBACK
+        for mark, marked in MARKS.items():
+            if content.startswith(mark):
+                encoding = marked
+                break
+    try:
+        return content.decode(encoding).encode(), encoding
+    except LookupError as error:
+        raise UserError(f"unknown encoding {encoding!r}", "encoding") from error
+    except UnicodeError as error:
+        raise UserError(f"{name}: is not in {encoding}: {error}", "encoding") from error

@@ -163,8 +163,8 @@ def test_missing_values(text: str, name: str) -> None:
     assert table.features[:3].isnan().tolist() == [[False, False], [True, False], [False, True]]
     table = read_table(path, missing="drop")
     assert len(table.targets) == 21
-    assert "dropped 1 of 24 rows, which have no class" in table.notes
-    assert "dropped 2 of 24 rows, which have missing values" in table.notes
+    assert "dropped 1 of 24 rows (such as row 4), which have no class" in table.notes
+    assert "dropped 2 of 24 rows (such as row 2), which have missing values" in table.notes
     if name == "table.csv" and text:
         assert any(f"{text.strip()!r} in 'a'" in note for note in table.notes)
 
@@ -307,23 +307,20 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         ('a,"b,species\n1,2,x\n', {}, "unclosed quote"),
         (NO_HEADER, {}, "header looks like a row: 5.0, 3.0, a; try header: false"),
         (GOOD + "1,2,3,a,5\n", {}, "row 21 has more cells"),
-        (GOOD + "1,2,3,a,\n", {}, "more cells"),
         (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
         (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
-        (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in UTF-8"),
-        (GOOD.encode("utf-16-be"), {}, "encoding: utf-16-be"),
+        (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in utf-8"),
         (GOOD, {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
         (GOOD, {"encoding": "rot13"}, "encoding: unknown encoding 'rot13'"),
-        (GOOD, {"features": ["length", "species=a"]}, "'species' has no category 'a'"),
         (GOOD, {"features": ["length", "colour=pink"]}, "'colour' has no category 'pink'"),
         (DATES, {}, "'day' holds dates"),
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
-        (GOOD, {"features": ["lenght"]}, "features: .*'lenght'.*mean 'length'"),
+        (GOOD, {"features": ["lenght"]}, "'lenght'.*mean 'length'"),
         (GOOD, {"exclude": ["lenght"]}, "exclude: .*'lenght'.*mean 'length'"),
         (GOOD, {"categorical": ["lenght"]}, "categorical: .*'lenght'"),
-        (GOOD, {"features": ["length", "species"]}, "'species' is the target"),
-        (GOOD, {"features": []}, "features: expected one or more"),
-        (GOOD, {"features": ["width", "width"]}, "features: expected .* distinct"),
+        (GOOD, {"features": ["length", "species=a"]}, "'species' is the target"),
+        (GOOD, {"features": []}, "no column can be a feature"),
+        (GOOD, {"features": ["width", "width"]}, "two features have one name: width"),
         (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
         ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has only one class"),
         (IDENTIFIERS, {}, "'b' .the last column. has 50 distinct values in 50 rows"),
@@ -347,19 +344,18 @@ def test_invalid_tables(text: str | bytes | None, options: dict[str, Any], messa
 
 
 TEXT_AS_PEOPLE_WRITE = [
-    (GOOD.replace("red", "grün").encode("cp1252"), {}, "Windows-1252"),
+    (GOOD.replace("red", "grün").encode("cp1252"), {}, "read as cp1252"),
     (GOOD.replace("red", "grün").encode("cp850"), {"encoding": "cp850"}, ""),
-    (GOOD.encode("utf-16"), {}, ""),
-    (GOOD.encode("utf-32"), {}, ""),
+    (GOOD.encode("utf-16"), {}, "read as utf-16"),
+    (GOOD.encode("utf-32"), {}, "read as utf-32"),
     (GOOD.encode("utf-16-le"), {"encoding": "utf-16-le"}, ""),
     (b"sep=;\n" + GOOD.replace(",", ";").encode(), {}, "skipped line 1: 'sep=;'"),
     (b"# by hand\n\n#twice\n" + GOOD.encode(), {}, "skipped line 3: '#twice'"),
     (b"\n\n" + GOOD.encode(), {}, ""),
-    (GOOD.replace(",", ', "', 0).encode(), {}, ""),
 ]
 
 
-@pytest.mark.parametrize(("text", "options", "note"), TEXT_AS_PEOPLE_WRITE, ids=range(9))
+@pytest.mark.parametrize(("text", "options", "note"), TEXT_AS_PEOPLE_WRITE, ids=range(8))
 def test_text_as_people_write_it(text: bytes, options: dict[str, Any], note: str) -> None:
     assert_good(write(text), **options)
     table = read_table(write(text), **options)
