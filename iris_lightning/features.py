@@ -1,15 +1,14 @@
 """The features of a network and the table columns they come from."""
 
-import re
+import contextlib
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from iris_lightning.errors import UserError, closest, join_names
 from iris_lightning.network import IRIS_FEATURES
 
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
-WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 
 # Alternative names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
 IRIS_SPELLINGS = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
@@ -31,31 +30,22 @@ class Feature(NamedTuple):
 
 
 def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
-    """Returns the texts that mean a missing value: the empty text and `na_values`."""
+    """Returns the texts that mean a missing value: the empty text and `na_values`.
+
+    Numbers are included as text with and without decimals.
+    """
     if na_values is None:
         na_values = NA_VALUES
-    return {"", *map(str, na_values)}
+    texts = {"", *map(str, na_values)}
+    for value in na_values:
+        with contextlib.suppress(TypeError, ValueError):
+            texts.add(str(float(value or "")))
+    return texts
 
 
 def normalize(text: str) -> str:
     """Returns a name without surrounding spaces, in Unicode's composed form (NFC)."""
     return unicodedata.normalize("NFC", text.strip())
-
-
-def to_label(text: str, missing: Collection[str]) -> str | None:
-    """Normalizes a class or category, so that `1.0` equals `1` and `True` equals `true`.
-
-    Args:
-        text: A cell of the table.
-        missing: Texts that mean a missing value, for which `None` is returned.
-    """
-    text = normalize(text)
-    label = re.sub(WHOLE_DECIMAL, r"\1", text)
-    if text in missing or label in missing:
-        return None
-    if label.lower() in ("true", "false"):
-        return label.lower()
-    return label
 
 
 def categories_by_column(features: Iterable[Feature]) -> dict[str, list[str]]:

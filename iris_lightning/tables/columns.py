@@ -119,11 +119,11 @@ def _measure(
             numbers.append(name)
         else:
             texts.append(name)
-    parsed = rows.select(file.numbers(numbers)).collect(engine="streaming")
+    finite = pl.when(pl.all().is_finite()).then(pl.all())
+    parsed = rows.select(file.numbers(numbers)).select(finite).collect(engine="streaming")
     for name in numbers:
         kind = "float" if file.kinds[name].is_float() else "number"
-        values = parsed[name].drop_nulls()
-        columns[name] = Column(name, *find_role(name, kind, values.filter(values.is_finite())))
+        columns[name] = Column(name, *find_role(name, kind, parsed[name].drop_nulls()))
     dates = share(file.sample.select(file.texts(cs.by_name(*texts))), pl.all().str.contains(DATE))
     parsed = rows.select(file.labels(*texts).cast(pl.Categorical)).collect(engine="streaming")
     for name in texts:

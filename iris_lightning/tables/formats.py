@@ -14,7 +14,7 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, missing_texts, normalize, to_label
+from iris_lightning.features import Feature, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
 from iris_lightning.tables.texts import Start, read_start, to_utf8
 
@@ -28,6 +28,8 @@ EXTRA = "extra "  # a column beyond those of the header
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 SIGNS = r"[$€£¥%]"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
+WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
+BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
 # Columns that polars cannot convert to text.
 UNREADABLE = cs.nested() | cs.binary() | cs.duration() | cs.object()
 
@@ -111,34 +113,35 @@ class Cells:
         return pl.when(~cells.is_in(self.missing)).then(cells)
 
     def labels(self, *names: str) -> pl.Expr:
-        """Returns columns as classes or categories, null where a value is missing."""
-        cells = columns(*names).cast(pl.String)
-        return cells.map_batches(self._to_labels, pl.String, is_elementwise=True)
+        """Returns columns as classes or categories, null where a value is missing.
 
-    def _to_labels(self, cells: pl.Series) -> pl.Series:
-        distinct = cells.unique().drop_nulls()
-        labels = [to_label(text, self.missing) for text in distinct]
-        return cells.replace(distinct, pl.Series(labels, dtype=pl.String))
+        They are normalized, so that `1.0` equals `1` and `True` equals `true`.
+        """
+        texts = columns(*names).cast(pl.String).str.strip_chars().str.normalize("NFC")
+        numbers = texts.str.replace(WHOLE_DECIMAL, "${1}")
+        booleans = pl.when(texts.is_in(BOOLEANS)).then(texts.str.to_lowercase())
+        return pl.when(~texts.is_in(self.missing)).then(booleans.otherwise(numbers))
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
         formatted = selected & cs.by_name(*self.formatted)
-        plain = selected - cs.numeric() - formatted
         texts = formatted.as_expr().str.strip_chars()
         without_marks = texts.str.replace_all(MARKS, "")
-        is_formatted = texts.str.contains(FORMATTED)
-        numbers = [
-            (selected & cs.numeric()).as_expr().cast(pl.Float64),
+        plain = selected - cs.numeric() - formatted
+        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64).fill_nan(None)
+        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
+        return [
+            pl.when(~numbers.is_in(codes)).then(numbers),
             self._parse(plain.as_expr().cast(pl.String).str.strip_chars()),
-            self._parse(pl.when(is_formatted).then(without_marks).otherwise(texts)),
+            self._parse(
+                pl.when(texts.str.contains(FORMATTED)).then(without_marks).otherwise(texts)
+            ),
         ]
-        codes = pl.Series([*self.missing, "nan"]).cast(pl.Float64, strict=False)  # such as -999
-        return [number.replace(codes.drop_nulls().unique(), None) for number in numbers]
 
     def _parse(self, texts: pl.Expr) -> pl.Expr:
         numbers = to_number(texts, self.csv.decimal_comma).fill_null(math.inf)
-        return pl.when(~texts.is_in(self.missing)).then(numbers.name.keep())
+        return pl.when(~texts.is_in([*self.missing, "nan", "NaN"])).then(numbers.name.keep())
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""

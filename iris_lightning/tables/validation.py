@@ -1,6 +1,6 @@
 """Checks of a table's values; errors name the column and the row."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 import polars.selectors as cs
@@ -12,6 +12,7 @@ from iris_lightning.tables.columns import merges, share
 from iris_lightning.tables.formats import (
     CLASS,
     MISSING,
+    SAMPLE_ROWS,
     Cells,
     TableFile,
     columns,
@@ -39,19 +40,21 @@ def check_header(file: TableFile, columns: Sequence[Column], target: str) -> Non
         raise UserError(found, remedy=("header", "false"))
 
 
-def check_number_marks(file: Cells, names: Sequence[str]) -> list[str]:
+def check_number_marks(file: Cells, names: Collection[str]) -> list[str]:
     """Raises an error for numbers with the other decimal mark or with an ambiguous comma.
 
     Returns:
         Notes on ambiguous points.
     """
+    is_european = file.csv_format.get("separator") == ";" and file.csv.decimal_comma is None
+    if not is_european:
+        names = set(names).difference(file.numeric)
     texts = [name for name in names if file.kinds[name] == pl.String]
     sample = file.sample.select(file.texts(cs.by_name(*texts)))
     decimal_comma = not file.csv.decimal_comma
     other = share(sample, to_number(pl.all(), decimal_comma).is_finite())
     thousands = share(sample, pl.all().str.contains(THOUSANDS_OR_DECIMALS))
     marked = share(sample, pl.all().str.contains("[.,]"))
-    is_european = file.csv_format.get("separator") == ";" and file.csv.decimal_comma is None
     notes = []
     for name in texts:
         value = str(decimal_comma).lower()
@@ -128,7 +131,7 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, [*labels, target], target)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():
-        if merges(values):
+        if frame.height > SAMPLE_ROWS and merges(values):
             notes.append(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )
