@@ -166,11 +166,10 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
                 [None if cell is None else str(cell) for cell in cells], dtype=pl.String
             )
     csv = CsvFormat(na_values=[*missing_texts(predictor.na_values), *PRINTED_MISSING])
-    table = Cells(source, pl.LazyFrame(series), csv)
+    table = Cells(source, csv, pl.LazyFrame(series))
     find_numbers(table)
     imputes = predictor.network.impute
-    missing = "mean" if imputes else "error"
-    check_values(table, table.inputs(features), features, missing, is_training=False)
+    check_values(table, table.inputs(features), features, imputes)
     values = table.rows.select(table.values(features)).collect()
     for gap, number in count_gaps(values, features, {}).items():
         if number:

@@ -26,6 +26,7 @@ MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
+THOUSANDS_OR_DECIMALS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"  # 1,234 or 1.234 may be either
 MAX_EXACT = 2**53  # whole numbers beyond it are merged already in float64
 # Names of ID columns and row numbers.
 ID_NAME = re.compile(
@@ -137,27 +138,35 @@ def _measure(
 
 
 def find_numbers(cells: Cells) -> None:
-    """Sets `numeric` and `formatted` of a table.
+    """Sets `numeric`, `formatted`, `doubtful` and `notes` of a table.
 
     A text column counts as numeric if at least half of its first values are numbers, so that a
     stray text in it is reported as an error.
     """
-    names = [name for name in cells.names if cells.kinds[name] == pl.String]
-    # All rows are read for columns whose first values are all missing.
-    for rows in (cells.sample.lazy(), cells.rows):
-        if not names:
-            break
-        texts = rows.select(cells.texts(cs.by_name(*names))).collect(engine="streaming")
-        plain = share(texts, to_number(pl.all(), cells.csv.decimal_comma).is_finite())
-        formatted = share(texts, pl.all().str.contains(FORMATTED))
-        signed = share(texts, pl.all().str.contains(SIGNS))
-        for name, fraction in plain.items():
-            if fraction >= 0.5:
-                cells.numeric.add(name)
-            elif formatted[name] == 1 and signed[name] in (0, 1) and not cells.csv.decimal_comma:
-                cells.numeric.add(name)
-                cells.formatted.add(name)
-        names = [name for name in names if texts[name].null_count() == texts.height]
+    decimal_comma = bool(cells.csv.decimal_comma)
+    texts = cells.sample.select(cells.texts(cs.string()))
+    plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
+    numeric = {name for name, fraction in plain.items() if fraction >= 0.5}
+    others = texts.drop(numeric)
+    formatted = share(others, pl.all().str.contains(FORMATTED))
+    signed = share(others, pl.all().str.contains(SIGNS))
+    converted = share(others, to_number(pl.all(), not decimal_comma).is_finite())
+    ambiguous = set()
+    if cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None:
+        marked = share(texts, pl.all().str.contains("[.,]"))
+        thousands = share(texts, pl.all().str.contains(THOUSANDS_OR_DECIMALS))
+        ambiguous = {name for name in texts.columns if 0 < marked[name] == thousands[name]}
+    for name in others.columns:
+        if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
+            cells.formatted.add(name)
+            if name in ambiguous:
+                cells.doubtful[name] = "true, or false for thousands"
+        elif converted[name] >= 0.5:
+            cells.doubtful[name] = str(not decimal_comma).lower()
+    for name in sorted(numeric & ambiguous):
+        if plain[name] > thousands[name]:
+            cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
+    cells.numeric |= numeric | cells.formatted
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:

@@ -4,9 +4,8 @@ import contextlib
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,7 +15,7 @@ from polars.exceptions import PolarsError
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
-from iris_lightning.tables.texts import Start, read_start, to_utf8
+from iris_lightning.tables.texts import read_start, to_utf8
 
 SUFFIX = re.compile(r".*\.(parquet|(csv|tsv|txt)(\.gz|\.zst)?)", re.IGNORECASE | re.DOTALL)
 SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
@@ -77,30 +76,43 @@ class Cells:
 
     Args:
         name: Name of the table, for messages.
+        csv: How the cells are written.
         rows: The cells.
-        csv: How they are written.
 
     Attributes:
-        names: Column names.
-        kinds: Data types of the columns.
         missing: Texts that mean a missing value.
-        numeric: Columns that hold numbers; see `find_numbers`.
         formatted: Numeric columns with thousands separators or units.
+        doubtful: Columns that may have the other decimal mark, and the option that would tell.
+        notes: Notes for the user on how the cells were read.
         csv_format: Options for polars to write a CSV file in the same format.
     """
 
     first_row = 0
-    csv_format: Mapping[str, Any] = {}
 
-    def __init__(self, name: str, rows: pl.LazyFrame, csv: CsvFormat) -> None:
+    def __init__(self, name: str, csv: CsvFormat, rows: pl.LazyFrame) -> None:
         self.name = name
-        self.rows = rows
         self.csv = csv
+        self.rows = rows
         self.missing = sorted(missing_texts(csv.na_values))
-        self.kinds = rows.collect_schema()
-        self.names = self.kinds.names()
-        self.numeric = {name for name, kind in self.kinds.items() if kind.is_numeric()}
+        self.csv_format: dict[str, Any] = {}
+        self.notes: list[str] = []
         self.formatted: set[str] = set()
+        self.doubtful: dict[str, str] = {}
+
+    @cached_property
+    def kinds(self) -> pl.Schema:
+        """The data types of the columns."""
+        return self.rows.collect_schema()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The column names."""
+        return self.kinds.names()
+
+    @cached_property
+    def numeric(self) -> set[str]:
+        """The columns that hold numbers; `find_numbers` adds those of text."""
+        return {name for name, kind in self.kinds.items() if kind.is_numeric()}
 
     @cached_property
     def sample(self) -> pl.DataFrame:
@@ -125,23 +137,20 @@ class Cells:
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
-        formatted = selected & cs.by_name(*self.formatted)
-        texts = formatted.as_expr().str.strip_chars()
-        without_marks = texts.str.replace_all(MARKS, "")
-        plain = selected - cs.numeric() - formatted
         numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64).fill_nan(None)
         codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
-        return [
-            pl.when(~numbers.is_in(codes)).then(numbers),
-            self._parse(plain.as_expr().cast(pl.String).str.strip_chars()),
-            self._parse(
-                pl.when(texts.str.contains(FORMATTED)).then(without_marks).otherwise(texts)
-            ),
-        ]
+        formatted = cs.by_name(*self.formatted)
+        plain = (selected - cs.numeric() - formatted).as_expr().cast(pl.String)
+        marked = (selected & formatted).as_expr().str.strip_chars()
+        unmarked = marked.str.replace_all(MARKS, "")
+        unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked).otherwise(marked)
+        numbers = pl.when(~numbers.is_in(codes)).then(numbers)
+        return [numbers, self._parse(plain.str.strip_chars()), self._parse(unmarked)]
 
     def _parse(self, texts: pl.Expr) -> pl.Expr:
+        missing = [*self.missing, "nan", "NaN"]
         numbers = to_number(texts, self.csv.decimal_comma).fill_null(math.inf)
-        return pl.when(~texts.is_in([*self.missing, "nan", "NaN"])).then(numbers.name.keep())
+        return pl.when(~texts.is_in(missing)).then(numbers.name.keep())
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
@@ -176,40 +185,32 @@ class TableFile(Cells):
         source: CSV or Parquet file.
         csv: How a CSV file is written.
         name: Name of the table, for messages; by default the file's path.
-
-    Attributes:
-        notes: Notes for the user on how the file was read.
     """
 
     first_row = 1
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
+        super().__init__(name or source, csv, pl.LazyFrame())
         self.source: str | bytes = source
-        self.name = name or source
-        self.csv = csv
-        self.notes: list[str] = []
-        self.is_csv = not source.lower().endswith(".parquet")
         if not SUFFIX.fullmatch(source):
             raise UserError(f"{source}: expected a file that ends in {FORMATS}")
-        if not Path(source).is_file():
-            raise UserError(f"{source}: no such file")
         with self.reading():
-            if self.is_csv:
-                rows = self._open_csv(source)
+            if not source.lower().endswith(".parquet"):
+                self.rows = self._open_csv(source)
             else:
                 rows = pl.scan_parquet(source, glob=False)
                 header = rows.collect_schema().names()
-                rows = rows.rename(dict(zip(header, self._strip(header), strict=True)))
-            super().__init__(self.name, rows, csv)
+                self.rows = rows.rename(dict(zip(header, self._strip(header), strict=True)))
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
-        start = self._read_start(path)
-        separator = start.find_separator(self.csv.decimal_comma)
+        separator, self.skipped = self._read_start(path)
+        for number, line in enumerate(self.skipped, 1):
+            if line:
+                self.notes.append(f"skipped line {number}: {line[:50]!r}")
         if self.csv.separator is not None:
             separator = SEPARATORS[self.csv.separator]
-        self.notes += start.notes
-        self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}
-        self.skipped_lines = start.skipped_lines
+        decimal_comma = bool(self.csv.decimal_comma)
+        self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
         header = self._scan_csv(has_header=False).head(1).collect()
         if header.is_empty():
             raise UserError(f"{self.name}: the header has an unclosed quote")
@@ -221,22 +222,20 @@ class TableFile(Cells):
         # A lazy filter would take time quadratic in the number of columns.
         return rows.map_batches(_drop_blank_rows, streamable=True)
 
-    def _read_start(self, path: str) -> Start:
+    def _read_start(self, path: str) -> tuple[str, list[str]]:
         """Reads the start of a CSV file; one that is not in UTF-8 is converted in memory."""
+        decimal_comma = self.csv.decimal_comma
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):
-                return read_start(path, self.name)
+                return read_start(path, self.name, decimal_comma)
         self.source, encoding = to_utf8(path, self.name, self.csv.encoding)
-        start = read_start(self.source, self.name)
         if self.csv.encoding is None:
-            start.notes.append(
-                f"not in UTF-8, so it was read as {encoding}; --data.encoding to change"
-            )
-        return start
+            self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
+        return read_start(self.source, self.name, decimal_comma)
 
     def _scan_csv(self, **options: Any) -> pl.LazyFrame:
         options["separator"] = self.csv_format["separator"]
-        options["skip_lines"] = self.skipped_lines
+        options["skip_lines"] = len(self.skipped)
         return pl.scan_csv(
             self.source, infer_schema=False, glob=False, truncate_ragged_lines=True, **options
         )
@@ -272,5 +271,5 @@ class TableFile(Cells):
         try:
             yield
         except (PolarsError, OSError, EOFError, zlib.error) as error:
-            reason = str(error).partition("\n")[0]
+            reason, *_ = re.split(r"\n|\. ", str(error))
             raise UserError(f"{self.name}: cannot be read: {reason}") from error

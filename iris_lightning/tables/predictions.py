@@ -59,9 +59,7 @@ class Counts(NamedTuple):
             column = f"column {self.column!r}; choose another with --target"
             text = f"{self.rows} rows (no accuracy: no class in {column})"
         parts = [f"{number} {kind}" for kind, number in self.gaps.items()]
-        if len(parts) > MAX_GAPS:
-            parts = [*parts[:MAX_GAPS], "and more"]
-        return "; ".join([text, *parts])
+        return "; ".join([text, *parts[:MAX_GAPS]])
 
 
 def predict_table(
@@ -101,24 +99,22 @@ def predict_table(
             target = usual_target
         batches = _Batches(predictor, features)
         predictions = batches.predictions(file.values(features, target))
-        rows = file.rows.with_columns(predictions).unnest(batches.names[0])
-        if file.is_csv and output.lower().endswith(".parquet"):
-            rows = rows.with_columns(file.numbers(number_columns(features)))
+        table = file.rows.with_columns(predictions).unnest(batches.names[0])
+        if file.csv_format and output.lower().endswith(".parquet"):
+            table = table.with_columns(file.numbers(number_columns(features)))
         try:
-            _write(rows, output, file.csv_format)
+            _write(table, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:
-            missing = "mean" if predictor.network.impute else "error"
             with file.reading():
-                check_values(file, file.inputs(features), features, missing, is_training=False)
+                check_values(file, file.inputs(features), features, predictor.network.impute)
             if isinstance(error, UserError):
                 found = "a row has features that are too large for the network"
                 raise UserError(f"{name}: {found}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
     total = sum(batches.counters, Counter[str]())
-    column = target or usual_target
-    num_rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
-    return Counts(column, num_rows, labelled, correct, total)
+    rows, labelled, correct = map(total.pop, ("rows", "labelled", "correct"))
+    return Counts(target or usual_target, rows, labelled, correct, total)
 
 
 class _Batches:

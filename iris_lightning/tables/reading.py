@@ -20,8 +20,8 @@ from iris_lightning.table import (
 from iris_lightning.tables.columns import find_columns
 from iris_lightning.tables.formats import CLASS, MISSING, TableFile
 from iris_lightning.tables.validation import (
+    check_decimal_mark,
     check_header,
-    check_number_marks,
     check_values,
     notes_on_values,
 )
@@ -69,20 +69,16 @@ def read_table(
             check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        notes = file.notes + check_number_marks(
-            file, [name for name in file.names if name != target]
-        )
+        check_decimal_mark(file, [name for name in file.names if name != target])
         if class_names is not None:
             inputs = find_features(features or (), file.names, path)
         else:
             inputs = _choose_features(file, columns, features, exclude)
         names = [feature.name for feature in inputs]
-        if len({*names}) < len(names):
-            raise UserError(f"{path}: two features have one name: {join_names(sorted(names))}")
         rows = file.inputs(inputs, target, fills_categories)
         frame = rows.cast({CLASS: pl.Categorical}).collect(engine="streaming")
-        check_values(file, frame.lazy(), inputs, missing)
-        notes += notes_on_values(file, frame, inputs, target)
+        check_values(file, frame.lazy(), inputs, missing != "error", ("missing", "mean or drop"))
+        notes = file.notes + notes_on_values(file, frame, inputs, target)
     notes += _notes_on_categories(columns, inputs)
     if features is None:
         notes += _notes_on_columns(columns, exclude)
@@ -94,10 +90,8 @@ def read_table(
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
     values = frame.select(cs.by_name(*names).as_expr().cast(pl.Float32))
-    tensors = (
-        torch.from_numpy(values.to_numpy(order="c", writable=True)),
-        torch.from_numpy(targets.to_numpy(writable=True)),
-    )
+    array = values.to_numpy(order="c", writable=True)
+    tensors = torch.from_numpy(array), torch.from_numpy(targets.to_numpy(writable=True))
     source = Path(path).name
     return Table(*tensors, names, classes, target, source, notes, kept, target_reason, columns)
 
@@ -110,13 +104,10 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     for usual in TARGET_NAMES:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
-    named = []
-    for column in file.names:
+    for column in reversed(file.names):
         if column and file.sample[column].count() > 0:
-            named.append(column)
-    if not named:
-        raise UserError(f"{file.name}: no column has a name and values", remedy=("header", "false"))
-    return named[-1], "the last column"
+            return column, "the last column"
+    raise UserError(f"{file.name}: no column has a name and values", remedy=("header", "false"))
 
 
 def _choose_features(
@@ -131,36 +122,23 @@ def _choose_features(
     features: list[Feature] = []
     for feature in find_features(names, file.names, file.name):
         column = by_name[feature.column]
-        if column.role == "target":
-            found = f"{column.name!r} is the target"
-            raise UserError(found, "features", remedy=("target", "COLUMN"))
-        if feature.category is not None and feature.category not in column.categories:
-            found = f"{file.name}: column {column.name!r} has no category {feature.category!r}"
-            raise UserError(found, "features")
-        if column.name in exclude:
+        name = column.name
+        if name in exclude:
             continue
-        if feature.category is not None:
+        if feature.category in column.categories and column.role != "target":
+            features.append(feature)
+        elif column.role == "category" and feature.category is None:
+            for category in column.categories:
+                features.append(Feature(f"{name}={category}", name, category))
+        elif name in file.numeric and column.role not in ("target", "inexact"):
             features.append(feature)
         else:
-            features += _make_features(file, column)
+            found = f"{file.name}: {feature.name!r} cannot be a feature"
+            raise UserError(f"{found}: {column.reason}", "features")
     if not features:
         reasons = [f"{column.name!r} ({column.reason})" for column in columns]
         raise UserError(f"{file.name}: no column can be a feature: {', '.join(reasons)}")
     return features
-
-
-def _make_features(file: TableFile, column: Column) -> list[Feature]:
-    """Returns the feature of a column of numbers, or one for each category."""
-    name = column.name
-    if column.role == "category":
-        features = []
-        for category in column.categories:
-            features.append(Feature(f"{name}={category}", name, category))
-        return features
-    if name not in file.numeric or column.role == "inexact":
-        found = f"{file.name}: column {name!r} cannot be a feature"
-        raise UserError(f"{found}: {column.reason}", "features")
-    return [Feature(name, name)]
 
 
 def _notes_on_categories(columns: Sequence[Column], features: Sequence[Feature]) -> list[str]:
@@ -232,16 +210,15 @@ def _encode_classes(
 def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if len(found) < 2:
         raise UserError(f"{place} has only one class ({found[0]!r}); expected two or more")
-    remedy = ("target", "COLUMN")
-    if len(found) > num_rows / 2:
-        values = f"{len(found)} distinct values in {num_rows} rows"
-        raise UserError(f"{place} has {values}; expected several rows of each class", None, remedy)
     try:
         classes = sorted(found, key=float)
+        has_fractions = any(not float(name).is_integer() for name in classes)
+        has_few_rows = len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)
     except ValueError:
-        return sorted(found)
-    has_fractions = any(not float(name).is_integer() for name in classes)
-    if has_fractions or (len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)):
-        values = f"holds {len(found)} distinct numbers in {num_rows} rows, so it looks continuous"
-        raise UserError(f"{place} {values}; classification needs classes", None, remedy)
+        classes = sorted(found)
+        has_fractions = has_few_rows = False
+    if has_fractions or has_few_rows or len(found) > num_rows / 2:
+        found_values = f"{place} holds {len(found)} distinct values in {num_rows} rows"
+        remedy = ("target", "COLUMN")
+        raise UserError(f"{found_values}; classification needs classes", remedy=remedy)
     return classes

@@ -3,7 +3,7 @@
 import codecs
 import gzip
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -22,86 +22,65 @@ MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that 
 }
 
 
-@dataclass
-class Start:
-    """The start of a CSV file.
+def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tuple[str, list[str]]:
+    """Returns the column delimiter of a CSV file, and the lines before its header.
 
-    Attributes:
-        lines: The header and the first rows.
-        separator: The column delimiter given by a line such as `sep=;`.
-        skipped_lines: Number of lines before the header.
-        notes: Notes for the user.
-    """
-
-    lines: list[str]
-    separator: str | None = None
-    skipped_lines: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def find_separator(self, decimal_comma: bool | None) -> str:
-        """Returns the delimiter that occurs most often.
-
-        Args:
-            decimal_comma: Whether commas between digits are decimal commas.
-        """
-        if self.separator is not None:
-            return self.separator
-        text = re.sub(QUOTED, "", "\n".join(self.lines))
-        if decimal_comma:
-            text = re.sub(r"\d,\d", "", text)
-        lines = text.split("\n")
-        counts = {}
-        for separator in SEPARATORS.values():
-            width = lines[0].count(separator)
-            # If a row has more than the header, the others belong to texts in cells.
-            counts[separator] = sum(min(width, line.count(separator)) for line in lines)
-        return max(counts, key=counts.__getitem__)
-
-
-def read_start(source: str | bytes, name: str) -> Start:
-    """Reads the start of a CSV file, after checking that it is text in UTF-8.
+    Those are blank lines, comments and a line such as `sep=;`.
 
     Args:
         source: The file, or its content.
         name: Name of the table, for messages.
+        decimal_comma: Whether commas between digits are decimal commas.
 
     Raises:
         polars.exceptions.ComputeError: If the file is not in UTF-8.
         UserError: If a line has a NUL character.
     """
-    lines = pl.scan_lines(source, glob=False)
+    rows = pl.scan_lines(source, glob=False)
     has_nul = pl.col("line").str.contains("\0", literal=True)
-    damaged = lines.with_row_index("number", offset=1).filter(has_nul).head(1)
+    damaged = rows.with_row_index("number", offset=1).filter(has_nul).head(1)
     for number, _ in damaged.collect(engine="streaming").iter_rows():
         found = f"{name}: line {number} has a NUL character: the file is damaged, or in UTF-16"
         raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
-    first = lines.head(START_LINES).collect().to_series()
-    start = Start(first.str.strip_prefix("\ufeff").to_list())
-    _skip_lines(start)
-    return start
-
-
-def _skip_lines(start: Start) -> None:
-    """Skips blank lines, comments and a line such as `sep=;` before the header."""
-    while start.lines:
-        line = start.lines[0].strip()
+    first = rows.head(START_LINES).collect().to_series()
+    lines = first.str.strip_prefix("\ufeff").str.strip_chars(" \r").to_list()
+    separator = None
+    skipped: list[str] = []
+    for number, line in enumerate(lines, 1):
         named = re.fullmatch(r'"?sep=(.)"?', line)
-        rows = [row for row in start.lines[1:] if row.strip() and not row.startswith("#")]
-        is_header = rows and _has_same_cells(line, rows[0])
-        is_comment = line.startswith("#") and not is_header
         if named:
-            start.separator = named[1]
-        elif line and not is_comment:
-            return
-        if line:
-            start.notes.append(f"skipped line {start.skipped_lines + 1}: {line[:50]!r}")
-        start.skipped_lines += 1
-        del start.lines[0]
+            separator = named[1]
+        elif line and not _is_comment(line, lines[number:]):
+            break
+        skipped.append(line)
+    if separator is None:
+        separator = _find_separator(lines[len(skipped) :], decimal_comma)
+    return separator, skipped
 
 
-def _has_same_cells(line: str, row: str) -> bool:
-    """Returns whether two lines have the same number of cells, with any delimiter."""
-    return any(0 < line.count(mark) == row.count(mark) for mark in SEPARATORS.values())
+def _is_comment(line: str, others: Sequence[str]) -> bool:
+    """Returns whether a line begins with `#`, and is not a header such as `#id,length`."""
+    if not line.startswith("#"):
+        return False
+    rows = [row for row in others if row and not row.startswith("#")]
+    for mark in SEPARATORS.values():
+        if rows and 0 < line.count(mark) == rows[0].count(mark):
+            return False
+    return True
+
+
+def _find_separator(lines: Sequence[str], decimal_comma: bool | None) -> str:
+    """Returns the delimiter that occurs most often."""
+    text = re.sub(QUOTED, "", "\n".join(lines))
+    if decimal_comma:
+        text = re.sub(r"\d,\d", "", text)
+    header, *rows = text.split("\n")
+    counts = {}
+    for separator in SEPARATORS.values():
+        width = header.count(separator)
+        # If a row has more than the header, the others belong to texts in cells.
+        counts[separator] = width + sum(min(width, row.count(separator)) for row in rows)
+    return max(counts, key=counts.__getitem__)
 
 
 def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:

@@ -1,6 +1,6 @@
 """Checks of a table's values; errors name the column and the row."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import polars.selectors as cs
@@ -8,7 +8,7 @@ import polars.selectors as cs
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, categories_by_column
 from iris_lightning.table import Column
-from iris_lightning.tables.columns import merges, share
+from iris_lightning.tables.columns import merges
 from iris_lightning.tables.formats import (
     CLASS,
     MISSING,
@@ -16,17 +16,15 @@ from iris_lightning.tables.formats import (
     Cells,
     TableFile,
     columns,
-    to_number,
 )
 
 MAX_FLOAT32 = 3.4028235e38
 CODES = (-9, -99, -999, -9999)  # often mean missing where all other numbers are positive
-THOUSANDS_OR_DECIMALS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"  # 1,234 or 1.234 may be either
 
 
 def check_header(file: TableFile, columns: Sequence[Column], target: str) -> None:
     """Raises an error if the header looks like a row: numbers and values of their columns."""
-    if not file.is_csv or not file.csv.header:
+    if not (file.csv_format and file.csv.header):
         return
     are_numbers = pl.Series(file.names).cast(pl.Float64, strict=False).is_not_null()
     alike = 0
@@ -40,44 +38,21 @@ def check_header(file: TableFile, columns: Sequence[Column], target: str) -> Non
         raise UserError(found, remedy=("header", "false"))
 
 
-def check_number_marks(file: Cells, names: Collection[str]) -> list[str]:
-    """Raises an error for numbers with the other decimal mark or with an ambiguous comma.
-
-    Returns:
-        Notes on ambiguous points.
-    """
-    is_european = file.csv_format.get("separator") == ";" and file.csv.decimal_comma is None
-    if not is_european:
-        names = set(names).difference(file.numeric)
-    texts = [name for name in names if file.kinds[name] == pl.String]
-    sample = file.sample.select(file.texts(cs.by_name(*texts)))
-    decimal_comma = not file.csv.decimal_comma
-    other = share(sample, to_number(pl.all(), decimal_comma).is_finite())
-    thousands = share(sample, pl.all().str.contains(THOUSANDS_OR_DECIMALS))
-    marked = share(sample, pl.all().str.contains("[.,]"))
-    notes = []
-    for name in texts:
-        value = str(decimal_comma).lower()
-        is_invalid = name not in file.numeric and other[name] >= 0.5
-        is_ambiguous = is_european and 0 < marked[name] == thousands[name]
-        if is_ambiguous and name in file.formatted:
-            value = "true, or false for thousands"
-            is_invalid = True
-        if is_invalid:
-            example = sample[name].drop_nulls()[0]
+def check_decimal_mark(file: Cells, names: Iterable[str]) -> None:
+    """Raises an error for numbers with the other decimal mark or with an ambiguous comma."""
+    for name in names:
+        if name in file.doubtful:
+            example = file.sample[name].drop_nulls()[0]
             found = f"{file.name}: column {name!r} holds numbers such as {example!r}"
-            raise UserError(found, remedy=("decimal_comma", value))
-        if is_ambiguous and name in file.numeric and marked[name] < 1:
-            notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
-    return notes
+            raise UserError(found, remedy=("decimal_comma", file.doubtful[name]))
 
 
 def check_values(
     file: Cells,
     inputs: pl.LazyFrame,
     features: Sequence[Feature],
-    missing: str,
-    is_training: bool = True,
+    allows_missing: bool,
+    remedy: tuple[str, str] | None = None,
 ) -> None:
     """Raises an error for the first row with an invalid value.
 
@@ -85,38 +60,27 @@ def check_values(
         file: The file, for error messages.
         inputs: Its rows, as returned by `Cells.inputs`.
         features: The features.
-        missing: `error` makes a missing value invalid; `drop` and `mean` allow it.
-        is_training: Whether the user can still change how missing values are handled.
+        allows_missing: Whether missing values are valid.
+        remedy: What the user can do about missing values.
     """
     numbers = pl.exclude(CLASS, MISSING).cast(pl.Float32)
     invalid = pl.any_horizontal(numbers.is_infinite()).fill_null(False)
-    if missing == "error":
+    if not allows_missing:
         invalid = invalid | columns(MISSING)
     marked = inputs.select(invalid=invalid).with_row_index("row")
     found = marked.filter("invalid").head(1).collect(engine="streaming")
-    if not found.is_empty():
-        error = _invalid_value(file, found.item(0, "row"), features)
-        if not is_training and error.remedy:
-            error.message += ", which this network cannot fill in; see --data.missing of fit"
-            error.remedy = None
-        raise error
-
-
-def _invalid_value(file: Cells, row: int, features: Sequence[Feature]) -> UserError:
-    """Returns the error for the first invalid value in a row, else for its first missing value."""
-    cells = file.rows.slice(row, 1).collect(engine="streaming")
-    values = cells.select(file.values(features))
-    missing = None
-    for feature in features:
-        value = values.item(0, feature.column)
-        place = f"{file.name}: column {feature.column!r}, row {row + file.first_row}"
-        if value is None:
-            missing = missing or f"{place}: missing value"
-        elif feature.category is None and abs(value) > MAX_FLOAT32:
-            check_number_marks(file, [feature.column])
-            text = str(cells.item(0, feature.column)).strip()[:80]
-            return UserError(f"{place}: expected a finite number, got {text!r}")
-    return UserError(str(missing), remedy=("missing", "mean or drop"))
+    for row in found["row"]:
+        cells = file.rows.slice(row, 1).collect(engine="streaming")
+        values = cells.select(file.values(features))
+        for feature in features:
+            value = values.item(0, feature.column)
+            place = f"{file.name}: column {feature.column!r}, row {row + file.first_row}"
+            if value is None and not allows_missing:
+                raise UserError(f"{place}: missing value", remedy=remedy)
+            if feature.category is None and value is not None and abs(value) > MAX_FLOAT32:
+                check_decimal_mark(file, [feature.column])
+                text = str(cells.item(0, feature.column)).strip()[:80]
+                raise UserError(f"{place}: expected a finite number, got {text!r}")
 
 
 def notes_on_values(
