@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -194,6 +195,8 @@ class TableFile(Cells):
         self.source: str | bytes = source
         if not SUFFIX.fullmatch(source):
             raise UserError(f"{source}: expected a file that ends in {FORMATS}")
+        if not Path(source).is_file():
+            raise UserError(f"{source}: no such file")
         with self.reading():
             if not source.lower().endswith(".parquet"):
                 self.rows = self._open_csv(source)

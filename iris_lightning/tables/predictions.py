@@ -113,7 +113,7 @@ def predict_table(
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
     total = sum(batches.counters, Counter[str]())
-    rows, labelled, correct = map(total.pop, ("rows", "labelled", "correct"))
+    rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
     return Counts(target or usual_target, rows, labelled, correct, total)
 
 
