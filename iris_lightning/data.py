@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -235,10 +236,12 @@ class IrisDataModule(L.LightningDataModule):
 
     def count_repeated_rows(self) -> int:
         """Counts test rows that are also in the train split."""
-        features, targets = self.table.features, self.table.targets.unsqueeze(1)
-        rows = torch.cat([features, targets], dim=1).numpy()
-        train = {row.tobytes() for row in rows[self.rows["train"]]}
-        return sum(row.tobytes() in train for row in rows[self.rows["test"]])
+        import polars as pl  # only here, as training does not need it
+
+        rows = torch.cat([self.table.features, self.table.targets.unsqueeze(1)], dim=1)
+        hashes = pl.from_numpy(rows.numpy()).hash_rows().to_numpy()
+        test, train = hashes[self.rows["test"]], hashes[self.rows["train"]]
+        return int(np.isin(test, train).sum())
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""

@@ -135,7 +135,7 @@ def test_custom_missing_values(name: str) -> None:
         read_table(path, missing="mean", na_values=[])
 
 
-@pytest.mark.parametrize("text", ["", "NA", " N/A ", "NaN", "null", "None", "?"])
+@pytest.mark.parametrize("text", ["", "NA", " N/A ", "NaN", "?"])
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
 def test_missing_values(text: str, name: str) -> None:
     path = write(f"a,b,kind\n1,2,x\n{text},2,y\n1,{text},x\n{text or 1},{text},\n" + ROWS)
@@ -400,7 +400,7 @@ def test_parquet_columns_without_numbers(value: pl.Expr) -> None:
         read_table(path, features=["length", "width"], class_names=["a", "b"])
 
 
-@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.parquet", "t.xlsx", "t", "t.gz"])
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.parquet", "t.xlsx", "t"])
 def test_files_in_the_wrong_format(name: str) -> None:
     with pytest.raises(UserError, match=name):
         read_table(write(b"\x1f\x8b\x08" + bytes(range(200)), name))
