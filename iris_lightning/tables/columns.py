@@ -143,8 +143,17 @@ def find_numbers(cells: Cells) -> None:
     A text column counts as numeric if at least half of its first values are numbers, so that a
     stray text in it is reported as an error.
     """
-    decimal_comma = bool(cells.csv.decimal_comma)
     texts = cells.sample.select(cells.texts(cs.string()))
+    _find_numbers(cells, texts)
+    # All rows are read for columns whose first values are all missing.
+    empty = [column.name for column in texts if column.null_count() == len(column)]
+    if empty and texts.height == SAMPLE_ROWS:
+        rows = cells.rows.select(cells.texts(cs.by_name(*empty)))
+        _find_numbers(cells, rows.collect(engine="streaming"))
+
+
+def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
+    decimal_comma = bool(cells.csv.decimal_comma)
     plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
     numeric = {name for name, fraction in plain.items() if fraction >= 0.5}
     others = texts.drop(numeric)
@@ -156,13 +165,16 @@ def find_numbers(cells: Cells) -> None:
         marked = share(texts, pl.all().str.contains("[.,]"))
         thousands = share(texts, pl.all().str.contains(THOUSANDS_OR_DECIMALS))
         ambiguous = {name for name in texts.columns if 0 < marked[name] == thousands[name]}
+    doubtful = {}
     for name in others.columns:
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.formatted.add(name)
             if name in ambiguous:
-                cells.doubtful[name] = "true, or false for thousands"
+                doubtful[name] = "true, or false for thousands"
         elif converted[name] >= 0.5:
-            cells.doubtful[name] = str(not decimal_comma).lower()
+            doubtful[name] = str(not decimal_comma).lower()
+    for name, value in doubtful.items():
+        cells.doubtful[name] = (texts[name].drop_nulls()[0], value)
     for name in sorted(numeric & ambiguous):
         if plain[name] > thousands[name]:
             cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")

@@ -83,7 +83,7 @@ class Cells:
     Attributes:
         missing: Texts that mean a missing value.
         formatted: Numeric columns with thousands separators or units.
-        doubtful: Columns that may have the other decimal mark, and the option that would tell.
+        doubtful: Columns that may have the other decimal mark: an example, and the right option.
         notes: Notes for the user on how the cells were read.
         csv_format: Options for polars to write a CSV file in the same format.
     """
@@ -98,7 +98,7 @@ class Cells:
         self.csv_format: dict[str, Any] = {}
         self.notes: list[str] = []
         self.formatted: set[str] = set()
-        self.doubtful: dict[str, str] = {}
+        self.doubtful: dict[str, tuple[str, str]] = {}
 
     @cached_property
     def kinds(self) -> pl.Schema:

@@ -42,9 +42,9 @@ def check_decimal_mark(file: Cells, names: Iterable[str]) -> None:
     """Raises an error for numbers with the other decimal mark or with an ambiguous comma."""
     for name in names:
         if name in file.doubtful:
-            example = file.sample[name].drop_nulls()[0]
+            example, value = file.doubtful[name]
             found = f"{file.name}: column {name!r} holds numbers such as {example!r}"
-            raise UserError(found, remedy=("decimal_comma", file.doubtful[name]))
+            raise UserError(found, remedy=("decimal_comma", value))
 
 
 def check_values(
