@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.table import CsvFormat, Table, TableWarning, load_iris_table
 
 SPLITS = ("train", "val", "test")
-MAX_COMPARED_ROWS = 100_000
 
 
 def split_rows(
@@ -174,6 +174,8 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
+                # Version 0.1.0, which did not record the columns, had NaN there.
+                fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
                 warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
@@ -241,16 +243,13 @@ class IrisDataModule(L.LightningDataModule):
         return self._tensors[split]
 
     def count_repeated_rows(self) -> int:
-        """Counts test rows that are also in the train split.
+        """Counts test rows that are also in the train split."""
+        import polars as pl  # only here, as training does not need it
 
-        Tables of more than `MAX_COMPARED_ROWS` rows are not compared.
-        """
-        if len(self.table.targets) > MAX_COMPARED_ROWS:
-            return 0
-        features, targets = self.table.features, self.table.targets.unsqueeze(1)
-        rows = torch.cat([features, targets], dim=1).numpy()
-        train = {row.tobytes() for row in rows[self.rows["train"]]}
-        return sum(row.tobytes() in train for row in rows[self.rows["test"]])
+        rows = torch.cat([self.table.features, self.table.targets.unsqueeze(1)], dim=1)
+        hashes = pl.from_numpy(rows.numpy()).hash_rows().to_numpy()
+        test, train = hashes[self.rows["test"]], hashes[self.rows["train"]]
+        return int(np.isin(test, train).sum())
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""

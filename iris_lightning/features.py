@@ -1,17 +1,14 @@
 """The features of a network and the table columns they come from."""
 
+import contextlib
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from iris_lightning.errors import UserError, closest, join_names
 from iris_lightning.network import IRIS_FEATURES
 
-if TYPE_CHECKING:
-    import polars as pl
-
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
-WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 
 # Alternative names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
 IRIS_SPELLINGS = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
@@ -33,10 +30,17 @@ class Feature(NamedTuple):
 
 
 def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
-    """Returns the texts that mean a missing value: the empty text and `na_values`."""
+    """Returns the texts that mean a missing value: the empty text and `na_values`.
+
+    Numbers are included as text with and without decimals.
+    """
     if na_values is None:
         na_values = NA_VALUES
-    return {"", *map(str, na_values)}
+    texts = {"", *map(str, na_values)}
+    for value in na_values:
+        with contextlib.suppress(TypeError, ValueError):
+            texts.add(str(float(value or "")))
+    return texts
 
 
 def normalize(text: str) -> str:
@@ -44,21 +48,14 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
-def to_labels(texts: "pl.Expr", missing: Collection[str]) -> "pl.Expr":
-    """Normalizes classes or categories, so that `1.0` equals `1` and `True` equals `true`.
-
-    Args:
-        texts: Cells of the table, as text.
-        missing: Texts that mean a missing value, which becomes null.
-    """
-    import polars as pl
-
-    texts = texts.str.strip_chars().str.normalize("NFC")
-    lower = texts.str.to_lowercase()
-    labels = texts.str.replace(WHOLE_DECIMAL, "${1}")
-    labels = pl.when(lower.is_in(["true", "false"])).then(lower).otherwise(labels)
-    is_missing = texts.is_in(missing) | labels.is_in(missing)
-    return pl.when(~is_missing).then(labels)
+def categories_by_column(features: Iterable[Feature]) -> dict[str, list[str]]:
+    """Returns the categories of each column, none for columns of numbers."""
+    categories: dict[str, list[str]] = {}
+    for feature in features:
+        known = categories.setdefault(feature.column, [])
+        if feature.category is not None:
+            known.append(feature.category)
+    return categories
 
 
 def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> list[Feature]:
@@ -73,10 +70,7 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     Raises:
         UserError: If a column is missing.
     """
-    spellings = {}
-    for column in columns:
-        spellings[IRIS_SPELLINGS.get(column, column)] = column
-    spellings.update(zip(columns, columns, strict=True))
+    spellings = {_usual(column): column for column in columns}
     features = []
     for name in names:
         feature = _find_feature(name, spellings)
@@ -99,10 +93,13 @@ def missing_column(
     return UserError(message, parameter)
 
 
+def _usual(name: str) -> str:
+    return IRIS_SPELLINGS.get(name, name)
+
+
 def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
-    column = spellings.get(name, spellings.get(IRIS_SPELLINGS.get(name, name)))
-    if column is not None:
-        return Feature(name, column)
+    if _usual(name) in spellings:
+        return Feature(name, spellings[_usual(name)])
     parts = name.split("=")
     for i in range(len(parts) - 1, 0, -1):  # columns and categories may also contain `=`
         column = "=".join(parts[:i])

@@ -1,6 +1,7 @@
 """A trained classifier for use in Python. This module does not import Lightning."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, find_features, missing_texts, normalize, to_labels
+from iris_lightning.features import find_features, missing_texts, normalize
 from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
 from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights, read_weights
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 NaValues = Sequence[str | float | None] | None
+PRINTED_MISSING = ("nan", "NaT", "<NA>")  # missing values as Python, NumPy and pandas print them
 
 
 class IrisPredictor(nn.Module):
@@ -108,7 +110,7 @@ class IrisPredictor(nn.Module):
     def _features(self, rows: Any) -> Tensor:
         names = list(self.feature_names_in_)
         if hasattr(rows, "columns"):
-            rows = _frame_values(rows, names, self.na_values)
+            rows = _frame_values(rows, self)
         try:
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
@@ -128,43 +130,38 @@ class IrisPredictor(nn.Module):
         return features
 
 
-def _frame_values(frame: Any, names: Sequence[str], na_values: NaValues) -> "NDArray[np.float64]":
+def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]":
     """Returns the features in a data frame, shape `(rows, features)`, NaN where missing."""
-    columns = {normalize(str(column)): column for column in frame.columns}
-    features = find_features(names, list(columns), "the frame")
-    values = []
-    for feature in features:
-        cells = np.asarray(frame[columns[feature.column]])
-        if feature.category is None and cells.dtype.kind in "biuf" and na_values is None:
-            values.append(cells.astype(np.float64))
-        else:
-            values.append(_parse(cells, feature, na_values))
-    return np.column_stack(values)
-
-
-def _parse(cells: "NDArray[Any]", feature: Feature, na_values: NaValues) -> "NDArray[np.float64]":
-    """Parses the cells of a feature's column as numbers or categories.
-
-    Returns:
-        The numbers, NaN where missing; for a category, 1 where the column holds it, else 0.
-    """
+    # Imported here, as other rows do not need polars.
     import polars as pl
 
-    texts = pl.Series([None if cell is None else str(cell) for cell in cells], dtype=pl.String)
-    missing = missing_texts(na_values) | {
-        "nan",
-        "NaT",
-        "<NA>",
-    }  # as Python, NumPy and pandas print them
-    labels = pl.select(to_labels(pl.lit(texts), missing)).to_series()
-    if feature.category is not None:
-        return (labels == feature.category).fill_null(False).to_numpy().astype(np.float64)
-    numbers = labels.cast(pl.Float64, strict=False)
-    invalid = (numbers.is_null() & labels.is_not_null()).arg_true()
-    if len(invalid) > 0:
-        found = f"row {invalid[0]}, {feature.column!r}: {labels[invalid[0]]!r}"
-        raise UserError(f"{found}: expected a number")
-    return numbers.fill_null(np.nan).to_numpy()
+    from iris_lightning.table import CsvFormat, TableWarning
+    from iris_lightning.tables.columns import find_numbers
+    from iris_lightning.tables.formats import Cells, encode
+    from iris_lightning.tables.predictions import count_gaps
+    from iris_lightning.tables.validation import check_values
+
+    source = "the frame"
+    columns = {normalize(str(column)): column for column in frame.columns}
+    features = find_features(predictor.feature_names_in_, list(columns), source)
+    series = {}
+    for name in {feature.column for feature in features}:
+        cells = np.asarray(frame[columns[name]])
+        if cells.dtype.kind in "biuf":
+            series[name] = pl.Series(cells)
+        else:
+            series[name] = pl.Series(
+                [None if cell is None else str(cell) for cell in cells], dtype=pl.String
+            )
+    csv = CsvFormat(na_values=[*missing_texts(predictor.na_values), *PRINTED_MISSING])
+    table = Cells(source, csv, pl.LazyFrame(series))
+    find_numbers(table)
+    check_values(table, table.inputs(features), features, predictor.imputes)
+    values = table.rows.select(table.values(features)).collect()
+    for gap, number in count_gaps(values, features, {}).items():
+        if number:
+            warnings.warn(f"{source}: {number} {gap}", TableWarning, stacklevel=5)
+    return values.select(encode(features, predictor.imputes)).to_numpy()
 
 
 def load(

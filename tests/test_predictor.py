@@ -14,7 +14,8 @@ from sklearn.datasets import load_iris
 import iris_lightning
 from iris_lightning import IrisNetwork, IrisPredictor, UserError
 from iris_lightning.cli import main
-from tests.conftest import fit, load
+from iris_lightning.table import TableWarning
+from tests.conftest import fails, fit, load
 
 IRIS = load_iris()
 UNDERSCORED = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -59,8 +60,8 @@ def test_attributes_after_loading(default_run: Path) -> None:
         ([[1, 2, 3, 4], [1, 2, float("nan"), 4]], r"row 1, 'petal length \(cm\)'.*nan"),
         ([[1e300, 2, 3, 4]], "row 0, 'sepal length"),
         (pl.DataFrame({"sepal_length": [1.0]}), "no column 'sepal width"),
-        (pl.DataFrame({name: [None] for name in UNDERSCORED}), "row 0, 'sepal length"),
-        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "'u'.*number"),
+        (pl.DataFrame({name: [None] for name in UNDERSCORED}), "'sepal_length', row 0: missing"),
+        (pl.DataFrame({name: ["u"] for name in UNDERSCORED}), "row 0: .*number, got 'u'"),
     ],
 )
 def test_invalid_rows_raise_an_error(rows: Any, words: str) -> None:
@@ -108,6 +109,27 @@ def test_frames_give_the_same_predictions_as_files(suffix: str) -> None:
     model = iris_lightning.load(path)
     for kind, read in READ.items():
         np.testing.assert_allclose(model.predict_proba(read()), expected, atol=1e-7, err_msg=kind)
+
+
+@pytest.mark.usefixtures("table")
+def test_frames_are_parsed_and_checked_like_files() -> None:
+    model = iris_lightning.load("lightning_logs/version_0/checkpoints/best.ckpt")
+    rows = pl.DataFrame({"a": ["$1,234", "$5"], "isl": ["A", "C"], "ok": [True, None], "b": [1, 2]})
+    numbers = rows.with_columns(a=pl.Series([1234, 5]))
+    with pytest.warns(TableWarning) as noted:
+        np.testing.assert_array_equal(model.predict_proba(rows), model.predict_proba(numbers))
+    said = " ".join(str(warning.message) for warning in noted)
+    assert "1 unknown categories in 'isl', such as 'C'" in said
+    assert "1 missing values in 'ok'" in said
+
+
+def test_networks_without_fill_values_refuse_missing_categories(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("table.csv").write_text("a,b,kind\n" + "1,u,x\n2,v,y\n" * 9)
+    fit("--data.path", "table.csv", "--data.missing", "drop", "--trainer.max_epochs", "1")
+    Path("new.csv").write_text("a,b\n1,u\n2,\n")
+    assert "'b', row 2: missing value" in fails(capsys, "predict", "new.csv", "--output", "o.csv")
 
 
 @pytest.mark.usefixtures("table")

@@ -1,5 +1,6 @@
 """Writes the out-of-fold predictions of a cross-validation, next to the rows of its table."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class HeldOutRows:
 
     def __init__(self, table: Table, path: str | None, csv: CsvFormat) -> None:
         self.table = table
-        self.csv_format: dict[str, Any] = {}
+        self.csv_format: Mapping[str, Any] = {}
         if path is None:
             self.rows = _iris_rows()
             return

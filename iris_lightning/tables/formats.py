@@ -1,11 +1,8 @@
 """Table files: detecting their format and selecting their columns as polars expressions."""
 
 import contextlib
-import copy
 import math
-import shutil
-import tempfile
-import weakref
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -17,31 +14,24 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, missing_texts, normalize, to_labels
+from iris_lightning.features import Feature, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
-from iris_lightning.tables.texts import read_start, transcode
+from iris_lightning.tables.texts import read_start, to_utf8
 
-SUFFIXES = (
-    ".csv",
-    ".csv.gz",
-    ".csv.zst",
-    ".tsv",
-    ".tsv.gz",
-    ".tsv.zst",
-    ".txt",
-    ".txt.gz",
-    ".txt.zst",
-    ".parquet",
-)
+SUFFIX = re.compile(r".*\.(parquet|(csv|tsv|txt)(\.gz|\.zst)?)", re.IGNORECASE | re.DOTALL)
 SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
 FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
 CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
 MISSING = "missing "  # whether a row has missing features
+EXTRA = "extra "  # a column beyond those of the header
 # Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 SIGNS = r"[$€£¥%]"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
-READABLE = cs.all() - cs.nested() - cs.binary()  # columns that can be cast to text
+WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
+BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
+# Columns that polars cannot convert to text.
+UNREADABLE = cs.nested() | cs.binary() | cs.duration() | cs.object()
 
 
 def columns(*names: str) -> pl.Expr:
@@ -54,159 +44,114 @@ def number_columns(features: Iterable[Feature]) -> list[str]:
     return [feature.column for feature in features if feature.category is None]
 
 
-def encode(features: Sequence[Feature]) -> list[pl.Expr]:
-    """Returns expressions that turn `TableFile.values` into features, float32.
+def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]:
+    """Returns expressions that turn the columns of `Cells.values` into features.
 
-    Missing numbers are null, invalid ones are infinite. Missing and unknown categories have 0 in
-    every feature of their column.
+    Missing numbers are null, invalid ones are infinite. Unknown categories have 0 in every feature
+    of their column.
+
+    Args:
+        features: The features.
+        fills_categories: Whether missing categories also have 0, else they are null.
     """
     expressions = []
     for feature in features:
         value = columns(feature.column)
         if feature.category is not None:
-            value = (value == feature.category).fill_null(False)
-        expressions.append(value.cast(pl.Float32).alias(feature.name))
+            value = (value == feature.category).cast(pl.Float32)
+            if fills_categories:
+                value = value.fill_null(0)
+        expressions.append(value.alias(feature.name))
     return expressions
 
 
 def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
-    """Parses stripped texts as float64; invalid numbers become infinite."""
+    """Parses stripped texts as float64; invalid numbers become null."""
     if decimal_comma:
         texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
-    numbers = texts.cast(pl.Float64, strict=False)
-    return pl.when(texts.is_not_null()).then(numbers.fill_null(math.inf))
+    return texts.cast(pl.Float64, strict=False)
 
 
-def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(~pl.all_horizontal(pl.all().is_null()))
-
-
-class TableFile:
-    """A CSV or Parquet file.
+class Cells:
+    """The cells of a table or a data frame, and how to parse them.
 
     Args:
-        source: CSV or Parquet file.
-        csv: How a CSV file is written.
-        name: Name of the table, for messages; by default the file's path.
+        name: Name of the table, for messages.
+        csv: How the cells are written.
+        rows: The cells.
 
     Attributes:
-        names: Column names, without surrounding spaces.
-        kinds: Data types of the columns; all columns of a CSV file are text.
-        numeric: Columns that hold numbers.
+        missing: Texts that mean a missing value.
         formatted: Numeric columns with thousands separators or units.
-        rows: The rows, without blank ones. Those of a CSV file are text.
-        notes: Notes for the user on how the file was read.
+        doubtful: Columns that may have the other decimal mark: an example, and the right option.
+        notes: Notes for the user on how the cells were read.
         csv_format: Options for polars to write a CSV file in the same format.
     """
 
-    def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
-        self.source = source
-        self.name = name or source
+    first_row = 0
+
+    def __init__(self, name: str, csv: CsvFormat, rows: pl.LazyFrame) -> None:
+        self.name = name
         self.csv = csv
-        self.notes: list[str] = []
+        self.rows = rows
         self.missing = sorted(missing_texts(csv.na_values))
-        self.is_csv = not source.lower().endswith(".parquet")
         self.csv_format: dict[str, Any] = {}
-        if not source.lower().endswith(SUFFIXES):
-            raise UserError(f"{source}: expected a file that ends in {FORMATS}")
-        if not Path(source).is_file():
-            raise UserError(f"{source}: no such file")
-        with self.reading():
-            if self.is_csv:
-                self._open_csv()
-            else:
-                self._open_parquet()
-            self.kinds = self.rows.collect_schema()
+        self.notes: list[str] = []
         self.formatted: set[str] = set()
-        self.numeric = {name for name, kind in self.kinds.items() if kind.is_numeric()}
+        self.doubtful: dict[str, tuple[str, str]] = {}
 
-    def _open_csv(self) -> None:
-        start = read_start(self.source, self.name, self.csv.encoding)
-        self.notes += start.notes
-        if start.encoding != "utf-8":
-            folder = tempfile.mkdtemp()
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            self.source = transcode(self.source, self.name, start.encoding, folder)
-        separator = start.find_separator(self.csv.decimal_comma)
-        if self.csv.separator is not None:
-            separator = SEPARATORS[self.csv.separator]
-        self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}
-        self.skipped_lines = start.skipped_lines
-        header = self._scan_csv(has_header=False, truncate_ragged_lines=True).head(1).collect()
-        if header.is_empty():
-            raise UserError(f"{self.name}: the header has an unclosed quote")
-        self.names = [f"column_{i + 1}" for i in range(header.width)]
-        if self.csv.header:
-            self.names = self._strip(header.row(0))
-        rows = self._scan_csv(new_columns=self.names, has_header=self.csv.header)
-        # A lazy filter would take time quadratic in the number of columns.
-        self.rows = rows.map_batches(_drop_blank_rows, streamable=True)
+    @cached_property
+    def kinds(self) -> pl.Schema:
+        """The data types of the columns."""
+        return self.rows.collect_schema()
 
-    def _scan_csv(self, **options: Any) -> pl.LazyFrame:
-        options["separator"] = self.csv_format["separator"]
-        options["skip_lines"] = self.skipped_lines
-        return pl.scan_csv(self.source, infer_schema=False, glob=False, **options)
+    @cached_property
+    def names(self) -> list[str]:
+        """The column names."""
+        return self.kinds.names()
 
-    def _open_parquet(self) -> None:
-        rows = pl.scan_parquet(self.source, glob=False)
-        header = rows.collect_schema().names()
-        self.names = self._strip(header)
-        new_names = dict(zip(header, self.names, strict=True))
-        self.rows = rows.rename(new_names)
-
-    def _strip(self, header: Sequence[str | None]) -> list[str]:
-        names: list[str] = []
-        for cell in header:
-            name = normalize(cell or "")
-            if not name and name in names:  # a spreadsheet's empty columns
-                name = f"column_{len(names) + 1}"
-            if name in names:
-                raise UserError(f"{self.name}: has two columns {name!r}; expected distinct names")
-            names.append(name)
-        return names
+    @cached_property
+    def numeric(self) -> set[str]:
+        """The columns that hold numbers; `find_numbers` adds those of text."""
+        return {name for name, kind in self.kinds.items() if kind.is_numeric()}
 
     @cached_property
     def sample(self) -> pl.DataFrame:
         """The first rows."""
         return self.rows.head(SAMPLE_ROWS).collect(engine="streaming")
 
-    def texts(self, selected: cs.Selector = READABLE) -> pl.Expr:
+    def texts(self, selected: cs.Selector) -> pl.Expr:
         """Returns columns as stripped text, null where missing."""
         cells = selected.as_expr().cast(pl.String).str.strip_chars()
         return pl.when(~cells.is_in(self.missing)).then(cells)
 
-    def _parse(self, selected: cs.Selector, is_formatted: bool = False) -> pl.Expr:
-        texts = selected.as_expr().cast(pl.String).str.strip_chars()
-        is_present = ~texts.is_in(self.missing)
-        if is_formatted:
-            plain = texts.str.replace_all(MARKS, "")
-            texts = pl.when(texts.str.contains(FORMATTED)).then(plain).otherwise(texts)
-        numbers = to_number(texts, self.csv.decimal_comma)
-        return self._present(pl.when(is_present).then(numbers))
-
-    def _present(self, numbers: pl.Expr) -> pl.Expr:
-        numbers = numbers.cast(pl.Float64).fill_nan(None)
-        codes = pl.Series(self.missing).cast(pl.Float64, strict=False)
-        codes = codes.filter(codes.is_finite())  # such as -999
-        if codes.is_empty():
-            return numbers
-        is_code = numbers.is_in(codes.to_list())
-        return pl.when(~is_code).then(numbers)
-
     def labels(self, *names: str) -> pl.Expr:
-        """Returns columns as classes or categories, null where a value is missing."""
-        return to_labels(columns(*names).cast(pl.String), self.missing)
+        """Returns columns as classes or categories, null where a value is missing.
+
+        They are normalized, so that `1.0` equals `1` and `True` equals `true`.
+        """
+        texts = columns(*names).cast(pl.String).str.strip_chars().str.normalize("NFC")
+        numbers = texts.str.replace(WHOLE_DECIMAL, "${1}")
+        booleans = pl.when(texts.is_in(BOOLEANS)).then(texts.str.to_lowercase())
+        return pl.when(~texts.is_in(self.missing)).then(booleans.otherwise(numbers))
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
-        formatted = selected & cs.by_name(*self.formatted)
-        plain = selected - cs.numeric() - formatted
-        return [
-            self._present((selected & cs.numeric()).as_expr()),
-            self._parse(plain),
-            self._parse(formatted, is_formatted=True),
-        ]
+        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64).fill_nan(None)
+        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
+        formatted = cs.by_name(*self.formatted)
+        plain = (selected - cs.numeric() - formatted).as_expr().cast(pl.String)
+        marked = (selected & formatted).as_expr().str.strip_chars()
+        unmarked = marked.str.replace_all(MARKS, "")
+        unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked).otherwise(marked)
+        numbers = pl.when(~numbers.is_in(codes)).then(numbers)
+        return [numbers, self._parse(plain.str.strip_chars()), self._parse(unmarked)]
+
+    def _parse(self, texts: pl.Expr) -> pl.Expr:
+        missing = [*self.missing, "nan", "NaN"]
+        numbers = to_number(texts, self.csv.decimal_comma).fill_null(math.inf)
+        return pl.when(~texts.is_in(missing)).then(numbers.name.keep())
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
@@ -217,29 +162,111 @@ class TableFile:
         numbers = self.numbers(number_columns(features))
         return [*numbers, self.labels(*texts), label.alias(CLASS)]
 
-    def inputs(self, features: Sequence[Feature], target: str | None = None) -> pl.LazyFrame:
-        """Returns the features, encoded as float32, `CLASS` and `MISSING`."""
+    def inputs(
+        self, features: Sequence[Feature], target: str | None = None, fills_categories: bool = True
+    ) -> pl.LazyFrame:
+        """Returns the encoded features, `CLASS` and `MISSING`."""
         missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
         return self.rows.select(self.values(features, target)).select(
-            *encode(features), CLASS, missing
+            *encode(features, fills_categories), CLASS, missing
         )
 
-    def parsed(self, names: Iterable[str]) -> "TableFile":
-        """Returns the same table with its numbers parsed by polars' CSV reader.
 
-        This is faster, but raises an error for invalid numbers and keeps blank rows.
+def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+class TableFile(Cells):
+    """A CSV or Parquet file.
+
+    Column names have no surrounding spaces, and there are no blank rows. The cells of a CSV file
+    are text.
+
+    Args:
+        source: CSV or Parquet file.
+        csv: How a CSV file is written.
+        name: Name of the table, for messages; by default the file's path.
+    """
+
+    first_row = 1
+
+    def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
+        super().__init__(name or source, csv, pl.LazyFrame())
+        self.source: str | bytes = source
+        if not SUFFIX.fullmatch(source):
+            raise UserError(f"{source}: expected a file that ends in {FORMATS}")
+        if not Path(source).is_file():
+            raise UserError(f"{source}: no such file")
+        with self.reading():
+            if not source.lower().endswith(".parquet"):
+                self.rows = self._open_csv(source)
+            else:
+                rows = pl.scan_parquet(source, glob=False)
+                header = rows.collect_schema().names()
+                self.rows = rows.rename(dict(zip(header, self._strip(header), strict=True)))
+
+    def _open_csv(self, path: str) -> pl.LazyFrame:
+        separator, self.skipped = self._read_start(path)
+        for number, line in enumerate(self.skipped, 1):
+            if line:
+                self.notes.append(f"skipped line {number}: {line[:50]!r}")
+        if self.csv.separator is not None:
+            separator = SEPARATORS[self.csv.separator]
+        decimal_comma = bool(self.csv.decimal_comma)
+        self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
+        header = self._scan_csv(has_header=False).head(1).collect()
+        if header.is_empty():
+            raise UserError(f"{self.name}: the header has an unclosed quote")
+        names = [f"column_{i + 1}" for i in range(header.width)]
+        if self.csv.header:
+            names = self._strip(header.row(0))
+        self._check_width(names)
+        rows = self._scan_csv(new_columns=names, has_header=self.csv.header)
+        # A lazy filter would take time quadratic in the number of columns.
+        return rows.map_batches(_drop_blank_rows, streamable=True)
+
+    def _read_start(self, path: str) -> tuple[str, list[str]]:
+        """Reads the start of a CSV file; one that is not in UTF-8 is converted in memory."""
+        decimal_comma = self.csv.decimal_comma
+        if self.csv.encoding is None:
+            with contextlib.suppress(PolarsError):
+                return read_start(path, self.name, decimal_comma)
+        self.source, encoding = to_utf8(path, self.name, self.csv.encoding)
+        if self.csv.encoding is None:
+            self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
+        return read_start(self.source, self.name, decimal_comma)
+
+    def _scan_csv(self, **options: Any) -> pl.LazyFrame:
+        options["separator"] = self.csv_format["separator"]
+        options["skip_lines"] = len(self.skipped)
+        return pl.scan_csv(
+            self.source, infer_schema=False, glob=False, truncate_ragged_lines=True, **options
+        )
+
+    def _check_width(self, names: Sequence[str]) -> None:
+        """Raises an error for a row with more cells than the header.
+
+        Reading some of the columns, polars would not notice it.
         """
-        if not self.is_csv or self.csv.decimal_comma:  # polars would also accept `1.5`
-            return self
-        parsed = copy.copy(self)
-        kinds = dict.fromkeys(set(names).difference(self.formatted), pl.Float64)
-        parsed.rows = self._scan_csv(
-            new_columns=self.names,
-            has_header=self.csv.header,
-            schema_overrides=kinds,
-            null_values=self.missing,
-        )
-        return parsed
+        schema = dict.fromkeys([*names, EXTRA], pl.String)
+        rows = self._scan_csv(has_header=False, schema=schema, missing_columns="insert")
+        extra = rows.select(columns(EXTRA).is_not_null().arg_true().first())
+        row = extra.collect(engine="streaming").item()
+        if row is not None:
+            row += not self.csv.header
+            raise UserError(f"{self.name}: row {row} has more cells than the header")
+
+    def _strip(self, header: Sequence[str | None]) -> list[str]:
+        names: list[str] = []
+        for cell in header:
+            name = normalize(cell or "")
+            if not name and name in names:  # a spreadsheet's empty columns
+                name = f"column_{len(names) + 1}"
+            if name in names:
+                found = f"{self.name}: has two columns {name!r}"
+                raise UserError(f"{found}; if they are a row of data: --data.header false")
+            names.append(name)
+        return names
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -247,24 +274,5 @@ class TableFile:
         try:
             yield
         except (PolarsError, OSError, EOFError, zlib.error) as error:
-            reason = str(error).partition("\n")[0]
-            remedy = None
-            if "found more fields" in reason:
-                row = self._find_long_row()
-                where = "a row"
-                if row is not None:
-                    where = f"row {row}"
-                reason = f"{where} has more cells than the header"
-            if "invalid utf" in reason:
-                reason, remedy = "a cell is not in UTF-8", ("encoding", "cp1252")
-            raise UserError(f"{self.name}: cannot be read: {reason}", remedy=remedy) from error
-
-    def _find_long_row(self) -> Any:
-        """Returns the number of the first row with more cells than the header, or `None`."""
-        rows = self._scan_csv(
-            has_header=False,
-            schema=dict.fromkeys([*self.names, " "], pl.String),
-            missing_columns="insert",
-            truncate_ragged_lines=True,
-        )
-        return rows.select(columns(" ").is_not_null().arg_true().first()).collect().item()
+            reason, *_ = re.split(r"\n|\. ", str(error))
+            raise UserError(f"{self.name}: cannot be read: {reason}") from error

@@ -13,14 +13,14 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, find_features
+from iris_lightning.features import Feature, categories_by_column, find_features
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.table import CsvFormat, check_columns, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
 from iris_lightning.tables.formats import (
     CLASS,
     FORMATS,
-    SUFFIXES,
+    SUFFIX,
     TableFile,
     encode,
     number_columns,
@@ -59,9 +59,7 @@ class Counts(NamedTuple):
             column = f"column {self.column!r}; choose another with --target"
             text = f"{self.rows} rows (no accuracy: no class in {column})"
         parts = [f"{number} {kind}" for kind, number in self.gaps.items()]
-        if len(parts) > MAX_GAPS:
-            parts = [*parts[:MAX_GAPS], "and more"]
-        return "; ".join([text, *parts])
+        return "; ".join([text, *parts[:MAX_GAPS]])
 
 
 def predict_table(
@@ -86,7 +84,7 @@ def predict_table(
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
     """
     if output != "-":
-        if not output.lower().endswith(SUFFIXES):
+        if not SUFFIX.fullmatch(output):
             raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
@@ -101,24 +99,22 @@ def predict_table(
             target = usual_target
         batches = _Batches(predictor, features)
         predictions = batches.predictions(file.values(features, target))
-        rows = file.rows.with_columns(predictions).unnest(batches.names[0])
-        if file.is_csv and output.lower().endswith(".parquet"):
-            rows = rows.with_columns(file.numbers(number_columns(features)))
+        table = file.rows.with_columns(predictions).unnest(batches.names[0])
+        if file.csv_format and output.lower().endswith(".parquet"):
+            table = table.with_columns(file.numbers(number_columns(features)))
         try:
-            _write(rows, output, file.csv_format)
+            _write(table, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:
-            missing = "mean" if predictor.imputes else "error"
             with file.reading():
-                check_values(file, file.inputs(features), features, missing, is_training=False)
+                check_values(file, file.inputs(features), features, predictor.imputes)
             if isinstance(error, UserError):
                 found = "a row has features that are too large for the network"
                 raise UserError(f"{name}: {found}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
     total = sum(batches.counters, Counter[str]())
-    column = target or usual_target
-    num_rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
-    return Counts(column, num_rows, labelled, correct, total)
+    rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
+    return Counts(target or usual_target, rows, labelled, correct, total)
 
 
 class _Batches:
@@ -126,18 +122,13 @@ class _Batches:
 
     def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
         self.predictor = predictor
-        self.inputs = encode(features)
-        self.categories: dict[str, list[str]] = {}  # by column; empty for numbers
-        for feature in features:
-            known = self.categories.setdefault(feature.column, [])
-            if feature.category is not None:
-                known.append(feature.category)
+        self.features = features
         self.names = result_columns(predictor.classes_)
         self.examples: dict[str, str] = {}  # an unknown category of each column
         self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
 
     def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
-        """Returns the new columns as a struct, computed from `TableFile.values`."""
+        """Returns the new columns as a struct, computed from `Cells.values`."""
         kinds: dict[str, Any] = dict.fromkeys(self.names, pl.Float32)
         kinds[self.names[0]] = pl.String
         result = pl.struct(values).map_batches(
@@ -148,35 +139,46 @@ class _Batches:
     def _predict(self, batch: pl.Series) -> pl.Series:
         values = batch.struct.unnest()
         classes = self.predictor.classes_
-        probabilities = self.predictor.predict_proba(values.select(self.inputs).to_numpy())
+        inputs = values.select(encode(self.features, self.predictor.imputes))
+        probabilities = self.predictor.predict_proba(inputs.to_numpy())
         most_probable = classes[probabilities.argmax(axis=1)]
         predictions = pl.Series(self.names[0], most_probable, dtype=pl.String)
         true = values[CLASS]
-        known = classes.tolist()
-        counter = self._count_gaps(values)
+        counter = count_gaps(values, self.features, self.examples)
         counter["rows"] = len(true)
         counter["labelled"] = true.count()
         counter["correct"] = int((true == predictions).sum())
+        known = classes.tolist()
         counter["rows of a class unknown to the model"] = int((~true.is_in(known)).sum())
         self.counters.append(counter)
         result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
         return result.to_struct()
 
-    def _count_gaps(self, values: pl.DataFrame) -> Counter[str]:
-        """Counts missing values and unknown categories."""
-        gaps = Counter[str]()
-        for column, categories in self.categories.items():
-            cells = values[column]
-            gaps[f"missing values in {column!r}"] = cells.null_count()
-            if categories:
-                unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
-                if len(unknown) > 0:
-                    example = self.examples.setdefault(column, unknown[0])
-                    gaps[f"unknown categories in {column!r}, such as {example!r}"] = len(unknown)
-        return gaps
+
+def count_gaps(
+    values: pl.DataFrame, features: Sequence[Feature], examples: dict[str, str]
+) -> Counter[str]:
+    """Counts missing values and unknown categories.
+
+    Args:
+        values: The columns of `Cells.values`.
+        features: The features.
+        examples: An unknown category of each column, to name the same one for all batches.
+    """
+    gaps = Counter[str]()
+    for column, categories in categories_by_column(features).items():
+        cells = values[column]
+        gaps[f"missing values in {column!r}"] = cells.null_count()
+        if not categories:
+            continue
+        unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
+        if len(unknown) > 0:
+            example = examples.setdefault(column, unknown[0])
+            gaps[f"unknown categories in {column!r}, such as {example!r}"] = len(unknown)
+    return gaps
 
 
-def _write(rows: pl.LazyFrame, output: str, csv_format: dict[str, Any]) -> None:
+def _write(rows: pl.LazyFrame, output: str, csv_format: Mapping[str, Any]) -> None:
     name = output.lower()
     with _sink(output) as sink:
         if name.endswith(".parquet"):

@@ -1,16 +1,14 @@
 """Reads a CSV or Parquet file as tensors for training."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 import polars.selectors as cs
 import torch
-from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.features import Feature, find_features
+from iris_lightning.features import Feature, categories_by_column, find_features
 from iris_lightning.table import (
     Column,
     CsvFormat,
@@ -20,11 +18,10 @@ from iris_lightning.table import (
     result_columns,
 )
 from iris_lightning.tables.columns import find_columns
-from iris_lightning.tables.formats import CLASS, MISSING, TableFile, number_columns
+from iris_lightning.tables.formats import CLASS, MISSING, TableFile
 from iris_lightning.tables.validation import (
-    check_classes,
+    check_decimal_mark,
     check_header,
-    check_number_marks,
     check_values,
     notes_on_values,
 )
@@ -43,6 +40,7 @@ def read_table(
     categorical: Sequence[str] = (),
     missing: str = "mean",
     class_names: Sequence[str] | None = None,
+    fills_categories: bool = True,
 ) -> Table:
     """Reads a table with a class column.
 
@@ -56,6 +54,7 @@ def read_table(
         missing: `mean` (returns missing numbers as NaN), `drop` (the rows) or `error`.
         class_names: The classes of a trained model. By default, the distinct values of the target:
             whole numbers in numerical order, texts in alphabetical order.
+        fills_categories: Whether a missing category is encoded as no category, else as NaN.
 
     Raises:
         UserError: If the table cannot be used. Messages name the column and the row, counted from 1
@@ -67,21 +66,19 @@ def read_table(
             raise UserError(f"{path}: has no rows")
         target, target_reason = _choose_target(file, target)
         if categorical:
-            check_columns("categorical", categorical, file.names, file.name)
+            check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
-        check_header(file, target)
-        check_number_marks(file, [name for name in file.names if name != target])
+        check_header(file, columns, target)
+        check_decimal_mark(file, [name for name in file.names if name != target])
         if class_names is not None:
-            inputs = find_features(features or (), file.names, file.name)
+            inputs = find_features(features or (), file.names, path)
         else:
             inputs = _choose_features(file, columns, features, exclude)
         names = [feature.name for feature in inputs]
-        if len({*names}) < len(names):
-            raise UserError(f"{path}: two features have one name: {join_names(sorted(names))}")
-        frame = _read_values(file, inputs, target)
-        check_values(file, frame.lazy(), inputs, missing)
-        check_classes(file, frame, target)
-    notes = [*file.notes, *notes_on_values(file, frame, inputs, target)]
+        rows = file.inputs(inputs, target, fills_categories)
+        frame = rows.cast({CLASS: pl.Categorical}).collect(engine="streaming")
+        check_values(file, frame.lazy(), inputs, missing != "error", ("missing", "mean or drop"))
+        notes = file.notes + notes_on_values(file, frame, inputs, target)
     notes += _notes_on_categories(columns, inputs)
     if features is None:
         notes += _notes_on_columns(columns, exclude)
@@ -92,8 +89,9 @@ def read_table(
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
-    values = frame[names].to_numpy(order="c", writable=True)
-    tensors = torch.from_numpy(values), torch.from_numpy(targets.to_numpy(writable=True))
+    values = frame.select(cs.by_name(*names).as_expr().cast(pl.Float32))
+    array = values.to_numpy(order="c", writable=True)
+    tensors = torch.from_numpy(array), torch.from_numpy(targets.to_numpy(writable=True))
     source = Path(path).name
     return Table(*tensors, names, classes, target, source, notes, kept, target_reason, columns)
 
@@ -106,13 +104,10 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     for usual in TARGET_NAMES:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
-    named = []
-    for column in file.names:
+    for column in reversed(file.names):
         if column and file.sample[column].count() > 0:
-            named.append(column)
-    if not named:
-        raise UserError(f"{file.name}: no column has a name and values", remedy=("header", "false"))
-    return named[-1], "the last column"
+            return column, "the last column"
+    raise UserError(f"{file.name}: no column has a name and values", remedy=("header", "false"))
 
 
 def _choose_features(
@@ -123,53 +118,36 @@ def _choose_features(
         check_columns("exclude", exclude, file.names, file.name)
     if names is None:
         names = [column.name for column in columns if column.role in USED_ROLES]
-    else:
-        inputs = [name for name in names if "=" in name]  # such as sex=male
-        check_columns("features", names, [*file.names, *inputs], file.name)
+    by_name = {column.name: column for column in columns}
     features: list[Feature] = []
-    for name in names:
-        if name not in file.names:
-            (feature,) = find_features([name], file.names, file.name)
-            column = columns[file.names.index(feature.column)]
-            if feature.category not in column.categories or column.role == "target":
-                found = f"{file.name}: column {column.name!r} has no category {feature.category!r}"
-                raise UserError(found, "features")
+    for feature in find_features(names, file.names, file.name):
+        column = by_name[feature.column]
+        name = column.name
+        if name in exclude:
+            continue
+        if feature.category in column.categories and column.role != "target":
             features.append(feature)
-        elif name not in exclude:
-            column = columns[file.names.index(name)]
-            features += _make_features(file, column)
+        elif column.role == "category" and feature.category is None:
+            for category in column.categories:
+                features.append(Feature(f"{name}={category}", name, category))
+        elif name in file.numeric and column.role not in ("target", "inexact"):
+            features.append(feature)
+        else:
+            found = f"{file.name}: {feature.name!r} cannot be a feature"
+            raise UserError(f"{found}: {column.reason}", "features")
     if not features:
         reasons = [f"{column.name!r} ({column.reason})" for column in columns]
         raise UserError(f"{file.name}: no column can be a feature: {', '.join(reasons)}")
     return features
 
 
-def _make_features(file: TableFile, column: Column) -> list[Feature]:
-    """Returns the feature of a column of numbers, or one for each category."""
-    name = column.name
-    if column.role == "target":
-        raise UserError(f"{name!r} is the target", "features", remedy=("target", "COLUMN"))
-    if column.role == "category":
-        features = []
-        for category in column.categories:
-            features.append(Feature(f"{name}={category}", name, category))
-        return features
-    if name not in file.numeric or column.role == "inexact":
-        found = f"{file.name}: column {name!r} cannot be a feature"
-        raise UserError(f"{found}: {column.reason}", "features")
-    return [Feature(name, name)]
-
-
 def _notes_on_categories(columns: Sequence[Column], features: Sequence[Feature]) -> list[str]:
     """Returns which categories have no input, such as those that a trained network lacks."""
-    known: dict[str, set[str | None]] = {}
-    for feature in features:
-        known.setdefault(feature.column, set()).add(feature.category)
+    known = categories_by_column(features)
     notes = []
     for column in columns:
-        has_inputs = column.name in known and None not in known[column.name]
-        if has_inputs and not known[column.name].issuperset(column.categories):
-            unknown = sorted(set(column.categories).difference(known[column.name]))
+        unknown = sorted(set(column.categories).difference(known.get(column.name, ())))
+        if known.get(column.name) and unknown:
             notes.append(f"categories of {column.name!r} without an input: {join_names(unknown)}")
     return notes
 
@@ -190,37 +168,26 @@ def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
     """Drops rows without a class, and rows with missing values if `missing` is `drop`."""
-    keep = frame[CLASS].is_not_null()
-    is_missing = keep & frame[MISSING]
+    lacks_class = frame[CLASS].is_null()
+    is_missing = frame[MISSING] & ~lacks_class
     notes = []
-    if not keep.all():
-        rows = f"{(~keep).sum()} of {frame.height} rows"
-        notes.append(f"dropped {rows}, which have no class")
-    if is_missing.any():
-        rows = f"{is_missing.sum()} of {frame.height} rows"
-        if missing == "drop":
-            keep &= ~is_missing
-            notes.append(f"dropped {rows}, which have missing values")
-        else:
-            notes.append(f"{rows} have missing values: numbers get the mean of the train split")
+    keep = ~lacks_class
+    if lacks_class.any():
+        notes.append(f"dropped {_count(lacks_class)}, which have no class")
+    if is_missing.any() and missing == "drop":
+        keep &= ~is_missing
+        notes.append(f"dropped {_count(is_missing)}, which have missing values")
+    elif is_missing.any():
+        counted = _count(is_missing)
+        notes.append(f"{counted} have missing values: numbers get the mean of the train split")
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes
 
 
-def _read_values(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
-    """Reads the features as float32, with `CLASS` and `MISSING`."""
-    with contextlib.suppress(PolarsError):  # a number that its CSV reader rejects, such as ` 1`
-        frame = _collect(file.parsed(number_columns(features)), features, target)
-        is_blank = pl.all_horizontal(cs.exclude(MISSING).is_null())
-        if not frame.select(is_blank.any()).item():
-            return frame
-    return _collect(file, features, target)
-
-
-def _collect(file: TableFile, features: Sequence[Feature], target: str) -> pl.DataFrame:
-    inputs = file.inputs(features, target)
-    return inputs.cast({CLASS: pl.Categorical}).collect(engine="streaming")
+def _count(rows: pl.Series) -> str:
+    first = rows.arg_true()[0] + 1
+    return f"{rows.sum()} of {len(rows)} rows (such as row {first})"
 
 
 def _encode_classes(
@@ -243,16 +210,15 @@ def _encode_classes(
 def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if len(found) < 2:
         raise UserError(f"{place} has only one class ({found[0]!r}); expected two or more")
-    remedy = ("target", "COLUMN")
-    if len(found) > num_rows / 2:
-        values = f"{len(found)} distinct values in {num_rows} rows"
-        raise UserError(f"{place} has {values}; expected several rows of each class", None, remedy)
     try:
         classes = sorted(found, key=float)
+        has_fractions = any(not float(name).is_integer() for name in classes)
+        has_few_rows = len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)
     except ValueError:
-        return sorted(found)
-    has_fractions = any(not float(name).is_integer() for name in classes)
-    if has_fractions or (len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)):
-        values = f"holds {len(found)} distinct numbers in {num_rows} rows, so it looks continuous"
-        raise UserError(f"{place} {values}; classification needs classes", None, remedy)
+        classes = sorted(found)
+        has_fractions = has_few_rows = False
+    if has_fractions or has_few_rows or len(found) > num_rows / 2:
+        found_values = f"{place} holds {len(found)} distinct values in {num_rows} rows"
+        remedy = ("target", "COLUMN")
+        raise UserError(f"{found_values}; classification needs classes", remedy=remedy)
     return classes

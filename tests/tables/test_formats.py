@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from iris_lightning import IrisDataModule, UserError
 from iris_lightning.features import NA_VALUES
-from iris_lightning.table import Table, TableWarning
+from iris_lightning.table import Table
 
 HEADER = "length,colour,width,species\n"
 GOOD = HEADER + "1.5,red,2,b\n2.5,blue,3,a\n3.5,red,4,b\n4.5,red,5,a\n" * 5
@@ -63,16 +63,6 @@ def test_separator_is_detected(separator: str, name: str) -> None:
     assert_good(write(text, name))
 
 
-@pytest.mark.parametrize("name", ["t.parquet", "t.csv.zst", "T.PARQUET"])
-def test_other_formats(name: str) -> None:
-    rows = pl.read_csv(write(GOOD))
-    if name.endswith("zst"):
-        rows.write_csv(name, compression="zstd")
-    else:
-        rows.write_parquet(name)
-    assert_good(name)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -98,12 +88,6 @@ def test_decimal_commas() -> None:
     assert_good(write(GOOD.replace(",", ";").replace(".", ",")), decimal_comma=True)
     quoted = GOOD.replace("1.5", '"1,5"').replace("2.5", '"2,5"').replace("3.5", '"3,5"')
     assert_good(write(quoted.replace("4.5", '"4,5"')), decimal_comma=True)
-
-
-def test_the_separator_can_be_set() -> None:
-    path = write("a;b,c;d\n" + "1;x,2;y\n3;z,4;w\n" * 10)
-    assert read_table(path, separator=";").feature_names == ["a", "b,c=x,2", "b,c=z,4"]
-    assert read_table(path, separator=",").feature_names == ["a;b=1;x", "a;b=3;z"]
 
 
 @pytest.mark.parametrize("decimal_comma", [False, True])
@@ -151,7 +135,7 @@ def test_custom_missing_values(name: str) -> None:
         read_table(path, missing="mean", na_values=[])
 
 
-@pytest.mark.parametrize("text", ["", "NA", " N/A ", "NaN", "null", "None", "?"])
+@pytest.mark.parametrize("text", ["", "NA", " N/A ", "NaN", "?"])
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
 def test_missing_values(text: str, name: str) -> None:
     path = write(f"a,b,kind\n1,2,x\n{text},2,y\n1,{text},x\n{text or 1},{text},\n" + ROWS)
@@ -163,8 +147,8 @@ def test_missing_values(text: str, name: str) -> None:
     assert table.features[:3].isnan().tolist() == [[False, False], [True, False], [False, True]]
     table = read_table(path, missing="drop")
     assert len(table.targets) == 21
-    assert "dropped 1 of 24 rows, which have no class" in table.notes
-    assert "dropped 2 of 24 rows, which have missing values" in table.notes
+    assert "dropped 1 of 24 rows (such as row 4), which have no class" in table.notes
+    assert "dropped 2 of 24 rows (such as row 2), which have missing values" in table.notes
     if name == "table.csv" and text:
         assert any(f"{text.strip()!r} in 'a'" in note for note in table.notes)
 
@@ -178,35 +162,9 @@ def test_classes_that_look_missing(text: str) -> None:
     assert read_table(path, na_values=[]).class_names == sorted([text, "y"])
 
 
-def test_a_missing_class_given_as_a_number() -> None:
-    path = write("a,kind\n" + "1,1.0\n2,2\n3,-999.0\n" * 10)
-    for source in (path, parquet(path)):
-        table = read_table(source, missing="drop", na_values=[-999])
-        assert table.class_names == ["1", "2"]
-
-
 def test_a_number_column_may_begin_with_missing_values() -> None:
     path = write("a,b,kind\n" + ",2,x\n,3,y\n" * 600 + ROWS)
     assert read_table(path, missing="mean").feature_names == ["a", "b"]
-
-
-def test_columns_that_are_left_out_are_reported() -> None:
-    rows = [f"{i},{i % 7},text {i},2026-01-{i % 28 + 1:02},5,,{'xy'[i % 2]}\n" for i in range(40)]
-    path = write(",a,note,day,unit,empty,kind\n" + "".join(rows))
-    with pytest.warns(TableWarning, match="left out"):
-        table = IrisDataModule(path).table
-    assert table.feature_names == ["a"]
-    assert {column.name: column.role for column in table.columns} == {
-        "": "identifier",
-        "a": "number",
-        "note": "text",
-        "day": "date",
-        "unit": "constant",
-        "empty": "empty",
-        "kind": "target",
-    }
-    for name in ("''", "'note'", "'day'", "'unit'", "'empty'"):
-        assert any(name in note for note in table.notes)
 
 
 def test_columns_of_text_or_booleans_are_categories() -> None:
@@ -293,6 +251,8 @@ CONTINUOUS = "a,b\n" + "1,5.1\n2,4.9\n" * 10
 COUNTS = "a,b\n" + "".join(f"{i % 7},{i % 80}\n" for i in range(300))
 DIFFERENT = "a,b,c\n" + "".join(f"text {i},1,{i % 2}\n" for i in range(101))
 DATES = "a,day\n" + "".join(f"{i % 7},2026-01-0{i % 9 + 1}\n" for i in range(40))
+WITHOUT_NAMES = "".join(f"{'xo'[i % 2]},{'uvw'[i % 3]},,{'ab'[i // 2 % 2]}\n" for i in range(20))
+MANY = "1,red,2,a\n" * 7000
 NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
 
 
@@ -306,36 +266,34 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         ("a,a,species\n1,2,x\n", {}, "two columns 'a'"),
         ('a,"b,species\n1,2,x\n', {}, "unclosed quote"),
         (NO_HEADER, {}, "header looks like a row: 5.0, 3.0, a; try header: false"),
+        (WITHOUT_NAMES, {}, "header looks like a row: x, u, , a; try header: false"),
+        ("x,x,a\no,x,b\n" * 9, {}, "two columns 'x'.*--data.header false"),
         (GOOD + "1,2,3,a,5\n", {}, "row 21 has more cells"),
-        (GOOD + "1,2,3,a,\n", {}, "more cells"),
+        (GOOD + MANY + "1,2,3,a,5\n", {"features": ["length"]}, "row 7021 has more cells"),
+        (GOOD + MANY + "1,red,2,\0\n", {}, "line 7022 has a NUL"),
         (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
         (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
-        (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in UTF-8"),
-        (GOOD.encode("utf-16-be"), {}, "encoding: utf-16-be"),
+        (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in utf-8"),
         (GOOD, {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
-        (GOOD, {"encoding": "rot13"}, "encoding: unknown encoding 'rot13'"),
-        (GOOD, {"features": ["length", "species=a"]}, "'species' has no category 'a'"),
-        (GOOD, {"features": ["length", "colour=pink"]}, "'colour' has no category 'pink'"),
+        (GOOD, {"features": ["length", "colour=pink"]}, "'colour=pink' cannot be a feature"),
         (DATES, {}, "'day' holds dates"),
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
-        (GOOD, {"features": ["lenght"]}, "features: .*'lenght'.*mean 'length'"),
-        (GOOD, {"exclude": ["lenght"]}, "exclude: .*'lenght'.*mean 'length'"),
+        (GOOD, {"features": ["lenght"]}, "'lenght'.*mean 'length'"),
         (GOOD, {"categorical": ["lenght"]}, "categorical: .*'lenght'"),
-        (GOOD, {"features": ["length", "species"]}, "'species' is the target"),
-        (GOOD, {"features": []}, "features: expected one or more"),
-        (GOOD, {"features": ["width", "width"]}, "features: expected .* distinct"),
+        (GOOD, {"features": ["length", "species=a"]}, "'species=a' cannot be a feature: the class"),
+        (GOOD, {"features": []}, "no column can be a feature"),
         (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
         ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has only one class"),
-        (IDENTIFIERS, {}, "'b' .the last column. has 50 distinct values in 50 rows"),
-        (CONTINUOUS, {}, "'b'.* looks continuous"),
-        (COUNTS, {}, "'b'.* 80 distinct numbers in 300 rows.*needs classes"),
+        (IDENTIFIERS, {}, "'b' .the last column. holds 50 distinct values in 50 rows"),
+        (CONTINUOUS, {}, "'b'.*needs classes"),
+        (COUNTS, {}, "'b'.* 80 distinct values in 300 rows.*needs classes"),
         (GOOD + "1,red,2cm,a\n", {}, "'width', row 21: .*'2cm'"),
-        (GOOD.replace("2,b", "2cm,b", 1), {}, "'width', row 1: .*'2cm'"),
         (GOOD + ",red,2cm,a\n", {"missing": "drop"}, "'width', row 21: .*'2cm'"),
         (GOOD + "1,red,inf,a\n", {}, "'width', row 21: .*'inf'"),
         (GOOD + "1,red,1e39,a\n", {}, "'width', row 21: .*'1e39'"),
         ('a,b,kind\n1,2,x\n"1,234.5",2,y\n' + ROWS, {}, "'a', row 2: .*'1,234.5'"),
         ("a;b;kind\n" + "1,234;2;x\n2,345;1;y\n" * 9, {}, "'1,234'.*decimal_comma: true, or"),
+        ("a,kind\n" + "1700000001,x\n1700000002,y\n" * 9, {"features": ["a"]}, "'a'.*float32"),
         ("a,prediction,kind\n" + ROWS, {}, "'prediction'"),
     ],
 )  # fmt: skip
@@ -347,19 +305,18 @@ def test_invalid_tables(text: str | bytes | None, options: dict[str, Any], messa
 
 
 TEXT_AS_PEOPLE_WRITE = [
-    (GOOD.replace("red", "grün").encode("cp1252"), {}, "Windows-1252"),
+    (GOOD.replace("red", "grün").encode("cp1252"), {}, "read as cp1252"),
     (GOOD.replace("red", "grün").encode("cp850"), {"encoding": "cp850"}, ""),
-    (GOOD.encode("utf-16"), {}, ""),
-    (GOOD.encode("utf-32"), {}, ""),
+    (GOOD.encode("utf-16"), {}, "read as utf-16"),
+    (GOOD.encode("utf-32"), {}, "read as utf-32"),
     (GOOD.encode("utf-16-le"), {"encoding": "utf-16-le"}, ""),
     (b"sep=;\n" + GOOD.replace(",", ";").encode(), {}, "skipped line 1: 'sep=;'"),
     (b"# by hand\n\n#twice\n" + GOOD.encode(), {}, "skipped line 3: '#twice'"),
     (b"\n\n" + GOOD.encode(), {}, ""),
-    (GOOD.replace(",", ', "', 0).encode(), {}, ""),
 ]
 
 
-@pytest.mark.parametrize(("text", "options", "note"), TEXT_AS_PEOPLE_WRITE, ids=range(9))
+@pytest.mark.parametrize(("text", "options", "note"), TEXT_AS_PEOPLE_WRITE, ids=range(8))
 def test_text_as_people_write_it(text: bytes, options: dict[str, Any], note: str) -> None:
     assert_good(write(text), **options)
     table = read_table(write(text), **options)
@@ -379,13 +336,22 @@ def test_numbers_as_people_write_them() -> None:
     assert table.features[0].tolist() == [1201, 1.5, 2]
 
 
-def test_numbers_that_float32_would_merge_are_left_out() -> None:
-    rows = "".join(f"{1_700_000_000 + i},{i % 5},{'xy'[i % 2]}\n" for i in range(40))
-    table = read_table(write("time,b,kind\n" + rows))
-    assert table.feature_names == ["b"]
-    assert any("'time'" in note and "float32" in note for note in table.notes)
-    with pytest.raises(UserError, match=r"'time' cannot be a feature: .*float32"):
-        read_table("table.csv", features=["time", "b"])
+def test_doubtful_numbers_are_noted() -> None:
+    rows = "".join(f"{'1.000' if i % 2 else 950};{i % 5};{'xy'[i % 2]}\n" for i in range(40))
+    assert any(
+        "'a' has whole numbers" in note for note in read_table(write("a;b;kind\n" + rows)).notes
+    )
+    rows = "".join(f"{i % 9 if i < 6000 else 10**9 + i},{'xy'[i % 2]}\n" for i in range(7000))
+    (note,) = read_table(write("time,kind\n" + rows)).notes
+    assert "'time' holds numbers that are equal in float32" in note
+
+
+def test_missing_categories_of_earlier_versions() -> None:
+    data = IrisDataModule(write("a,kind\n" + "u,x\n,y\nv,x\n" * 9))
+    assert data.table.features[1].tolist() == [0, 0]
+    data.keep_to({"feature_names": ["a=u", "a=v"], "class_names": ["x", "y"]})
+    del data.table
+    assert data.table.features[1].isnan().all()
 
 
 def test_numbers_that_only_some_rows_write_with_a_percent_sign() -> None:
@@ -418,6 +384,15 @@ def test_numbers_as_categories_and_excluded_columns() -> None:
     assert table.feature_names == ["zip=1000", "zip=1010", "a"]
 
 
+def test_parquet_columns_that_are_no_text() -> None:
+    kinds = {"length": pl.duration(days=1), "colour": pl.concat_list("width")}
+    table = read_table(parquet(write(GOOD), **kinds))
+    assert [column.reason for column in table.columns[:2]] == [
+        "values of type Duration",
+        "values of type List",
+    ]
+
+
 @pytest.mark.parametrize("value", [pl.lit("2026-01-01").str.to_date(), pl.lit(True), pl.lit("u")])
 def test_parquet_columns_without_numbers(value: pl.Expr) -> None:
     path = parquet(write(GOOD), length=value)
@@ -425,7 +400,7 @@ def test_parquet_columns_without_numbers(value: pl.Expr) -> None:
         read_table(path, features=["length", "width"], class_names=["a", "b"])
 
 
-@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.parquet", "t.xlsx", "t", "t.gz"])
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.csv.zst", "t.parquet", "t.xlsx", "t"])
 def test_files_in_the_wrong_format(name: str) -> None:
     with pytest.raises(UserError, match=name):
         read_table(write(b"\x1f\x8b\x08" + bytes(range(200)), name))
