@@ -39,7 +39,7 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     return classifiers
 
 
-def _raw_columns(table: Table) -> tuple[NDArray[np.float64], list[bool]]:
+def raw_columns(table: Table) -> tuple[NDArray[np.float64], list[bool]]:
     """Returns numbers and codes of categories, NaN where missing, and which columns are codes."""
     features = table.features.double().numpy()
     columns, is_code = [], []
@@ -81,7 +81,7 @@ def score_baselines(
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
-    raw, is_code = _raw_columns(table)
+    raw, is_code = raw_columns(table)
     classifiers = _classifiers(table, seed)
     boosting = HistGradientBoostingClassifier(categorical_features=is_code, random_state=seed)
     classifiers["gradient_boosting"] = boosting

@@ -99,6 +99,11 @@ class EnsembleClassifier(IrisClassifier):
         loss: Tensor = (weighted_losses * batch.row_weights).sum()
         return loss
 
+    def on_train_epoch_end(self) -> None:
+        """Keeps the weights of members that were not validated, and logs the train metrics."""
+        self.stack.keep(self.stack.best_losses.isnan())
+        super().on_train_epoch_end()
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Computes the members' losses on their folds; the metrics follow at the end."""
         if not isinstance(batch, StackBatch):  # another table than that of the training

@@ -189,13 +189,17 @@ class StackedClassifier(L.LightningModule):
         sizes = self.group_sizes.to(losses.device)
         has_improved = (losses < self.best_losses) | self.best_losses.isnan()
         has_improved &= is_open.repeat_interleave(sizes)
-        for best, tensor in zip(_tensors(self.best), _tensors(self.step), strict=True):
-            best[has_improved] = tensor[has_improved]
+        self.keep(has_improved)
         self.best_losses = torch.where(has_improved, losses, self.best_losses)
         for i, improved in enumerate(has_improved.split(sizes.tolist())):
             self.waits[i] = 0 if improved.any() else self.waits[i] + 1
         if (self.waits >= self.patience).all():
             self.trainer.should_stop = True
+
+    def keep(self, chosen: Tensor) -> None:
+        """Keeps the present weights of some members, given as a mask of shape `(members,)`."""
+        for best, tensor in zip(_tensors(self.best), _tensors(self.step), strict=True):
+            best[chosen] = tensor[chosen]
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Returns logits, shape `(members, rows, classes)`."""

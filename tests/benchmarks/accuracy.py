@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import yaml
 from lightning.pytorch.callbacks import EarlyStopping
+from numpy.typing import NDArray
+from torch import Tensor
 
 from iris_lightning import IrisDataModule, cross_validate
-from iris_lightning.ensemble.baselines import score_baselines
+from iris_lightning.ensemble.baselines import raw_columns, score_baselines
+from iris_lightning.ensemble.results import score_folds
+from iris_lightning.table import Table
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+PRESET = Path(__file__).parents[2] / "configs" / "accurate.yaml"
 DEVELOPMENT = {
     "german": ("KEEL", "Class"),
     "vehicle": ("KEEL", "Class"),
@@ -55,6 +60,13 @@ CONFIRMATION = {
 }
 
 
+# Of at most 1,000 rows, and with RealMLP's long training in mind.
+SMALL = [
+    *("german", "vehicle", "sonar", "ionosphere", "saheart"),
+    *("breast_cancer", "wine", "fgl", "tic-tac-toe", "vowel"),
+]
+
+
 class Scores(NamedTuple):
     """Accuracy and log-loss on a table, by classifier, and the seconds that ours took."""
 
@@ -63,9 +75,9 @@ class Scores(NamedTuple):
     seconds: float
 
 
-def preset(name: str) -> dict[str, Any]:
-    """Returns the options of a preset, as arguments of `cross_validate` and `IrisDataModule`."""
-    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+def preset() -> dict[str, Any]:
+    """Returns the preset's options, as arguments of `cross_validate` and `IrisDataModule`."""
+    config = yaml.safe_load(PRESET.read_text())
     callbacks = []
     for callback in config["trainer"].pop("callbacks", []):
         callbacks.append(EarlyStopping(**callback["init_args"]))
@@ -73,9 +85,27 @@ def preset(name: str) -> dict[str, Any]:
     return {"model": config["model"], "data": config["data"], "options": options}
 
 
-def measure(path: Path, target: str, name: str) -> Scores:
-    """Cross-validates a preset and the baselines on a table."""
-    recipe = preset(name)
+def predict_realmlp(table: Table, folds: Tensor) -> NDArray[np.float64]:
+    """Returns the probabilities of RealMLP-TD for each row while held out."""
+    from pytabkit import RealMLP_TD_Classifier
+
+    columns, is_code = raw_columns(table)
+    frame = pd.DataFrame(columns)
+    frame = frame.fillna(frame.mean())
+    for i in np.flatnonzero(is_code):
+        frame[i] = frame[i].round().astype(int).astype(str).astype("category")
+    probabilities = np.empty((len(frame), len(table.class_names)))
+    for fold in range(int(folds.max()) + 1):
+        held_out = (folds == fold).numpy()
+        classifier = RealMLP_TD_Classifier(device="cpu", random_state=0, verbosity=0)
+        classifier.fit(frame[~held_out], table.targets.numpy()[~held_out])
+        probabilities[held_out] = classifier.predict_proba(frame[held_out])
+    return probabilities
+
+
+def measure(path: Path, target: str, realmlp: bool) -> Scores:
+    """Cross-validates the preset and the baselines on a table."""
+    recipe = preset()
     data = IrisDataModule(path=str(path), target=target, **recipe["data"])
     data.table  # noqa: B018 - read before the clock starts
     start = time.perf_counter()
@@ -84,6 +114,9 @@ def measure(path: Path, target: str, name: str) -> Scores:
     names = ("majority", "logistic_regression", "gradient_boosting")
     result.baselines = score_baselines(result.table, result.assigned, 0, names)
     scores = {"ours": result.scores, **result.baselines}
+    if realmlp:
+        predicted = predict_realmlp(result.table, result.assigned[0])
+        scores["realmlp"] = score_folds(result.table, predicted[None], result.assigned)
     accuracy, log_loss = {}, {}
     for classifier, values in scores.items():
         accuracy[classifier] = float(values["accuracy"].mean())
@@ -96,23 +129,22 @@ def geometric_mean(ratios: Iterable[float]) -> float:
     return math.exp(np.mean([math.log(ratio) for ratio in ratios]))
 
 
-def compare(
-    tables: dict[str, tuple[str, str]], load: Callable[[str, str], Any], name: str = "accurate"
-) -> None:
+def compare(tables: Iterable[str], load: Callable[[str, str], Any], realmlp: bool = False) -> None:
     """Prints the scores on each table and their means.
 
     Args:
-        tables: Source and target of each table.
+        tables: Names of the tables.
         load: Returns a table as a data frame.
-        name: The preset.
+        realmlp: Whether to train RealMLP-TD, too, which takes minutes per table.
     """
     found = []
-    for table, (source, target) in tables.items():
+    for table in tables:
+        source, target = {**DEVELOPMENT, **CONFIRMATION}[table]
         frame = load(source, table)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "table.csv")
             frame.to_csv(path, index=False)
-            scores = measure(path, target, name)
+            scores = measure(path, target, realmlp)
         found.append(scores)
         cells = []
         for classifier, accuracy in scores.accuracy.items():
@@ -121,9 +153,9 @@ def compare(
     lr = [scores.log_loss["ours"] / scores.log_loss["logistic_regression"] for scores in found]
     hgb = [scores.log_loss["ours"] / scores.log_loss["gradient_boosting"] for scores in found]
     worse = [scores.log_loss["ours"] > scores.log_loss["majority"] for scores in found]
-    print(f"log-loss to logistic regression {geometric_mean(lr):.3f}")
-    print(f"log-loss to gradient boosting {geometric_mean(hgb):.3f}")
-    print(f"log-loss to the better of both {geometric_mean(map(max, lr, hgb)):.3f}")
+    print(f"log-loss to logistic regression {geometric_mean(lr):.4f}")
+    print(f"log-loss to gradient boosting {geometric_mean(hgb):.4f}")
+    print(f"log-loss to the better of both {geometric_mean(map(max, lr, hgb)):.4f}")
     print(f"tables worse than the class shares: {sum(worse)}")
     for classifier in found[0].accuracy:
         mean = np.mean([scores.accuracy[classifier] for scores in found])

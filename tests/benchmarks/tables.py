@@ -306,6 +306,7 @@ if __name__ == "__main__":
     parser.add_argument("--shift", type=int, default=0, help="gives each table another style")
     parser.add_argument("--wide", action="store_true", help="seconds and memory of 2,000 columns")
     parser.add_argument("--accuracy", action="store_true", help="of the preset, on 28 tables")
+    parser.add_argument("--realmlp", action="store_true", help="also, on 10 small tables")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -319,5 +320,7 @@ if __name__ == "__main__":
     elif options.accuracy:
         accuracy.compare(accuracy.DEVELOPMENT, load)
         accuracy.compare(accuracy.CONFIRMATION, load)
+    elif options.realmlp:
+        accuracy.compare(accuracy.SMALL, load, realmlp=True)
     else:
         compare(options.shift)

@@ -110,6 +110,13 @@ def test_ensembles_can_be_tested_and_plotted(capsys: pytest.CaptureFixture[str])
     assert Path("figures/confusion.png").is_file()
 
 
+def test_without_validation_the_last_weights_are_kept() -> None:
+    cli = fit("--members", "2", "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1")
+    found = load(RUN / "checkpoints" / "last.ckpt")["state_dict"]
+    weights = found["network.members.layers.0.weight"]
+    assert torch.equal(weights, cli.model.stack.step.classifier.network.layers[0].weight)
+
+
 def test_without_a_test_split_every_row_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     cli = fit("--members", "2", "--data.split", "[0.8, 0.2, 0]", "--trainer.max_epochs", "1")
     assert len(cli.datamodule.tensors("val")[1]) == 150
