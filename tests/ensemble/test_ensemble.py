@@ -111,7 +111,9 @@ def test_ensembles_can_be_tested_and_plotted(capsys: pytest.CaptureFixture[str])
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:
-    cli = fit("--members", "2", "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1")
+    cli: Any = fit(
+        "--members", "2", "--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"
+    )
     found = load(RUN / "checkpoints" / "last.ckpt")["state_dict"]
     weights = found["network.members.layers.0.weight"]
     assert torch.equal(weights, cli.model.stack.step.classifier.network.layers[0].weight)
