@@ -10,7 +10,6 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 
-from iris_lightning.batching import Batches
 from iris_lightning.cli import main
 from tests.conftest import REPOSITORY, fit, load
 
@@ -22,19 +21,6 @@ def assert_close(one: Path, other: Path) -> None:
     first, second = (load(run / "checkpoints" / "last.ckpt") for run in (one, other))
     torch.testing.assert_close(first["state_dict"], second["state_dict"], atol=1e-6, rtol=0)
     assert first["metrics"] == pytest.approx(second["metrics"], abs=1e-6)
-
-
-@pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("rows", [1, 30])
-def test_processes_share_batches_without_padding(rows: int, processes: int) -> None:
-    numbers = torch.arange(rows)
-    for batch in numbers.split(4):
-        shares = []
-        for process in range(processes):
-            batches = Batches(numbers.unsqueeze(1), numbers, 4, process, processes)
-            shares.append(batches[batch][1])
-        assert torch.equal(torch.cat(shares), batch)
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_signal_stops_all_processes_and_one_process_can_resume(folder: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from sklearn.datasets import load_iris
 from sklearn.metrics import accuracy_score, f1_score, log_loss
@@ -91,16 +90,6 @@ def write_flowers(name: str, rows: int = 150, seed: int = 1, suffix: str = "") -
     frame = pl.DataFrame(iris.data, iris.feature_names).with_columns(species=species)
     frame.sample(rows, seed=seed).write_csv(name)
     return name
-
-
-def test_the_readme_s_example(capsys: pytest.CaptureFixture[str]) -> None:
-    data, model = IrisDataModule(), IrisClassifier()
-    trainer = L.Trainer(max_epochs=5)
-    trainer.fit(model, data)
-    (tested,) = trainer.test(model, data)
-    printed = capsys.readouterr().out
-    assert "loss/test" in tested
-    assert [name for name in tested if name not in printed] == []
 
 
 def test_validate_test_and_the_progress_bar_show_the_metrics(trained: Trained) -> None:
@@ -321,17 +310,6 @@ def test_plain_loaders_instead_of_the_data_module() -> None:
             trainer.fit(IrisClassifier(**options), data.train_dataloader())
 
 
-def test_batch_size_finder() -> None:
-    data = IrisDataModule()
-    data.setup("fit")
-    data.batch_size = 32
-    assert [len(targets) for _, targets in data.train_dataloader()] == [32, 32, 32, 9]
-    trainer = plain_trainer(max_epochs=1, callbacks=[BatchSizeFinder()])
-    trainer.fit(IrisClassifier(), data)
-    assert data.batch_size == 128  # powers of 2, until all 105 rows are one batch
-    assert trainer.global_step == 1
-
-
 def test_one_data_module_with_two_seeds() -> None:
     data = IrisDataModule()
     first, other, again = (train(seed, data, epochs=1).state_dict() for seed in (1, 2, 1))
@@ -351,16 +329,3 @@ def test_global_random_state_is_unchanged() -> None:
             trainer.test(model, data, verbose=False)
         found.append((torch.get_rng_state().tolist(), np.random.rand(), random.random()))
     assert found[0] == found[1]
-
-
-def test_early_stopping_and_checkpoints() -> None:
-    stopping = EarlyStopping("loss/val", min_delta=9.0, patience=2)
-    best = ModelCheckpoint(monitor="loss/val", filename="{epoch}")
-    data, model, callbacks = IrisDataModule(), IrisClassifier(), [stopping, best]
-    trainer = plain_trainer(max_epochs=9, callbacks=callbacks, enable_checkpointing=True)
-    trainer.fit(model, data)
-    assert trainer.current_epoch == 3  # one that counts as better than none, and two that do not
-    assert Path(best.best_model_path).name == "epoch=2.ckpt"
-    (tested,) = trainer.test(model, data, ckpt_path="best", verbose=False)
-    model = IrisClassifier.load_from_checkpoint(best.best_model_path)
-    assert_metrics(tested, model, "test", *data.tensors("test"))

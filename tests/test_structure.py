@@ -86,8 +86,3 @@ def test_light_commands_do_not_import_lightning(default_run: Path, folder: Path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith("iris_lightning: error: unknown command 'fitt'")
     assert result.stderr.count("\n") == 1
-
-
-def test_every_package_has_a_docstring() -> None:
-    for path in PACKAGE.rglob("__init__.py"):
-        assert ast.get_docstring(ast.parse(path.read_text())), path

@@ -1,15 +1,12 @@
 """Folds equal those of scikit-learn, and each row is in one batch."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import RepeatedStratifiedKFold
 
 from iris_lightning.data import IrisDataModule
-from iris_lightning.ensemble.batches import StackBatches
-from iris_lightning.ensemble.members import Member, assign_folds, groups_of_folds, split_into_stacks
+from iris_lightning.ensemble.members import Member, assign_folds, groups_of_folds
 from iris_lightning.table import Table, load_iris_table
 
 
@@ -46,24 +43,3 @@ def test_seeds_do_not_depend_on_the_number_of_folds() -> None:
     few, many = (members_of(table, assign_folds(table, 5, repeats, 0)) for repeats in (1, 3))
     assert [member.seed for member in few] == [member.seed for member in many[:5]]
     assert len({member.seed for member in many}) == 15
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 16, 1000])
-def test_each_row_counts_once_in_folds_of_unequal_size(batch_size: int) -> None:
-    table = table_of(97)
-    members = members_of(table, assign_folds(table, 4, 2, 3))
-    groups = [[member] for member in members]
-    stacks: list[list[Member]] = []
-    for stacked in split_into_stacks(groups, batch_size, max_parallel=3):
-        stacks.append([member for group in stacked for member in group])
-    assert sum(len(stack) for stack in stacks) == len(members)
-    assert max(len(stack) for stack in stacks) <= 3
-    for stack in stacks:
-        batches = list(StackBatches(table, stack, "train", batch_size))
-        for i, member in enumerate(stack):
-            seen = []
-            for batch in batches:
-                assert batch.row_weights[i].sum() == pytest.approx(1)
-                seen += batch.features[i, batch.row_weights[i] > 0, 0].long().tolist()
-            assert sorted(seen) == member.train.tolist()
-            assert any(one > other for one, other in pairwise(seen)), "not shuffled"

@@ -9,7 +9,6 @@ import torch
 
 import iris_lightning
 from iris_lightning.cli import main
-from iris_lightning.runs.checkpoints import find_checkpoint
 from tests.conftest import assert_same_weights, curves, fails, fit, load
 
 CHECKPOINTS = Path("lightning_logs/version_0/checkpoints")
@@ -50,16 +49,6 @@ def test_a_checkpoint_has_only_metrics_of_its_own_epoch() -> None:
     metrics = load(CHECKPOINTS / "last.ckpt")["metrics"]
     assert "loss/train" in metrics
     assert "loss/val" not in metrics
-
-
-def test_the_newest_run_has_the_highest_number(folder: Path) -> None:
-    for number in (2, 9, 10):
-        checkpoints = folder / "lightning_logs" / f"version_{number}" / "checkpoints"
-        checkpoints.mkdir(parents=True)
-        (checkpoints / "best.ckpt").touch()
-        (checkpoints.parent / "config.yaml").touch()
-    (folder / "lightning_logs" / "version_11").mkdir()  # of another program's logger
-    assert find_checkpoint("best", folder).parent.parent.name == "version_10"
 
 
 def _drop(checkpoint: dict[str, Any]) -> None:

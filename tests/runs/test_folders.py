@@ -68,11 +68,5 @@ def test_names_that_are_not_portable(name: str, capsys: pytest.CaptureFixture[st
     assert "--name: expected" in fails(capsys, "fit", f"--name={name}")
 
 
-def test_a_name_that_is_taken_by_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "lightning_logs").mkdir()
-    (folder / "lightning_logs" / "file").touch()
-    assert "lightning_logs/file" in fails(capsys, "fit", "--name", "file")
-
-
 def test_a_run_that_fails_immediately_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     fails(capsys, "fit", "--name", "x", "--trainer.max_steps", "0")

@@ -24,7 +24,7 @@ from torch import nn
 from iris_lightning import IrisClassifier, IrisNetwork
 from iris_lightning.cli import main
 from iris_lightning.network import ACTIVATIONS
-from iris_lightning.runs import checkpoint_io, saving
+from iris_lightning.runs import checkpoint_io
 from iris_lightning.runs.folders import training_alone
 from tests.conftest import assert_same_weights, curves, fails, fit, load
 
@@ -259,18 +259,6 @@ def test_a_failing_run_keeps_its_finished_epochs(capsys: pytest.CaptureFixture[s
     assert stop.value.code == 2
     assert "Tried to step 3 times" in capsys.readouterr().err
     assert load(LAST)["epoch"] == 1
-
-
-def test_config_is_written_after_the_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    describe_run = saving.describe_run
-
-    def describe(run: Path, *args: Any) -> None:
-        assert (run / "checkpoints" / "last.ckpt").is_file()
-        describe_run(run, *args)
-
-    monkeypatch.setattr(saving, "describe_run", describe)
-    fit("--trainer.max_epochs", "1")
-    assert (RUN / "config.yaml").is_file()
 
 
 def _child(folder: str, args: list[str]) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 import iris_lightning
 from iris_lightning.cli import main
-from iris_lightning.network import IRIS_CLASSES
+from iris_lightning.network import IRIS_CLASSES, IrisNetwork
 from tests.conftest import assert_same_weights, fails, fit, load
 from tests.test_lesson import LessonNetwork
 
@@ -65,17 +64,9 @@ def test_fit_with_unsuitable_weights(
     assert [word for word in words if word not in message] == []
 
 
-class Unlike(nn.Module):
-    """A network with five features."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(5, 16), nn.Linear(16, 8), nn.Linear(8, 3))
-
-
 @pytest.mark.parametrize("command", ["fit", "predict in.csv", "export out.pth"])
 def test_weights_of_another_shape(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save(Unlike().state_dict(), "model.pth")
+    torch.save(IrisNetwork(in_features=5).state_dict(), "model.pth")
     Path("in.csv").write_text(FLOWER)
     message = fails(capsys, *command.split(), "--weights", "model.pth")
     assert "model.pth" in message
