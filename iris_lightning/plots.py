@@ -181,26 +181,20 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
 
 def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
     """Returns a scikit-learn classifier of two features, with the others at their train mean."""
-    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.dummy import DummyClassifier
 
     features, _ = trained.data.tensors("train")
     means = features.nanmean(dim=0)
+    classes = np.arange(len(trained.data.class_names))
 
-    class PairClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        classes_ = np.arange(len(trained.data.class_names))
+    def predict_proba(points: Any) -> Any:
+        features = means.repeat(len(points), 1)
+        features[:, pair] = torch.as_tensor(points, dtype=means.dtype)
+        return trained.predict(features).numpy()
 
-        def fit(self) -> None:
-            """Does nothing; scikit-learn requires the method."""
-
-        def __sklearn_is_fitted__(self) -> bool:
-            return True
-
-        def predict_proba(self, points: Any) -> Any:
-            features = means.repeat(len(points), 1)
-            features[:, pair] = torch.as_tensor(points, dtype=means.dtype)
-            return trained.predict(features).numpy()
-
-    return PairClassifier()
+    classifier = DummyClassifier().fit(classes, classes)
+    classifier.predict_proba = predict_proba
+    return classifier
 
 
 def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: str) -> "Figure":

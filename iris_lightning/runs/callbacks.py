@@ -91,10 +91,7 @@ class SeedEpochs(Callback):
         data = cast("Any", trainer).datamodule
         # The 1 distinguishes these random numbers from those that shuffle the rows.
         seed = seeded_generator(data.seed, trainer.current_epoch, 1).initial_seed()
-        if pl_module.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)  # all devices, which takes half a millisecond
+        torch.manual_seed(seed)
 
 
 class StopOnSignal(Callback):

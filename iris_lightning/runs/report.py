@@ -1,8 +1,6 @@
 """Everything in TensorBoard besides the curves: charts, hyperparameters, plots."""
 
 import copy
-import inspect
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,18 +20,8 @@ from iris_lightning.runs.checkpoints import run_folder
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.weights.averaging import base_network
 
-# HParams shows five columns of options by default: these, and one for all other settings.
-HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
-# Not among the settings, as the column `table` stands for them.
-TABLE_OPTIONS = (
-    "path",
-    "target",
-    "features",
-    "feature_names",
-    "class_names",
-    "one_hot_features",
-)
-PREDICTION_BATCH_SIZE = 65536
+# Not in HParams, as the column `table` stands for them.
+TABLE_OPTIONS = {"path", "feature_names", "class_names", "one_hot_features"}
 
 
 class TensorBoardReport(Callback):
@@ -91,10 +79,8 @@ class TensorBoardReport(Callback):
             epoch = best["epoch"]
             options = _options(trainer, pl_module)
             data = getattr(trainer, "datamodule", None)
-            row = {name: options.get(name) for name in HPARAMS_COLUMNS}
-            row["settings"] = _changed_settings(options, pl_module, data)
             for logger in loggers:
-                logger.log_hyperparams(row, _results(best["metrics"], epoch), last_epoch)
+                logger.log_hyperparams(options, _results(best["metrics"], epoch), last_epoch)
                 if self.figures and isinstance(data, IrisDataModule):
                     with _weights(pl_module, best["state_dict"]):
                         _draw(logger, pl_module, data, epoch)
@@ -123,11 +109,13 @@ def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
 
 
 def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-    """Returns the options of the classifier, the data module and the optimizer."""
-    options = dict(module.hparams)
+    """Returns the options of the classifier, the data module and the optimizer.
+
+    HParams shows the first five at first, and others once they are chosen.
+    """
+    options: dict[str, Any] = {}
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, IrisDataModule):
-        options |= data.hparams
         options |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
     for optimizer in trainer.optimizers:
         options["optimizer"] = type(optimizer).__name__
@@ -135,24 +123,10 @@ def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
             options["lr"] = group.get("initial_lr", group.get("lr"))
     for config in trainer.lr_scheduler_configs:
         options["lr_scheduler"] = type(config.scheduler).__name__
+    for name, value in {**module.hparams, **getattr(data, "hparams", {})}.items():
+        if name not in TABLE_OPTIONS:
+            options.setdefault(name, value)
     return options
-
-
-def _changed_settings(options: Mapping[str, Any], *components: Any) -> str:
-    """Describes the options that differ from their defaults and have no column of their own."""
-    defaults: dict[str, Any] = {}
-    for component in components:
-        for kind in type(component).__mro__[:-1]:  # a subclass may pass options on
-            for name, parameter in inspect.signature(kind).parameters.items():
-                defaults.setdefault(name, parameter.default)
-    settings = []
-    for name, value in options.items():
-        if name in HPARAMS_COLUMNS + TABLE_OPTIONS:
-            continue
-        text = _config_text(value)
-        if text != _config_text(defaults.get(name)):
-            settings.append(f"{name} {text}")
-    return ", ".join(settings)
 
 
 def _results(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:
@@ -163,11 +137,6 @@ def _results(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:
             results[f"result/{tag}"] = float(value)
             results[f"result/{tag.removesuffix('val')}test"] = math.nan
     return results
-
-
-def _config_text(value: object) -> str:
-    """Formats a value as a user would type it in a config."""
-    return json.dumps(value, default=str, ensure_ascii=False).strip('"')[:200]
 
 
 @contextmanager
@@ -191,10 +160,9 @@ def _draw(
     network: Any = module.network
 
     def predict(features: Tensor) -> Tensor:
-        batches = features.split(PREDICTION_BATCH_SIZE)
         with torch.inference_mode():
-            logits = [module(batch.to(parameter)) for batch in batches]
-        return torch.cat(logits).float().softmax(dim=1).cpu()
+            logits: Tensor = module(features.to(parameter))
+        return logits.float().softmax(dim=1).cpu()
 
     with own_style():
         for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}", network)):

@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_the_old_file(
     best = str(default_run / "checkpoints" / "best.ckpt")
     with full_disk(100):
         message = fails(capsys, "export", "model.pth", "--ckpt_path", best)
-    assert "model.pth: cannot be written" in message
+    assert "model.pth: File too large" in message
     assert Path("model.pth").read_text() == "of yesterday"
 
 
