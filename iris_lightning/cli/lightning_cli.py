@@ -13,7 +13,7 @@ from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.console import EpochLines, silence_noise
+from iris_lightning.cli.console import Progress, silence_noise
 from iris_lightning.cli.options import (
     BATCH_LIMITS,
     COMMANDS,
@@ -28,7 +28,7 @@ from iris_lightning.ensemble.classifier import EnsembleClassifier
 from iris_lightning.ensemble.data import EnsembleDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import option_names, to_builtin
-from iris_lightning.runs.callbacks import EpochBar, EpochRecord
+from iris_lightning.runs.callbacks import EpochRecord
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
@@ -237,7 +237,7 @@ class IrisCLI(LightningCLI):
         done = epochs_done(self.checkpoint) if self.run else 0
         self.folder = RunFolder(self.root, self.run, self.plain_options())
         record = EpochRecord()
-        progress = [record, EpochLines(record), EpochBar(options.enable_progress_bar)]
+        progress = [record, Progress(record, options.enable_progress_bar)]
         return run_parts(options, progress, self.folder, done, self.config.figures)
 
     def plain_options(self) -> dict[str, Any]:

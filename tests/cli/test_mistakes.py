@@ -19,7 +19,6 @@ COMMANDS = {
     "fit --epochs 9": "--trainer.max_epochs",
     "fit --modell.hidden [3]": "did you mean --model.hidden?",
     "fit --model.lrr=1": "did you mean --model.lr?",
-    "fit --model.learning_rate 0.1": "--model.lr",
     "fit --threads 0": "--threads",
     "fit --trainer.fast_dev_run true": "unknown option",
     "fit --model.class_names [a]": "unknown option --model.class_names",
