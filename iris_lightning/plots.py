@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so function
 
 MAX_CLASSES_WITH_COUNTS = 12  # in a confusion matrix
 MAX_REGION_FEATURES = 6
-MAX_POINTS_PER_CLASS = 500  # per split, in a plot of regions
+MAX_POINTS_PER_CLASS = 500  # in a plot of regions
 MAX_NAME_LENGTH = 19
 MARKERS = "os^DvP*<>h"  # one per class; there are as many colors
 
@@ -98,17 +98,11 @@ def _confusion(trained: Trained) -> "Figure":
 def _reliability(trained: Trained) -> "Figure":
     """Draws accuracy against confidence, the probability of the predicted class."""
     from sklearn.calibration import CalibrationDisplay
-    from torchmetrics.functional.classification import multiclass_calibration_error
 
     _, targets = trained.data.tensors("val")
-    probabilities = trained.predict_val()
-    error = multiclass_calibration_error(probabilities, targets, probabilities.shape[1], n_bins=10)
-    confidence, predictions = probabilities.max(dim=1)
-    title = f"{trained.title}, validation rows (bars: their share)"
-    figure = _figure(f"{title}\nexpected calibration error {error:.3f}")
+    confidence, predictions = trained.predict_val().max(dim=1)
+    figure = _figure(f"{trained.title}, validation rows")
     axes = figure.subplots()
-    shares = torch.full_like(confidence, 1 / len(targets))
-    axes.hist(confidence, range=(0, 1), weights=shares, alpha=0.3)
     correct = (predictions == targets).int()
     CalibrationDisplay.from_predictions(correct, confidence, n_bins=10, ax=axes)
     axes.legend().remove()
@@ -130,8 +124,7 @@ def _regions(trained: Trained) -> "Figure | None":
         return None
     rows = len(names) - 1
     columns = max(2, rows)  # leaves room for the legend
-    title = f"{trained.title}, train (small) and validation rows"
-    figure = _figure(title, 0.8 + 1.8 * columns, 1.2 + 1.4 * rows)
+    figure = _figure(f"{trained.title}, validation rows", 0.8 + 1.8 * columns, 1.2 + 1.4 * rows)
     for first, second in combinations(range(len(names)), 2):
         axes = figure.add_subplot(rows, columns, 1 + first + columns * (second - 1))
         _draw_pair(axes, trained, [first, second])
@@ -147,8 +140,8 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
     from sklearn.inspection import DecisionBoundaryDisplay
 
-    train, train_targets = trained.data.tensors("train")
-    val, val_targets = trained.data.tensors("val")
+    train, _ = trained.data.tensors("train")
+    val, targets = trained.data.tensors("val")
     features = torch.cat([train, val])[:, pair].double().numpy()
     low = np.nanmin(features, axis=0)
     high = np.nanmax(features, axis=0)
@@ -172,11 +165,9 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
         **color_options,
     )
     for number, name in enumerate(trained.data.class_names):
-        small = train[train_targets == number][:MAX_POINTS_PER_CLASS, pair]
-        large = val[val_targets == number][:MAX_POINTS_PER_CLASS, pair]
+        points = val[targets == number][:MAX_POINTS_PER_CLASS, pair]
         style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
-        axes.plot(*small.T, MARKERS[number], markersize=3, **style)
-        axes.plot(*large.T, MARKERS[number], label=_shorten(name), **style)
+        axes.plot(*points.T, MARKERS[number], label=_shorten(name), **style)
 
 
 def _pair_classifier(trained: Trained, pair: list[int]) -> Any:

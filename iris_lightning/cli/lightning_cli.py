@@ -111,14 +111,14 @@ class IrisCLI(LightningCLI):
         weights = config.get("weights")
         resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
-            source = find_source(config.ckpt_path, weights, self.root)
+            source = find_source(config.ckpt_path, weights, root=self.root)
             self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
             recorded = {"data": source.options(IrisDataModule)}
             if resumes:
                 recorded = self._resume(source, args)
             self.config = parse(parser, args, known_options(), recorded)
         elif weights is not None:
-            self.source = find_source(None, weights)
+            self.source = find_source(weights=weights)
         if not self.trains:
             self.config.seed_everything = False  # no random numbers are drawn
         trainer = self.config.trainer
@@ -162,18 +162,19 @@ class IrisCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Creates the data module, the model and the Trainer."""
         self.config_init = self.parser.instantiate(self.config)
+        trained_on = self.checkpoint.get("trained_on", {})
         data = dict(self.config.data)
         if self.command == "fit":
             self.num_members = int(self.config.members)  # of a plain type, for checkpoints
         if self.source and self.checkpoint:
-            self.num_members = self.checkpoint["trained_on"].get("members", 1)
-            data = {**self.source.options(IrisDataModule), **data}
+            self.num_members = trained_on.get("members", 1)
+            data = self.source.options(IrisDataModule) | data
         self.datamodule = self._build("data", data, IrisDataModule, EnsembleDataModule)
+        self.datamodule.keep_to(trained_on)  # before the table is read
         if self.source and self.checkpoint:
-            self.datamodule.keep_to(self.checkpoint["trained_on"])  # before the table is read
             options = self.source.options(IrisClassifier)
             model = self._build("model", options, IrisClassifier, EnsembleClassifier)
-            model.trained_on = self.checkpoint["trained_on"]
+            model.trained_on = trained_on
         else:
             model = self._make_model()
         if self.trains and (self.config.optimizer or self.config.lr_scheduler):

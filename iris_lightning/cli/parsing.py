@@ -184,7 +184,6 @@ def _reason(message: str, names: Iterable[str] = ()) -> str:
     for line in message.splitlines():
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip().removeprefix("- ")
         reason = re.sub(f"{NOT_A_CLASS}.*", "a class", reason)
-        reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
         if reason and reason not in reasons and not DETAILS.match(reason):
             reasons.append(reason)
     text = "; ".join(reasons).replace(":;", ":")

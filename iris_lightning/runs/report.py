@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -21,7 +21,7 @@ from iris_lightning.runs.folders import training_alone
 from iris_lightning.weights.averaging import base_network
 
 # Not in HParams, as the column `table` stands for them.
-TABLE_OPTIONS = {"path", "feature_names", "class_names", "one_hot_features"}
+TABLE_OPTIONS = ("path", "feature_names", "class_names", "one_hot_features")
 
 
 class TensorBoardReport(Callback):
@@ -31,10 +31,10 @@ class TensorBoardReport(Callback):
     At the end, the options and metrics of the best epoch (HParams), its plots (Images) and the
     network (Graphs) are added. The best epoch is that of the first `ModelCheckpoint` with
     `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
-    `TensorBoardLogger`, nothing is added.
+    `TensorBoardLogger`, nothing is added. It needs an `IrisDataModule`.
 
     Args:
-        figures: Whether to add plots and the network. Plots need an `IrisDataModule`.
+        figures: Whether to add plots and the network.
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
@@ -77,11 +77,11 @@ class TensorBoardReport(Callback):
                     "metrics": metrics,
                 }
             epoch = best["epoch"]
-            options = _options(trainer, pl_module)
-            data = getattr(trainer, "datamodule", None)
+            data = cast("Any", trainer).datamodule
+            options = _options(trainer, pl_module, data)
             for logger in loggers:
                 logger.log_hyperparams(options, _results(best["metrics"], epoch), last_epoch)
-                if self.figures and isinstance(data, IrisDataModule):
+                if self.figures:
                     with _weights(pl_module, best["state_dict"]):
                         _draw(logger, pl_module, data, epoch)
                 logger.experiment.flush()
@@ -108,24 +108,21 @@ def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
     return None
 
 
-def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-    """Returns the options of the classifier, the data module and the optimizer.
-
-    HParams shows the first five at first, and others once they are chosen.
-    """
-    options: dict[str, Any] = {}
-    data = getattr(trainer, "datamodule", None)
-    if isinstance(data, IrisDataModule):
-        options |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
+def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule) -> dict[str, Any]:
+    """Returns the options of the classifier, the data module and the optimizer."""
+    # HParams shows the first five, and others once they are chosen.
+    options: dict[str, Any] = {"table": data.table.source, "lr": None}
+    options.update(module.hparams)
+    options.update(data.hparams)
+    options |= {"batch_size": data.batch_size, "seed": data.seed}
     for optimizer in trainer.optimizers:
         options["optimizer"] = type(optimizer).__name__
         for group in optimizer.param_groups[:1]:
             options["lr"] = group.get("initial_lr", group.get("lr"))
     for config in trainer.lr_scheduler_configs:
         options["lr_scheduler"] = type(config.scheduler).__name__
-    for name, value in {**module.hparams, **getattr(data, "hparams", {})}.items():
-        if name not in TABLE_OPTIONS:
-            options.setdefault(name, value)
+    for name in TABLE_OPTIONS:
+        options.pop(name, None)
     return options
 
 

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -29,11 +28,6 @@ class BestCheckpoint(ModelCheckpoint):
     Lightning stores a callback's state under the name of its class, so a subclass keeps it apart
     from the state of a user's own `ModelCheckpoint`.
     """
-
-    @cached_property
-    def state_key(self) -> str:
-        """Lightning's key, cached because Lightning asks for it in every hook of every step."""
-        return super().state_key
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best score, which Lightning would forget if the run was moved."""

@@ -45,18 +45,6 @@ class Weights(NamedTuple):
                 texts[name] = json.dumps(names)
         return texts
 
-    def load_into(self, network: nn.Module) -> None:
-        """Loads the weights into a network.
-
-        Raises:
-            ValueError: If they do not fit the network.
-        """
-        try:
-            network.load_state_dict(self.state, assign=True)  # a meta device has no memory
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()  # the first line names the class
-            raise ValueError(f"the weights are those of another network: {reason}") from error
-
     def initialize(self, network: Any, class_names: Sequence[str], path: Path) -> None:
         """Loads the weights into an `IrisNetwork` that has not been trained.
 
@@ -64,14 +52,11 @@ class Weights(NamedTuple):
             UserError: If they are those of a network with other options or classes. The message
                 begins with the path.
         """
-        for name, value in self.options.items():
-            if value != network.options[name]:
-                found = f"made with {name} {value}, got {network.options[name]}"
-                raise UserError(f"{path}: {found}", "weights")
-        if list(self.class_names) != list(class_names):
-            found = f"made for the classes {join_names(self.class_names)}"
-            raise UserError(f"{path}: {found}", "weights")
-        self.load_into(network)
+        same_options = network.options | self.options == network.options
+        if not same_options or list(self.class_names) != list(class_names):
+            made = f"made with {self.options} for the classes {join_names(self.class_names)}"
+            raise UserError(f"{path}: {made}", "weights")
+        network.load_state_dict(self.state)
 
     def check_finite(self, path: Path) -> None:
         """Raises an error if training has diverged; `path` is for the message."""
@@ -88,9 +73,9 @@ class Weights(NamedTuple):
                 num_members = count_members(self.state)
                 if num_members:
                     network = EnsembleNetwork(network, num_members)
-            self.load_into(network)
+            network.load_state_dict(self.state, assign=True)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            reason = str(error).splitlines()[0][:200]
+            reason = str(error).splitlines()[-1].strip()[:200]  # torch's first line is a heading
             raise UserError(f"{path}: {reason}") from error
         return network.eval().requires_grad_(False)
 
@@ -111,7 +96,7 @@ def read_weights(path: Path, **names: Any) -> Weights:
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix == ".pth":
-        state, metadata = read_torch(path, "a state dict"), {}
+        state, metadata = read_torch(path), {}
     else:
         raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
     return make_weights(path, state, {**names, **metadata})
@@ -133,13 +118,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, metadata
 
 
-def read_torch(path: Path, expected: str) -> Any:
-    """Reads a file written by `torch.save`. It cannot run code.
-
-    Args:
-        path: The file.
-        expected: What the file should hold, for messages: `a state dict`, for example.
-    """
+def read_torch(path: Path) -> Any:
+    """Reads a file written by `torch.save`. It cannot run code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
@@ -148,7 +128,7 @@ def read_torch(path: Path, expected: str) -> Any:
         raise UserError(f"{path}: {error.strerror}") from error
     except Exception as error:  # damaged files make torch raise errors of many types
         kind = type(error).__name__
-        raise UserError(f"{path}: not {expected}, or damaged ({kind})") from error
+        raise UserError(f"{path}: not a file of plain tensors, or damaged ({kind})") from error
 
 
 def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
