@@ -177,7 +177,7 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     from torch.utils.tensorboard import SummaryWriter  # takes a third of a second to import
 
     run = run_folder(path)
-    if not run or path.name != "best.ckpt" or not any(run.glob("events.out.tfevents.*")):
+    if not run or path.name != "best.ckpt":
         return
     with (
         training_alone(run),  # TensorBoard would not go back to the curves of a run in training

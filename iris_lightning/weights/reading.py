@@ -36,13 +36,12 @@ class Weights(NamedTuple):
 
     def metadata(self) -> dict[str, str]:
         """Returns options and names as JSON texts, for the metadata of a file."""
-        texts = {}
-        for name, value in self.options.items():
-            texts[name] = json.dumps(value)
+        values = dict(self.options)
         for name in NAME_LISTS:
-            names = getattr(self, name)
-            if names is not None:
-                texts[name] = json.dumps(names)
+            values[name] = getattr(self, name)
+        texts = {}
+        for name, value in values.items():
+            texts[name] = json.dumps(value)
         return texts
 
     def initialize(self, network: Any, class_names: Sequence[str], path: Path) -> None:
