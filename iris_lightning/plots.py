@@ -124,7 +124,9 @@ def _regions(trained: Trained) -> "Figure | None":
         return None
     rows = len(names) - 1
     columns = max(2, rows)  # leaves room for the legend
-    figure = _figure(f"{trained.title}, validation rows", 0.8 + 1.8 * columns, 1.2 + 1.4 * rows)
+    width = 0.8 + 1.8 * columns
+    height = 1.2 + 1.4 * rows
+    figure = _figure(f"{trained.title}, validation rows", width, height)
     for first, second in combinations(range(len(names)), 2):
         axes = figure.add_subplot(rows, columns, 1 + first + columns * (second - 1))
         _draw_pair(axes, trained, [first, second])
@@ -150,9 +152,11 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     color_options: dict[str, Any] = {"multiclass_colors": colors}
     if len(colors) == 2:  # scikit-learn draws the probability of the second class
         color_options = {"cmap": LinearSegmentedColormap.from_list("", ["C0", "white", "C1"])}
+    classifier = _pair_classifier(trained, pair)
+    corners = np.stack([low - margin, high + margin])
     DecisionBoundaryDisplay.from_estimator(
-        _pair_classifier(trained, pair),
-        np.stack([low - margin, high + margin]),
+        classifier,
+        corners,
         eps=0,
         grid_resolution=60,
         response_method="predict_proba",

@@ -130,7 +130,8 @@ class Progress(L.Callback):
         self.best = min(self.best, loss)
         self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
         self.bar.update()
-        is_listed = epoch < EPOCH_LINES or is_last or (improves and epoch > 1.5 * self.printed)
+        is_notable = improves and epoch > 1.5 * self.printed
+        is_listed = epoch < EPOCH_LINES or is_notable or is_last
         if self.prints_lines and is_listed:
             self.printed = epoch
             echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")

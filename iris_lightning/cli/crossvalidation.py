@@ -42,7 +42,8 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     def make_trainer() -> L.Trainer:
         record = EpochRecord()
         progress = Progress(record, config.trainer.enable_progress_bar, prints_lines=False)
-        callbacks = [*as_list(cli.config_init.trainer.callbacks), StopOnSignal(), record, progress]
+        callbacks = as_list(cli.config_init.trainer.callbacks)
+        callbacks += [StopOnSignal(), record, progress]
         return cli.instantiate_trainer(**TRAINER, callbacks=callbacks)
 
     with open_run(cli.root, config.name) as run:

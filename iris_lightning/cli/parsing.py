@@ -76,7 +76,8 @@ def parse(
     typed = list(args)
     configs = []
     if recorded:
-        configs.append(f"--config={to_yaml(_select(recorded, own.__contains__))}")
+        options = _select(recorded, own.__contains__)
+        configs.append(f"--config={to_yaml(options)}")
     if "config" in own:
         with simplified():
             found, typed = CONFIGS.parse_known_args(args)

@@ -39,9 +39,8 @@ def test(args: list[str]) -> IrisCLI:
 
 
 def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
-    return threads(
-        cli.config.threads, cli.num_parameters * cli.num_members * cli.datamodule.batch_size
-    )
+    work = cli.num_parameters * cli.num_members * cli.datamodule.batch_size
+    return threads(cli.config.threads, work)
 
 
 def _echo_start(cli: IrisCLI) -> None:
