@@ -1,52 +1,36 @@
 """Atomic file writes and checks of paths."""
 
-import contextlib
-import glob
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from filelock import FileLock, Timeout
-
 from iris_lightning.errors import UserError
 
-LOCK = ".lock"
 
-
-@contextlib.contextmanager
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and moves that file to `path` when the block ends.
 
-    If the block raises an error, `path` is left as it was. The temporary file is in a folder next
-    to `path`, since renaming is atomic only within a file system. If the process is killed, the
-    next one that writes `path` removes that folder.
+    If the block raises an error, `path` is left as it was, and an `OSError` names it. The temporary
+    file is in a folder next to `path`, since renaming is atomic only within a file system. The
+    folder is left behind if the process is killed.
     """
-    _remove_leftovers(path)
-    with TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".part", ignore_cleanup_errors=True
-    ) as folder:
-        new = Path(folder, path.name)
-        with FileLock(Path(folder, LOCK)):
+    try:
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as folder:
+            new = Path(folder, path.name)
             yield new
             if path.exists():
                 shutil.copymode(path, new)
             with open(new, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(new, path)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Removes the temporary folders of killed processes: those whose lock nobody holds."""
-    for folder in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
-        lock = folder / LOCK
-        if not lock.exists():  # its process is about to create the lock, or has just removed it
-            continue
-        with contextlib.suppress(Timeout, OSError):
-            with FileLock(lock, timeout=0):
-                pass
-            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        if error.errno:  # then it also says what went wrong
+            error.filename = str(path)
+        raise
 
 
 def relative_path(path: Path) -> str:
@@ -70,8 +54,6 @@ def check_output(path: Path, *inputs: Path) -> None:
     """
     if not path.parent.is_dir():
         raise UserError(f"{path}: no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder")
     if not path.exists():
         return
     if path.is_symlink() or not path.is_file():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so function
 
 MAX_CLASSES_WITH_COUNTS = 12  # in a confusion matrix
 MAX_REGION_FEATURES = 6
-MAX_POINTS_PER_CLASS = 500  # per split, in a plot of regions
+MAX_POINTS_PER_CLASS = 500  # in a plot of regions
 MAX_NAME_LENGTH = 19
 MARKERS = "os^DvP*<>h"  # one per class; there are as many colors
 
@@ -98,17 +98,11 @@ def _confusion(trained: Trained) -> "Figure":
 def _reliability(trained: Trained) -> "Figure":
     """Draws accuracy against confidence, the probability of the predicted class."""
     from sklearn.calibration import CalibrationDisplay
-    from torchmetrics.functional.classification import multiclass_calibration_error
 
     _, targets = trained.data.tensors("val")
-    probabilities = trained.predict_val()
-    error = multiclass_calibration_error(probabilities, targets, probabilities.shape[1], n_bins=10)
-    confidence, predictions = probabilities.max(dim=1)
-    title = f"{trained.title}, validation rows (bars: their share)"
-    figure = _figure(f"{title}\nexpected calibration error {error:.3f}")
+    confidence, predictions = trained.predict_val().max(dim=1)
+    figure = _figure(f"{trained.title}, validation rows")
     axes = figure.subplots()
-    shares = torch.full_like(confidence, 1 / len(targets))
-    axes.hist(confidence, range=(0, 1), weights=shares, alpha=0.3)
     correct = (predictions == targets).int()
     CalibrationDisplay.from_predictions(correct, confidence, n_bins=10, ax=axes)
     axes.legend().remove()
@@ -130,8 +124,9 @@ def _regions(trained: Trained) -> "Figure | None":
         return None
     rows = len(names) - 1
     columns = max(2, rows)  # leaves room for the legend
-    title = f"{trained.title}, train (small) and validation rows"
-    figure = _figure(title, 0.8 + 1.8 * columns, 1.2 + 1.4 * rows)
+    width = 0.8 + 1.8 * columns
+    height = 1.2 + 1.4 * rows
+    figure = _figure(f"{trained.title}, validation rows", width, height)
     for first, second in combinations(range(len(names)), 2):
         axes = figure.add_subplot(rows, columns, 1 + first + columns * (second - 1))
         _draw_pair(axes, trained, [first, second])
@@ -147,8 +142,8 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     from matplotlib.colors import LinearSegmentedColormap
     from sklearn.inspection import DecisionBoundaryDisplay
 
-    train, train_targets = trained.data.tensors("train")
-    val, val_targets = trained.data.tensors("val")
+    train, _ = trained.data.tensors("train")
+    val, targets = trained.data.tensors("val")
     features = torch.cat([train, val])[:, pair].double().numpy()
     low = np.nanmin(features, axis=0)
     high = np.nanmax(features, axis=0)
@@ -157,9 +152,11 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     color_options: dict[str, Any] = {"multiclass_colors": colors}
     if len(colors) == 2:  # scikit-learn draws the probability of the second class
         color_options = {"cmap": LinearSegmentedColormap.from_list("", ["C0", "white", "C1"])}
+    classifier = _pair_classifier(trained, pair)
+    corners = np.stack([low - margin, high + margin])
     DecisionBoundaryDisplay.from_estimator(
-        _pair_classifier(trained, pair),
-        np.stack([low - margin, high + margin]),
+        classifier,
+        corners,
         eps=0,
         grid_resolution=60,
         response_method="predict_proba",
@@ -172,35 +169,27 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
         **color_options,
     )
     for number, name in enumerate(trained.data.class_names):
-        small = train[train_targets == number][:MAX_POINTS_PER_CLASS, pair]
-        large = val[val_targets == number][:MAX_POINTS_PER_CLASS, pair]
+        points = val[targets == number][:MAX_POINTS_PER_CLASS, pair]
         style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
-        axes.plot(*small.T, MARKERS[number], markersize=3, **style)
-        axes.plot(*large.T, MARKERS[number], label=_shorten(name), **style)
+        axes.plot(*points.T, MARKERS[number], label=_shorten(name), **style)
 
 
 def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
     """Returns a scikit-learn classifier of two features, with the others at their train mean."""
-    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.dummy import DummyClassifier
 
     features, _ = trained.data.tensors("train")
     means = features.nanmean(dim=0)
+    classes = np.arange(len(trained.data.class_names))
 
-    class PairClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-        classes_ = np.arange(len(trained.data.class_names))
+    def predict_proba(points: Any) -> Any:
+        features = means.repeat(len(points), 1)
+        features[:, pair] = torch.as_tensor(points, dtype=means.dtype)
+        return trained.predict(features).numpy()
 
-        def fit(self) -> None:
-            """Does nothing; scikit-learn requires the method."""
-
-        def __sklearn_is_fitted__(self) -> bool:
-            return True
-
-        def predict_proba(self, points: Any) -> Any:
-            features = means.repeat(len(points), 1)
-            features[:, pair] = torch.as_tensor(points, dtype=means.dtype)
-            return trained.predict(features).numpy()
-
-    return PairClassifier()
+    classifier = DummyClassifier().fit(classes, classes)
+    classifier.predict_proba = predict_proba
+    return classifier
 
 
 def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: str) -> "Figure":

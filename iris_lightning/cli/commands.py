@@ -7,7 +7,7 @@ from typing import Literal
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.predictor import IrisPredictor
-from iris_lightning.runs.checkpoints import find_source, networks_of_run
+from iris_lightning.runs.checkpoints import find_source
 from iris_lightning.weights.export import export as write
 
 
@@ -38,9 +38,7 @@ def predict(
         na_values: Texts that mean a missing value, such as '[-999]'; by default as in training.
         encoding: Encoding of a CSV file; by default as in training, else detected.
     """
-    if run is not None:
-        ckpt_path, weights = networks_of_run(Path(run), ckpt_path or weights)
-    source = find_source(ckpt_path, weights)
+    source = find_source(ckpt_path, weights, run)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     # Imported here, so that a mistake in the options is reported before polars is imported.
     from iris_lightning.table import CsvFormat

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
@@ -75,21 +76,37 @@ def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
     return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
-class EpochLines(L.Callback):
-    """Prints a line for each of the first epochs, and later where `loss/val` improves.
+class Progress(L.Callback):
+    """Shows a progress bar over all epochs, in a terminal, and prints lines about them.
+
+    There is a line for each of the first epochs, and later where `loss/val` improves.
 
     Args:
         record: Knows the metrics of each epoch.
+        shows_bar: Whether to show the bar.
+        prints_lines: Whether to print the lines.
     """
 
-    def __init__(self, record: EpochRecord) -> None:
+    def __init__(self, record: EpochRecord, shows_bar: bool, prints_lines: bool = True) -> None:
         self.record = record
+        self.shows_bar = shows_bar
+        self.prints_lines = prints_lines
         self.best = math.inf
         self.printed = -1  # the last epoch that was
+        self.bar = tqdm(disable=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes which epochs a resumed run has behind it."""
+        """Shows the bar, and notes which epochs a resumed run has behind it."""
         self.printed = trainer.current_epoch - 1
+        if self.shows_bar and trainer.is_global_zero:
+            self.bar = tqdm(
+                total=trainer.max_epochs,
+                initial=trainer.current_epoch,
+                disable=None,  # unless it is a terminal
+                bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
+                leave=False,
+                file=sys.stdout,
+            )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Reports on the epoch before, whose train metrics were not known at its end."""
@@ -99,6 +116,10 @@ class EpochLines(L.Callback):
         """Reports on the last epoch."""
         self._report(trainer, is_last=True)
 
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        """Removes the bar."""
+        self.bar.close()
+
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
         if epoch <= self.printed:
@@ -107,6 +128,10 @@ class EpochLines(L.Callback):
         loss = metrics.get("loss/val", math.inf)
         improves = loss < self.best
         self.best = min(self.best, loss)
-        if epoch < EPOCH_LINES or is_last or (improves and epoch > 1.5 * self.printed):
+        self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
+        self.bar.update()
+        is_notable = improves and epoch > 1.5 * self.printed
+        is_listed = epoch < EPOCH_LINES or is_notable or is_last
+        if self.prints_lines and is_listed:
             self.printed = epoch
             echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")

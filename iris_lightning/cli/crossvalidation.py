@@ -2,7 +2,7 @@
 
 import lightning as L
 
-from iris_lightning.cli.console import echo, echo_next_steps
+from iris_lightning.cli.console import Progress, echo, echo_next_steps
 from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
@@ -11,7 +11,7 @@ from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.saving import open_run, write_curves, write_networks, write_results
 from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
-from iris_lightning.runs.callbacks import EpochBar, StopOnSignal
+from iris_lightning.runs.callbacks import EpochRecord, StopOnSignal
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_run
 from iris_lightning.runs.signals import Stopped
@@ -40,9 +40,11 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
 
     def make_trainer() -> L.Trainer:
-        bar = EpochBar(config.trainer.enable_progress_bar)
+        record = EpochRecord()
+        progress = Progress(record, config.trainer.enable_progress_bar, prints_lines=False)
         callbacks = as_list(cli.config_init.trainer.callbacks)
-        return cli.instantiate_trainer(**TRAINER, callbacks=[*callbacks, StopOnSignal(), bar])
+        callbacks += [StopOnSignal(), record, progress]
+        return cli.instantiate_trainer(**TRAINER, callbacks=callbacks)
 
     with open_run(cli.root, config.name) as run:
         try:

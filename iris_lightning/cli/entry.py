@@ -88,9 +88,6 @@ def _run(command: str, options: list[str]) -> Any:
         if match:
             message += f"; did you mean {match}?"
         raise UserError(message)
-    if sys.stdout.isatty():
-        # The imports take a few seconds. The next line to be printed replaces this one.
-        print("starting …", end="\r", flush=True)
     module = importlib.import_module(f"iris_lightning.cli.{COMMANDS[command][0]}")
     if not gc.isenabled():  # disabled by `__main__`
         gc.freeze()

@@ -19,16 +19,11 @@ def format_help(parser: ArgumentParser) -> str:
     """Returns the usage of a command, and its options with their defaults."""
     usage = f"usage: python -m {parser.prog}"
     defaults = dict(parser.get_defaults().items())
-    lines: list[str] = []
-    group = None
+    lines = [""]
     for action in parser._actions:
         name = action.dest
         if name not in defaults:
             continue
-        prefix = name.rpartition(".")[0]
-        if prefix != group:
-            group = prefix
-            lines.append("")
         purpose = PURPOSES.get(name) or str(action.help)
         if action.option_strings:
             default = json.dumps(defaults[name]).strip('"')

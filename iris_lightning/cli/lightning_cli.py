@@ -13,7 +13,7 @@ from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.cli.console import EpochLines, silence_noise
+from iris_lightning.cli.console import Progress, silence_noise
 from iris_lightning.cli.options import (
     BATCH_LIMITS,
     COMMANDS,
@@ -28,7 +28,7 @@ from iris_lightning.ensemble.classifier import EnsembleClassifier
 from iris_lightning.ensemble.data import EnsembleDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import option_names, to_builtin
-from iris_lightning.runs.callbacks import EpochBar, EpochRecord
+from iris_lightning.runs.callbacks import EpochRecord
 from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
 from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import RunFolder
@@ -111,14 +111,14 @@ class IrisCLI(LightningCLI):
         weights = config.get("weights")
         resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
-            source = find_source(config.ckpt_path, weights, self.root)
+            source = find_source(config.ckpt_path, weights, root=self.root)
             self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
             recorded = {"data": source.options(IrisDataModule)}
             if resumes:
                 recorded = self._resume(source, args)
             self.config = parse(parser, args, known_options(), recorded)
         elif weights is not None:
-            self.source = find_source(None, weights)
+            self.source = find_source(weights=weights)
         if not self.trains:
             self.config.seed_everything = False  # no random numbers are drawn
         trainer = self.config.trainer
@@ -162,18 +162,19 @@ class IrisCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Creates the data module, the model and the Trainer."""
         self.config_init = self.parser.instantiate(self.config)
+        trained_on = self.checkpoint.get("trained_on", {})
         data = dict(self.config.data)
         if self.command == "fit":
             self.num_members = int(self.config.members)  # of a plain type, for checkpoints
         if self.source and self.checkpoint:
-            self.num_members = self.checkpoint["trained_on"].get("members", 1)
-            data = {**self.source.options(IrisDataModule), **data}
+            self.num_members = trained_on.get("members", 1)
+            data = self.source.options(IrisDataModule) | data
         self.datamodule = self._build("data", data, IrisDataModule, EnsembleDataModule)
+        self.datamodule.keep_to(trained_on)  # before the table is read
         if self.source and self.checkpoint:
-            self.datamodule.keep_to(self.checkpoint["trained_on"])  # before the table is read
             options = self.source.options(IrisClassifier)
             model = self._build("model", options, IrisClassifier, EnsembleClassifier)
-            model.trained_on = self.checkpoint["trained_on"]
+            model.trained_on = trained_on
         else:
             model = self._make_model()
         if self.trains and (self.config.optimizer or self.config.lr_scheduler):
@@ -237,7 +238,7 @@ class IrisCLI(LightningCLI):
         done = epochs_done(self.checkpoint) if self.run else 0
         self.folder = RunFolder(self.root, self.run, self.plain_options())
         record = EpochRecord()
-        progress = [record, EpochLines(record), EpochBar(options.enable_progress_bar)]
+        progress = [record, Progress(record, options.enable_progress_bar)]
         return run_parts(options, progress, self.folder, done, self.config.figures)
 
     def plain_options(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Parses options and configs, and shortens error messages to one line."""
 
 import argparse
-import io
 import re
 import sys
 import traceback
@@ -22,8 +21,7 @@ from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
 GROUPS = {"model", "data", "trainer"}
-MAX_ALIASES = 30  # in a config
-MAX_MATCHES = 6  # for a misspelt option
+MAX_ALIASES = 30  # in a config, where a value can then occur 3**10 times
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 CONFIGS.add_argument("-c", "--config", action="append", default=[])
@@ -78,7 +76,8 @@ def parse(
     typed = list(args)
     configs = []
     if recorded:
-        configs.append(f"--config={to_yaml(_select(recorded, own.__contains__))}")
+        options = _select(recorded, own.__contains__)
+        configs.append(f"--config={to_yaml(options)}")
     if "config" in own:
         with simplified():
             found, typed = CONFIGS.parse_known_args(args)
@@ -108,11 +107,11 @@ def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str,
 def find_config(name: str) -> Path:
     """Returns the path of a config: either a preset with this name, or a file."""
     package = Path(__file__).parents[1]
-    presets: dict[str, Path] = {}
     for folder in (package, package.parent):  # installed, and in the repository
-        for file in folder.glob("configs/*.yaml"):
-            presets[file.stem] = file
-    return presets.get(name, Path(name))
+        preset = folder / "configs" / f"{name}.yaml"
+        if preset.is_file():
+            return preset
+    return Path(name)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -120,7 +119,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8-sig")
-    ConfigLoader(io.StringIO(text)).get_single_node()
+    aliases = [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
+    if len(aliases) > MAX_ALIASES:
+        raise ValueError(f"more than {MAX_ALIASES} aliases")
+    yaml.compose(text, UniqueKeyLoader)
     options = get_loader("yaml")(text)
     if not isinstance(options, dict):
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
@@ -130,17 +132,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return options
 
 
-class ConfigLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML takes the last, and aliases that expand too much."""
-
-    aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Counts an alias: with 30, a value can occur 3**10 times."""
-        self.aliases += self.check_event(yaml.AliasEvent)
-        if self.aliases > MAX_ALIASES:
-            raise ValueError(f"more than {MAX_ALIASES} aliases")
-        return super().compose_node(parent, index)
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses duplicate keys, of which YAML takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Composes a mapping."""
@@ -192,7 +185,6 @@ def _reason(message: str, names: Iterable[str] = ()) -> str:
     for line in message.splitlines():
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip().removeprefix("- ")
         reason = re.sub(f"{NOT_A_CLASS}.*", "a class", reason)
-        reason = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", reason)
         if reason and reason not in reasons and not DETAILS.match(reason):
             reasons.append(reason)
     text = "; ".join(reasons).replace(":;", ":")
@@ -210,10 +202,8 @@ def _did_you_mean(message: str, names: Iterable[str]) -> str:
     if unknown[0].startswith(NOT_A_CLASS):
         classes = [cls for module in CLASSES for cls in sys.modules[module].__all__]
         known = {name.lower(): name for name in classes}
-    group, _, last = unknown[1].lower().rpartition(".")
+    _, _, last = unknown[1].lower().rpartition(".")
     matches = [known[match] for match in get_close_matches(last, known)]
-    if not matches:
-        matches = sorted(option for option in known.values() if option.startswith(f"--{group}."))
     if not matches or matches[0] in message.split():
         return ""
-    return f"; did you mean {' or '.join(matches[:MAX_MATCHES])}?"
+    return f"; did you mean {' or '.join(matches)}?"

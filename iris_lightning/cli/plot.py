@@ -1,18 +1,16 @@
 """The command `plot`; its parameters are its options."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iris_lightning.cli.console import silence_noise
 from iris_lightning.cli.parsing import as_user_error
-from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 from iris_lightning.plots import Trained, draw_all, own_style, write_figures
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import Source, find_source
 from iris_lightning.runs.folders import SUMMARY
-from iris_lightning.table import TableWarning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +30,10 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
 
         plots = draw_run(Path(run))
     else:
-        source = find_source(run or ckpt_path)
+        source = find_source(ckpt_path, run=run)
         what = str(source)
         plots = _draw_checkpoint(source)
-    warnings.filterwarnings("ignore", category=TableWarning)  # `fit` has printed them
-    warnings.filterwarnings("ignore", "Glyph .* missing from font")  # in the name of a class
+    silence_noise()
     folder = Path(output)
     with own_style(), as_user_error():
         figures = dict(plots)
@@ -49,8 +46,6 @@ def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
     from iris_lightning.ensemble.data import EnsembleDataModule
 
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    if not source.checkpoint["trained_on"]:
-        raise UserError(f"{source.path}: does not say which table it was trained with", "ckpt_path")
     trained_on = source.checkpoint["trained_on"]
     options = source.options(IrisDataModule)
     data = IrisDataModule(**options)

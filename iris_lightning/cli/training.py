@@ -49,10 +49,9 @@ def _echo_start(cli: IrisCLI) -> None:
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     if cli.num_members > 1:  # both splits have the same rows: one fold per network
         sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
-    where = str(cli.trainer.strategy.root_device)
+    network = f"{cli.num_parameters} parameters on {cli.trainer.strategy.root_device}"
     if cli.trainer.world_size > 1:
-        where += f", in {cli.trainer.world_size} processes that share each batch"
-    network = f"{cli.num_parameters} parameters on {where}"
+        network += f", in {cli.trainer.world_size} processes that share each batch"
     if cli.num_members > 1:
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")

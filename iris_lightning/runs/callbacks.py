@@ -1,13 +1,10 @@
 """Callbacks that let a run be stopped at any time and resumed with the same result."""
 
-import math
-import sys
 from typing import Any, cast
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from tqdm import tqdm
 
 from iris_lightning.batching import seeded_generator
 from iris_lightning.runs.logger import RunLogger
@@ -91,10 +88,7 @@ class SeedEpochs(Callback):
         data = cast("Any", trainer).datamodule
         # The 1 distinguishes these random numbers from those that shuffle the rows.
         seed = seeded_generator(data.seed, trainer.current_epoch, 1).initial_seed()
-        if pl_module.device.type == "cpu":
-            torch.default_generator.manual_seed(seed)
-        else:
-            torch.manual_seed(seed)  # all devices, which takes half a millisecond
+        torch.manual_seed(seed)
 
 
 class StopOnSignal(Callback):
@@ -136,40 +130,3 @@ class StopOnSignal(Callback):
         """Restores the previous handlers."""
         set_handlers(self.previous_handlers)
         self.previous_handlers = {}
-
-
-class EpochBar(Callback):
-    """Shows a progress bar over all epochs, in a terminal.
-
-    Args:
-        is_shown: Whether to show it.
-    """
-
-    def __init__(self, is_shown: bool) -> None:
-        self.is_shown = is_shown
-        self.best = math.inf
-        self.bar = tqdm(disable=True)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Shows the bar."""
-        if self.is_shown and trainer.is_global_zero:
-            self.bar = tqdm(
-                total=trainer.max_epochs,
-                initial=trainer.current_epoch,
-                disable=None,  # unless it is a terminal
-                bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
-                leave=False,
-                file=sys.stdout,
-            )
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Advances the bar."""
-        if "loss/val" in trainer.callback_metrics:
-            loss = float(trainer.callback_metrics["loss/val"])
-            self.best = min(loss, self.best)
-            self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
-        self.bar.update()
-
-    def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Removes the bar."""
-        self.bar.close()

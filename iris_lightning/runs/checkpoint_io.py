@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write
+from iris_lightning.weights.export import serialize
 
 WRITE_INTERVAL_SECONDS = 1.0
 
@@ -49,22 +49,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes all waiting checkpoints; `best.ckpt` first, since `last.ckpt` refers to it.
 
         Raises:
-            UserError: If a checkpoint cannot be written. The previous file is kept.
+            OSError: If a checkpoint cannot be written. The previous file is kept.
         """
         if self.waiting and self.before_write is not None:
             self.before_write()
         waiting, self.waiting = self.waiting, {}
         for path in sorted(waiting):
-            self._write(waiting[path], path)
-            self.last_write_seconds = time.monotonic()
-
-    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
-        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as new:
-                torch.save(checkpoint, new)
-        except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
-            raise UserError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+                new.write_bytes(serialize(waiting[path]))
+            self.last_write_seconds = time.monotonic()
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a checkpoint, whether it is written or still waiting."""

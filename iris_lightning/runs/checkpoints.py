@@ -50,24 +50,6 @@ def find_checkpoint(name: str, root: Path) -> Path:
     return path
 
 
-def networks_of_run(run: Path, other: str | None) -> tuple[str | None, str | None]:
-    """Returns the best checkpoint of a run, or the networks of a cross-validation as weights.
-
-    Args:
-        run: Folder of the run.
-        other: A checkpoint or weights file given as well, which is an error.
-    """
-    if other is not None:
-        raise UserError(f"{run}: cannot be combined with {other}", "run")
-    if not (run / SUMMARY).is_file():
-        return str(run / "checkpoints" / "best.ckpt"), None
-    networks = run / NETWORKS
-    if not networks.is_file():
-        found = f"{run}: its networks were not kept"
-        raise UserError(f"{found}; run crossvalidate again with --keep true", "run")
-    return None, str(networks)
-
-
 def run_folder(path: Path) -> Path | None:
     """Returns the folder of the run that a checkpoint belongs to, or `None`."""
     folder = path.absolute().parent
@@ -85,7 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: If the file is not a checkpoint of `IrisClassifier` with an `IrisNetwork`, or if
             the network is untrained.
     """
-    checkpoint: dict[str, Any] = read_torch(path, "a checkpoint")
+    checkpoint: dict[str, Any] = read_torch(path)
     for name, kind in REQUIRED_ENTRIES.items():
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
@@ -123,8 +105,7 @@ def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
     for name, tensor in checkpoint["state_dict"].items():
         if str(name).startswith("network."):
             state[str(name).removeprefix("network.")] = tensor
-    metadata = network_options(options)
-    metadata |= network_options(recorded)
+    metadata = network_options(options | recorded)
     metadata["feature_names"] = options.get("feature_names")
     metadata["class_names"] = options.get("class_names")
     metadata["na_values"] = checkpoint["datamodule_hyper_parameters"].get("na_values")
@@ -148,25 +129,35 @@ class Source(NamedTuple):
 
         Options that the class does not have are left out.
         """
-        group = "hyper_parameters"
-        if kind.__name__ == "IrisDataModule":
-            group = "datamodule_hyper_parameters"
-        recorded = {**self.checkpoint[group], **self.checkpoint["trained_on"]}
+        recorded: dict[str, Any] = {}
+        for entry in ("hyper_parameters", "datamodule_hyper_parameters", "trained_on"):
+            recorded |= self.checkpoint[entry]
         return {name: recorded[name] for name in option_names(kind) if name in recorded}
 
 
-def find_source(ckpt_path: str | None, weights: str | None = None, root: Path = Path()) -> Source:
+def find_source(
+    ckpt_path: str | None = None,
+    weights: str | None = None,
+    run: str | None = None,
+    root: Path = Path(),
+) -> Source:
     """Reads a checkpoint or a weights file.
 
     Args:
         ckpt_path: A checkpoint, as in `find_checkpoint`; by default `best`.
         weights: A weights file to use instead of a checkpoint.
+        run: Folder of a run whose best checkpoint to use instead, or of a cross-validation.
         root: Folder that contains `lightning_logs/`.
     """
+    if [ckpt_path, weights, run].count(None) < 2:
+        raise UserError("expected only one of --ckpt_path, --weights and --run")
+    if run and Path(run, SUMMARY).is_file():
+        weights = f"{run}/{NETWORKS}"
+        if not Path(weights).is_file():
+            found = f"{run}: its networks were not kept"
+            raise UserError(f"{found}; run crossvalidate again with --keep true", "run")
     if weights is not None:
-        if ckpt_path is not None:
-            raise UserError(f"{weights}: cannot be combined with a checkpoint", "weights")
         return Source(Path(weights), read_weights(Path(weights)), {})
-    path = find_checkpoint(ckpt_path or "best", root)
+    path = find_checkpoint(run or ckpt_path or "best", root)
     checkpoint = read_checkpoint(path)
     return Source(path, weights_in(checkpoint, path), checkpoint)

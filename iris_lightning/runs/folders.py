@@ -15,7 +15,6 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
 
 RUNS = "lightning_logs"
-RESULTS = "results.yaml"  # written when `fit` has finished
 SUMMARY = "summary.json"  # written when `crossvalidate` has finished
 NETWORKS = "networks.safetensors"  # of all folds, with `crossvalidate --keep true`
 # A name must not look like a run, nor like the folder of all runs.
@@ -82,12 +81,9 @@ def newest_run(root: Path) -> Path | None:
 @contextlib.contextmanager
 def training_alone(run: Path) -> Iterator[None]:
     """Locks the folder of a run, so that no other process trains it at the same time."""
-    lock = FileLock(run / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(run / ".lock").acquire(timeout=0)
     except Timeout:
         raise UserError(f"{relative_path(run)}: another process is training this run") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

@@ -8,8 +8,6 @@ from pathlib import Path
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from iris_lightning.errors import UserError
-from iris_lightning.files import relative_path
 from iris_lightning.runs.folders import RUNS
 
 
@@ -42,7 +40,7 @@ class RunLogger(TensorBoardLogger):
         """Adds points to the curves; Lightning passes the epoch as one of the metrics."""
         values = dict(metrics)
         epoch = values.pop("epoch", step)
-        with self._user_errors():
+        with self._named_errors():
             for name, value in values.items():
                 self.experiment.add_scalar(name, value, epoch)
 
@@ -52,7 +50,7 @@ class RunLogger(TensorBoardLogger):
     @rank_zero_only
     def flush(self) -> None:
         """Waits until all points are written to disk."""
-        with self._user_errors():
+        with self._named_errors():
             self.experiment.flush()
 
     @rank_zero_only
@@ -65,13 +63,13 @@ class RunLogger(TensorBoardLogger):
         threading.excepthook = self._excepthook
 
     @contextmanager
-    def _user_errors(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
+        """Adds the folder of the run to errors of writing."""
         try:
             yield
         except OSError as error:
-            folder = relative_path(Path(self.log_dir))
-            message = f"{folder}: cannot write the curves: {error.strerror}"
-            raise UserError(message) from error
+            error.filename = self.log_dir
+            raise
 
     def _handle_thread_error(self, args: threading.ExceptHookArgs) -> None:
         """Ignores errors in TensorBoard's thread: the next call of the writer raises them again."""

@@ -1,13 +1,11 @@
 """Everything in TensorBoard besides the curves: charts, hyperparameters, plots."""
 
 import copy
-import inspect
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -22,18 +20,8 @@ from iris_lightning.runs.checkpoints import run_folder
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.weights.averaging import base_network
 
-# HParams shows five columns of options by default: these, and one for all other settings.
-HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
-# Not among the settings, as the column `table` stands for them.
-TABLE_OPTIONS = (
-    "path",
-    "target",
-    "features",
-    "feature_names",
-    "class_names",
-    "one_hot_features",
-)
-PREDICTION_BATCH_SIZE = 65536
+# Not in HParams, as the column `table` stands for them.
+TABLE_OPTIONS = ("path", "feature_names", "class_names", "one_hot_features")
 
 
 class TensorBoardReport(Callback):
@@ -43,10 +31,10 @@ class TensorBoardReport(Callback):
     At the end, the options and metrics of the best epoch (HParams), its plots (Images) and the
     network (Graphs) are added. The best epoch is that of the first `ModelCheckpoint` with
     `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
-    `TensorBoardLogger`, nothing is added.
+    `TensorBoardLogger`, nothing is added. It needs an `IrisDataModule`.
 
     Args:
-        figures: Whether to add plots and the network. Plots need an `IrisDataModule`.
+        figures: Whether to add plots and the network.
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
@@ -89,13 +77,11 @@ class TensorBoardReport(Callback):
                     "metrics": metrics,
                 }
             epoch = best["epoch"]
-            options = _options(trainer, pl_module)
-            data = getattr(trainer, "datamodule", None)
-            row = {name: options.get(name) for name in HPARAMS_COLUMNS}
-            row["settings"] = _changed_settings(options, pl_module, data)
+            data = cast("Any", trainer).datamodule
+            options = _options(trainer, pl_module, data)
             for logger in loggers:
-                logger.log_hyperparams(row, _results(best["metrics"], epoch), last_epoch)
-                if self.figures and isinstance(data, IrisDataModule):
+                logger.log_hyperparams(options, _results(best["metrics"], epoch), last_epoch)
+                if self.figures:
                     with _weights(pl_module, best["state_dict"]):
                         _draw(logger, pl_module, data, epoch)
                 logger.experiment.flush()
@@ -122,37 +108,22 @@ def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
     return None
 
 
-def _options(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule) -> dict[str, Any]:
     """Returns the options of the classifier, the data module and the optimizer."""
-    options = dict(module.hparams)
-    data = getattr(trainer, "datamodule", None)
-    if isinstance(data, IrisDataModule):
-        options |= data.hparams
-        options |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
+    # HParams shows the first five, and others once they are chosen.
+    options: dict[str, Any] = {"table": data.table.source, "lr": None}
+    options.update(module.hparams)
+    options.update(data.hparams)
+    options |= {"batch_size": data.batch_size, "seed": data.seed}
     for optimizer in trainer.optimizers:
         options["optimizer"] = type(optimizer).__name__
         for group in optimizer.param_groups[:1]:
             options["lr"] = group.get("initial_lr", group.get("lr"))
     for config in trainer.lr_scheduler_configs:
         options["lr_scheduler"] = type(config.scheduler).__name__
+    for name in TABLE_OPTIONS:
+        options.pop(name, None)
     return options
-
-
-def _changed_settings(options: Mapping[str, Any], *components: Any) -> str:
-    """Describes the options that differ from their defaults and have no column of their own."""
-    defaults: dict[str, Any] = {}
-    for component in components:
-        for kind in type(component).__mro__[:-1]:  # a subclass may pass options on
-            for name, parameter in inspect.signature(kind).parameters.items():
-                defaults.setdefault(name, parameter.default)
-    settings = []
-    for name, value in options.items():
-        if name in HPARAMS_COLUMNS + TABLE_OPTIONS:
-            continue
-        text = _config_text(value)
-        if text != _config_text(defaults.get(name)):
-            settings.append(f"{name} {text}")
-    return ", ".join(settings)
 
 
 def _results(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:
@@ -163,11 +134,6 @@ def _results(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:
             results[f"result/{tag}"] = float(value)
             results[f"result/{tag.removesuffix('val')}test"] = math.nan
     return results
-
-
-def _config_text(value: object) -> str:
-    """Formats a value as a user would type it in a config."""
-    return json.dumps(value, default=str, ensure_ascii=False).strip('"')[:200]
 
 
 @contextmanager
@@ -191,10 +157,9 @@ def _draw(
     network: Any = module.network
 
     def predict(features: Tensor) -> Tensor:
-        batches = features.split(PREDICTION_BATCH_SIZE)
         with torch.inference_mode():
-            logits = [module(batch.to(parameter)) for batch in batches]
-        return torch.cat(logits).float().softmax(dim=1).cpu()
+            logits: Tensor = module(features.to(parameter))
+        return logits.float().softmax(dim=1).cpu()
 
     with own_style():
         for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}", network)):
@@ -212,7 +177,7 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     from torch.utils.tensorboard import SummaryWriter  # takes a third of a second to import
 
     run = run_folder(path)
-    if not run or path.name != "best.ckpt" or not any(run.glob("events.out.tfevents.*")):
+    if not run or path.name != "best.ckpt":
         return
     with (
         training_alone(run),  # TensorBoard would not go back to the curves of a run in training

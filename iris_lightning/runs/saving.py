@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from iris_lightning.files import atomic_write, relative_path
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
-from iris_lightning.runs.folders import RESULTS, claim_run, remove_run, training_alone
+from iris_lightning.runs.folders import claim_run, remove_run, training_alone
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import Stopped
 from iris_lightning.table import Table
@@ -29,11 +28,6 @@ class BestCheckpoint(ModelCheckpoint):
     Lightning stores a callback's state under the name of its class, so a subclass keeps it apart
     from the state of a user's own `ModelCheckpoint`.
     """
-
-    @cached_property
-    def state_key(self) -> str:
-        """Lightning's key, cached because Lightning asks for it in every hook of every step."""
-        return super().state_key
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best score, which Lightning would forget if the run was moved."""
@@ -115,12 +109,6 @@ class RunFolder(Callback):
         checkpoint_io = trainer.strategy.checkpoint_io
         if isinstance(checkpoint_io, AtomicCheckpointIO):
             checkpoint_io.flush()
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes `results.yaml`, which marks curves and plots as complete."""
-        if self.run and trainer.is_global_zero:
-            results = {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-            _write_yaml(self.run / RESULTS, results)
 
 
 def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: Table) -> None:

@@ -1,6 +1,5 @@
 """The number of threads that torch uses."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,8 +22,7 @@ def threads(number: int | None, work: int) -> Iterator[None]:
     previous = torch.get_num_threads()
     if number is None:
         number = previous
-        is_set_by_user = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys()
-        if work < MIN_WORK_FOR_THREADS and not is_set_by_user:
+        if work < MIN_WORK_FOR_THREADS:
             number = 1
     torch.set_num_threads(number)
     try:

@@ -36,18 +36,20 @@ def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> s
     if path.suffix not in writers:
         raise UserError(f"{path}: expected a file that ends in {', '.join(writers)}")
     check_output(path, *inputs)
-    try:
-        with atomic_write(path) as new:
-            new.write_bytes(writers[path.suffix](network, weights))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with atomic_write(path) as new:
+        new.write_bytes(writers[path.suffix](network, weights))
     return f"{len(weights.state)} tensors"
 
 
-def _write_pth(network: nn.Module, weights: Weights) -> bytes:
+def serialize(value: Any) -> bytes:
+    """Returns the content of a file that `torch.save` would write."""
     content = io.BytesIO()
-    torch.save(network.state_dict(), content)
+    torch.save(value, content)
     return content.getvalue()
+
+
+def _write_pth(network: nn.Module, weights: Weights) -> bytes:
+    return serialize(network.state_dict())
 
 
 def _write_safetensors(network: nn.Module, weights: Weights) -> bytes:
@@ -59,12 +61,14 @@ def _write_safetensors(network: nn.Module, weights: Weights) -> bytes:
 def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
     # It reports that torchvision is not installed, which is not needed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    classifier = nn.Sequential(network, nn.Softmax(dim=1)).eval()
+    example = torch.zeros(2, base_network(network).in_features)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
             program = torch.onnx.export(
-                nn.Sequential(network, nn.Softmax(dim=1)).eval(),
-                (torch.zeros(2, base_network(network).in_features),),
+                classifier,
+                (example,),
                 input_names=["features"],
                 output_names=["probabilities"],
                 dynamic_shapes=({0: torch.export.Dim("rows")},),

@@ -36,27 +36,13 @@ class Weights(NamedTuple):
 
     def metadata(self) -> dict[str, str]:
         """Returns options and names as JSON texts, for the metadata of a file."""
-        texts = {}
-        for name, value in self.options.items():
-            texts[name] = json.dumps(value)
+        values = dict(self.options)
         for name in NAME_LISTS:
-            names = getattr(self, name)
-            if names is not None:
-                texts[name] = json.dumps(names)
+            values[name] = getattr(self, name)
+        texts = {}
+        for name, value in values.items():
+            texts[name] = json.dumps(value)
         return texts
-
-    def load_into(self, network: nn.Module) -> None:
-        """Loads the weights into a network.
-
-        Raises:
-            ValueError: If they do not fit the network.
-        """
-        is_meta = next(network.parameters()).is_meta  # without memory to copy to
-        try:
-            network.load_state_dict(self.state, assign=is_meta)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()  # the first line names the class
-            raise ValueError(f"the weights are those of another network: {reason}") from error
 
     def initialize(self, network: Any, class_names: Sequence[str], path: Path) -> None:
         """Loads the weights into an `IrisNetwork` that has not been trained.
@@ -65,14 +51,11 @@ class Weights(NamedTuple):
             UserError: If they are those of a network with other options or classes. The message
                 begins with the path.
         """
-        for name, value in self.options.items():
-            if value != network.options[name]:
-                found = f"made with {name} {value}, got {network.options[name]}"
-                raise UserError(f"{path}: {found}", "weights")
-        if list(self.class_names) != list(class_names):
-            found = f"made for the classes {join_names(self.class_names)}"
-            raise UserError(f"{path}: {found}", "weights")
-        self.load_into(network)
+        same_options = network.options | self.options == network.options
+        if not same_options or list(self.class_names) != list(class_names):
+            made = f"made with {self.options} for the classes {join_names(self.class_names)}"
+            raise UserError(f"{path}: {made}", "weights")
+        network.load_state_dict(self.state)
 
     def check_finite(self, path: Path) -> None:
         """Raises an error if training has diverged; `path` is for the message."""
@@ -89,9 +72,9 @@ class Weights(NamedTuple):
                 num_members = count_members(self.state)
                 if num_members:
                     network = EnsembleNetwork(network, num_members)
-            self.load_into(network)
+            network.load_state_dict(self.state, assign=True)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            reason = str(error).splitlines()[0][:200]
+            reason = str(error).splitlines()[-1].strip()[:200]  # torch's first line is a heading
             raise UserError(f"{path}: {reason}") from error
         return network.eval().requires_grad_(False)
 
@@ -112,7 +95,7 @@ def read_weights(path: Path, **names: Any) -> Weights:
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix == ".pth":
-        state, metadata = read_torch(path, "a state dict"), {}
+        state, metadata = read_torch(path), {}
     else:
         raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
     return make_weights(path, state, {**names, **metadata})
@@ -121,29 +104,21 @@ def read_weights(path: Path, **names: Any) -> Weights:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    metadata = {}
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in list(file.keys())}
             texts = file.metadata() or {}
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be read as safetensors: {str(error)[:200]}") from error
-    metadata = {}
-    try:
         for name in (*NAME_LISTS, *inspect.signature(IrisNetwork).parameters):
             if name in texts:
                 metadata[name] = json.loads(texts[name])
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata was not written by export") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as safetensors: {str(error)[:200]}") from error
     return state, metadata
 
 
-def read_torch(path: Path, expected: str) -> Any:
-    """Reads a file written by `torch.save`. It cannot run code.
-
-    Args:
-        path: The file.
-        expected: What the file should hold, for messages: `a state dict`, for example.
-    """
+def read_torch(path: Path) -> Any:
+    """Reads a file written by `torch.save`. It cannot run code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
@@ -152,7 +127,7 @@ def read_torch(path: Path, expected: str) -> Any:
         raise UserError(f"{path}: {error.strerror}") from error
     except Exception as error:  # damaged files make torch raise errors of many types
         kind = type(error).__name__
-        raise UserError(f"{path}: not {expected}, or damaged ({kind})") from error
+        raise UserError(f"{path}: not a file of plain tensors, or damaged ({kind})") from error
 
 
 def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
@@ -166,37 +141,39 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Raises:
         UserError: If they are not those of an `IrisNetwork`.
     """
-    if not isinstance(state, dict) or not state:
-        raise UserError(f"{path}: holds no weights of a network")
     weights = {}
-    for key, tensor in state.items():
-        name = str(key).replace("_orig_mod.", "")  # the prefix of a compiled network
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            found = f"{name[:80]!r} is not a tensor of numbers"
-            raise UserError(f"{path}: holds no weights of a network: {found}")
-        weights[name] = tensor.float()
-    options = _infer_options(path, weights)
-    options |= network_options(metadata)
-    features = metadata.get("feature_names") or IRIS_FEATURES
-    classes = metadata.get("class_names") or IRIS_CLASSES
+    try:
+        for name, tensor in state.items():
+            weights[name.replace("_orig_mod.", "")] = tensor.float()  # of a compiled network
+        options = _infer_options(weights)
+        options |= network_options(metadata)
+        features = [*map(str, metadata.get("feature_names") or IRIS_FEATURES)]
+        classes = [*map(str, metadata.get("class_names") or IRIS_CLASSES)]
+    except (AttributeError, IndexError, TypeError) as error:
+        raise UserError(f"{path}: holds no weights of this project's network") from error
     result = Weights(weights, options, features, classes, metadata.get("na_values"))
     network = base_network(result.network(path))
-    _check_names(path, "feature_names", features, network.in_features)
-    _check_names(path, "class_names", classes, network.num_classes)
+    sizes = {"feature_names": network.in_features, "class_names": network.num_classes}
+    for name, size in sizes.items():
+        names = getattr(result, name)
+        if len(names) != size or len({*names}) != size:
+            found = f"expected {size} distinct names, got {join_names(names)}"
+            raise UserError(f"{path}: {name}: {found}")
     return result
 
 
-def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Infers all options but the activation from the names and shapes of the weights."""
     shapes = {}
     for name, tensor in state.items():
-        shapes[name.removeprefix(PREFIX)] = tensor.shape[name.startswith(PREFIX) :]
+        shape = tensor.shape
+        if name.startswith(PREFIX):
+            shape = shape[1:]
+        shapes[name.removeprefix(PREFIX)] = shape
     layers = []
     for name in sorted(shapes, key=lambda name: (len(name), name)):  # layer 10 after layer 2
         if name.startswith("layers.") and len(shapes[name]) == 2:
             layers.append(shapes[name])
-    if not layers:
-        raise UserError(f"{path}: holds no weights of this project's network")
     bins, numbers = 0, 0
     if len(shapes.get("edges", ())) == 2:
         bins, numbers = shapes["edges"][0] - 1, shapes["edges"][1]
@@ -209,9 +186,3 @@ def _infer_options(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
         "impute": "fill" in shapes,
         "bins": bins,
     }
-
-
-def _check_names(path: Path, key: str, names: Any, size: int) -> None:
-    texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    if not texts or len(set(names)) != size or len(names) != size:
-        raise UserError(f"{path}: {key}: expected {size} distinct names, got {str(names)[:80]}")

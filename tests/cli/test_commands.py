@@ -175,7 +175,7 @@ def test_weights_of_other_classes_are_no_start(capsys: pytest.CaptureFixture[str
     fit("--data.path", "one.csv", *SHORT)
     main(["export", "model.safetensors"])
     weights = ["--weights", "model.safetensors", *SHORT]
-    assert "made for the classes x, y" in fails(capsys, "fit", "--data.path", "two.csv", *weights)
+    assert "for the classes x, y" in fails(capsys, "fit", "--data.path", "two.csv", *weights)
     fit("--data.path", "one.csv", *weights)
     assert "starting from weights: model.safetensors\n" in capsys.readouterr().out
 

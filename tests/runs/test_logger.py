@@ -9,7 +9,6 @@ import lightning as L
 import pytest
 from lightning.pytorch.callbacks import Callback
 
-from iris_lightning.errors import UserError
 from iris_lightning.runs.logger import RunLogger
 from tests.conftest import curves, fit
 from tests.test_files import full_disk
@@ -58,6 +57,6 @@ def test_unwritable_curves_raise_a_single_error(
     logger.run = folder / RUN
     log()
     before(logger.run)
-    with during(), pytest.raises(UserError, match=str(RUN)):
+    with during(), pytest.raises(OSError, match=str(RUN)):
         log()
     logger.finalize("failed")
