@@ -100,9 +100,9 @@ def _usual(name: str) -> str:
 def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
     if _usual(name) in spellings:
         return Feature(name, spellings[_usual(name)])
-    parts = name.split("=")
-    for i in range(len(parts) - 1, 0, -1):  # columns and categories may also contain `=`
-        column = "=".join(parts[:i])
+    column = name
+    while "=" in column:  # columns and categories may also contain it
+        column, _, _ = column.rpartition("=")
         if column in spellings:
-            return Feature(name, spellings[column], "=".join(parts[i:]))
+            return Feature(name, spellings[column], name.removeprefix(f"{column}="))
     return None

@@ -28,15 +28,10 @@ EXTRA = "extra "  # a column beyond those of the header
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 SIGNS = r"[$€£¥%]"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
+BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
-BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
 # Columns that polars cannot convert to text.
 UNREADABLE = cs.nested() | cs.binary() | cs.duration() | cs.object()
-
-
-def columns(*names: str) -> pl.Expr:
-    """Selects columns by name; `pl.col` would treat names such as `*` as patterns."""
-    return cs.by_name(*names).as_expr()
 
 
 def number_columns(features: Iterable[Feature]) -> list[str]:
@@ -56,7 +51,7 @@ def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]
     """
     expressions = []
     for feature in features:
-        value = columns(feature.column)
+        value = cs.by_name(feature.column).as_expr()  # `pl.col` has patterns such as `*`
         if feature.category is not None:
             value = (value == feature.category).cast(pl.Float32)
             if fills_categories:
@@ -70,6 +65,10 @@ def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
     if decimal_comma:
         texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
     return texts.cast(pl.Float64, strict=False)
+
+
+def _stripped(selected: cs.Selector) -> pl.Expr:
+    return selected.as_expr().cast(pl.String).str.strip_chars()
 
 
 class Cells:
@@ -122,7 +121,7 @@ class Cells:
 
     def texts(self, selected: cs.Selector) -> pl.Expr:
         """Returns columns as stripped text, null where missing."""
-        cells = selected.as_expr().cast(pl.String).str.strip_chars()
+        cells = _stripped(selected)
         return pl.when(~cells.is_in(self.missing)).then(cells)
 
     def labels(self, *names: str) -> pl.Expr:
@@ -130,28 +129,31 @@ class Cells:
 
         They are normalized, so that `1.0` equals `1` and `True` equals `true`.
         """
-        texts = columns(*names).cast(pl.String).str.strip_chars().str.normalize("NFC")
-        numbers = texts.str.replace(WHOLE_DECIMAL, "${1}")
-        booleans = pl.when(texts.is_in(BOOLEANS)).then(texts.str.to_lowercase())
-        return pl.when(~texts.is_in(self.missing)).then(booleans.otherwise(numbers))
+        texts = _stripped(cs.by_name(*names)).str.normalize("NFC")
+        labels = texts.replace(BOOLEANS).str.replace(WHOLE_DECIMAL, "${1}")
+        return pl.when(~texts.is_in(self.missing)).then(labels)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
+        formatted = selected & cs.by_name(*self.formatted)
         numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64).fill_nan(None)
-        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
-        formatted = cs.by_name(*self.formatted)
-        plain = (selected - cs.numeric() - formatted).as_expr().cast(pl.String)
-        marked = (selected & formatted).as_expr().str.strip_chars()
+        # Such as -999.
+        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls().implode()
+        plain = _stripped(selected - cs.numeric() - formatted)
+        marked = _stripped(formatted)
         unmarked = marked.str.replace_all(MARKS, "")
-        unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked).otherwise(marked)
-        numbers = pl.when(~numbers.is_in(codes)).then(numbers)
-        return [numbers, self._parse(plain.str.strip_chars()), self._parse(unmarked)]
+        unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked)
+        return [
+            pl.when(~numbers.is_in(codes)).then(numbers),
+            self._parse(plain, plain),
+            self._parse(marked, unmarked),
+        ]
 
-    def _parse(self, texts: pl.Expr) -> pl.Expr:
-        missing = [*self.missing, "nan", "NaN"]
-        numbers = to_number(texts, self.csv.decimal_comma).fill_null(math.inf)
-        return pl.when(~texts.is_in(missing)).then(numbers.name.keep())
+    def _parse(self, texts: pl.Expr, numbers: pl.Expr) -> pl.Expr:
+        parsed = to_number(numbers, self.csv.decimal_comma)
+        valid = parsed.fill_null(math.inf).fill_nan(None)
+        return pl.when(~texts.is_in(self.missing)).then(valid.name.keep())
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
@@ -227,14 +229,13 @@ class TableFile(Cells):
 
     def _read_start(self, path: str) -> tuple[str, list[str]]:
         """Reads the start of a CSV file; one that is not in UTF-8 is converted in memory."""
-        decimal_comma = self.csv.decimal_comma
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):
-                return read_start(path, self.name, decimal_comma)
+                return read_start(path, self.name)
         self.source, encoding = to_utf8(path, self.name, self.csv.encoding)
         if self.csv.encoding is None:
             self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
-        return read_start(self.source, self.name, decimal_comma)
+        return read_start(self.source, self.name)
 
     def _scan_csv(self, **options: Any) -> pl.LazyFrame:
         options["separator"] = self.csv_format["separator"]
@@ -250,7 +251,7 @@ class TableFile(Cells):
         """
         schema = dict.fromkeys([*names, EXTRA], pl.String)
         rows = self._scan_csv(has_header=False, schema=schema, missing_columns="insert")
-        extra = rows.select(columns(EXTRA).is_not_null().arg_true().first())
+        extra = rows.select(pl.col(EXTRA).is_not_null().arg_true().first())
         row = extra.collect(engine="streaming").item()
         if row is not None:
             row += not self.csv.header

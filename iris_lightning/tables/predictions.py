@@ -74,7 +74,8 @@ def predict_table(
 
     Args:
         predictor: The trained classifier.
-        path: CSV or Parquet file with the columns of the features; `-` is standard input.
+        path: CSV or Parquet file with the columns of the features; `-` is CSV from standard
+            input.
         output: CSV or Parquet file to write; `-` is standard output.
         target: Column of the true class; by default `usual_target`, if the table has it.
         usual_target: Target column of the training table.
@@ -97,9 +98,10 @@ def predict_table(
             check_columns("target", [target], file.names, name)
         elif usual_target in file.names:
             target = usual_target
-        batches = _Batches(predictor, features)
-        predictions = batches.predictions(file.values(features, target))
-        table = file.rows.with_columns(predictions).unnest(batches.names[0])
+        batches = _Batches(predictor, file.values(features, target), features)
+        table = file.rows.map_batches(
+            batches.add_predictions, streamable=True, schema=batches.schema(file.kinds)
+        )
         if file.csv_format and output.lower().endswith(".parquet"):
             table = table.with_columns(file.numbers(number_columns(features)))
         try:
@@ -108,8 +110,7 @@ def predict_table(
             with file.reading():
                 check_values(file, file.inputs(features), features, predictor.imputes)
             if isinstance(error, UserError):
-                found = "a row has features that are too large for the network"
-                raise UserError(f"{name}: {found}") from error
+                raise UserError(f"{name}: {error}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
     total = sum(batches.counters, Counter[str]())
@@ -120,24 +121,28 @@ def predict_table(
 class _Batches:
     """Predicts batches of rows and counts them."""
 
-    def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
+    def __init__(
+        self, predictor: "IrisPredictor", values: Sequence[pl.Expr], features: Sequence[Feature]
+    ) -> None:
         self.predictor = predictor
+        self.values = values
         self.features = features
         self.names = result_columns(predictor.classes_)
         self.examples: dict[str, str] = {}  # an unknown category of each column
         self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
 
-    def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
-        """Returns the new columns as a struct, computed from `Cells.values`."""
-        kinds: dict[str, Any] = dict.fromkeys(self.names, pl.Float32)
-        kinds[self.names[0]] = pl.String
-        result = pl.struct(values).map_batches(
-            self._predict, return_dtype=pl.Struct(kinds), is_elementwise=True
-        )
-        return result.alias(self.names[0])
+    def schema(self, kinds: pl.Schema) -> dict[str, Any]:
+        """Returns the data types of all columns, given those of the table."""
+        prediction, *probabilities = self.names
+        schema = dict(kinds)
+        schema[prediction] = pl.String()
+        for name in probabilities:
+            schema[name] = pl.Float32()
+        return schema
 
-    def _predict(self, batch: pl.Series) -> pl.Series:
-        values = batch.struct.unnest()
+    def add_predictions(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Returns rows of the table with the new columns."""
+        values = rows.select(self.values)
         classes = self.predictor.classes_
         inputs = values.select(encode(self.features, self.predictor.imputes))
         probabilities = self.predictor.predict_proba(inputs.to_numpy())
@@ -151,8 +156,7 @@ class _Batches:
         known = classes.tolist()
         counter["rows of a class unknown to the model"] = int((~true.is_in(known)).sum())
         self.counters.append(counter)
-        result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
-        return result.to_struct()
+        return rows.with_columns(predictions, *pl.DataFrame(probabilities, self.names[1:]))
 
 
 def count_gaps(
@@ -184,7 +188,7 @@ def _write(rows: pl.LazyFrame, output: str, csv_format: Mapping[str, Any]) -> No
         if name.endswith(".parquet"):
             rows.sink_parquet(sink, engine="streaming")
             return
-        if name.removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
+        if ".tsv" in Path(name).suffixes:
             csv_format = {**csv_format, "separator": "\t"}
         compressions: dict[str, Any] = {".gz": "gzip", ".zst": "zstd"}
         compression = compressions.get(Path(name).suffix, "uncompressed")
@@ -202,12 +206,9 @@ def _source(path: str) -> Iterator[tuple[str, str]]:
     if path != "-":
         yield path, path
         return
-    start = sys.stdin.buffer.read(4)
-    suffix = ".parquet" if start == b"PAR1" else ".csv"
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, f"table{suffix}")
+        copy = Path(folder, "table.csv")
         with copy.open("wb") as file:
-            file.write(start)
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield str(copy), "standard input"
 

@@ -22,7 +22,7 @@ MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that 
 }
 
 
-def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tuple[str, list[str]]:
+def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     """Returns the column delimiter of a CSV file, and the lines before its header.
 
     Those are blank lines, comments and a line such as `sep=;`.
@@ -30,7 +30,6 @@ def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tu
     Args:
         source: The file, or its content.
         name: Name of the table, for messages.
-        decimal_comma: Whether commas between digits are decimal commas.
 
     Raises:
         polars.exceptions.ComputeError: If the file is not in UTF-8.
@@ -46,34 +45,21 @@ def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tu
     lines = first.str.strip_prefix("\ufeff").str.strip_chars(" \r").to_list()
     separator = None
     skipped: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for line in lines:
         named = re.fullmatch(r'"?sep=(.)"?', line)
         if named:
             separator = named[1]
-        elif line and not _is_comment(line, lines[number:]):
+        elif line and not line.startswith("#"):
             break
         skipped.append(line)
     if separator is None:
-        separator = _find_separator(lines[len(skipped) :], decimal_comma)
+        separator = _find_separator(lines[len(skipped) :])
     return separator, skipped
 
 
-def _is_comment(line: str, others: Sequence[str]) -> bool:
-    """Returns whether a line begins with `#`, and is not a header such as `#id,length`."""
-    if not line.startswith("#"):
-        return False
-    rows = [row for row in others if row and not row.startswith("#")]
-    for mark in SEPARATORS.values():
-        if rows and 0 < line.count(mark) == rows[0].count(mark):
-            return False
-    return True
-
-
-def _find_separator(lines: Sequence[str], decimal_comma: bool | None) -> str:
+def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often."""
     text = re.sub(QUOTED, "", "\n".join(lines))
-    if decimal_comma:
-        text = re.sub(r"\d,\d", "", text)
     header, *rows = text.split("\n")
     counts = {}
     for separator in SEPARATORS.values():
@@ -102,7 +88,5 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
                 break
     try:
         return content.decode(encoding).encode(), encoding
-    except LookupError as error:
-        raise UserError(f"unknown encoding {encoding!r}", "encoding") from error
-    except UnicodeError as error:
-        raise UserError(f"{name}: is not in {encoding}: {error}", "encoding") from error
+    except (LookupError, UnicodeError) as error:
+        raise UserError(f"{name}: {error}", "encoding") from error

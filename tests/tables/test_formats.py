@@ -203,7 +203,7 @@ def test_classes_of_any_type_in_parquet(kind: Any) -> None:
     classes = pl.Series([0, 1, 1, 0])
     if kind == pl.Categorical:
         classes = classes.cast(pl.String)
-    pl.DataFrame({"x": [1.0, 2.0, 3.0, 4.0], "y": classes.cast(kind)}).write_parquet("t.parquet")
+    pl.DataFrame({"x": [1.5, 2.0, 3.0, 4.0], "y": classes.cast(kind)}).write_parquet("t.parquet")
     assert read_table("t.parquet").targets.tolist() == [0, 1, 1, 0]
 
 
@@ -273,8 +273,8 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD + MANY + "1,red,2,\0\n", {}, "line 7022 has a NUL"),
         (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
         (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
-        (GOOD.replace("red", "grün").encode("latin-1"), {"encoding": "utf-8"}, "not in utf-8"),
-        (GOOD, {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
+        (GOOD.replace("red", "grün").encode("cp1252"), {"encoding": "utf-8"}, "encoding: .*utf-8"),
+        (GOOD, {"encoding": "klingon"}, "encoding: table.csv: unknown encoding: klingon"),
         (GOOD, {"features": ["length", "colour=pink"]}, "'colour=pink' cannot be a feature"),
         (DATES, {}, "'day' holds dates"),
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
@@ -336,11 +336,7 @@ def test_numbers_as_people_write_them() -> None:
     assert table.features[0].tolist() == [1201, 1.5, 2]
 
 
-def test_doubtful_numbers_are_noted() -> None:
-    rows = "".join(f"{'1.000' if i % 2 else 950};{i % 5};{'xy'[i % 2]}\n" for i in range(40))
-    assert any(
-        "'a' has whole numbers" in note for note in read_table(write("a;b;kind\n" + rows)).notes
-    )
+def test_numbers_that_float32_merges_in_late_rows_are_noted() -> None:
     rows = "".join(f"{i % 9 if i < 6000 else 10**9 + i},{'xy'[i % 2]}\n" for i in range(7000))
     (note,) = read_table(write("time,kind\n" + rows)).notes
     assert "'time' holds numbers that are equal in float32" in note
