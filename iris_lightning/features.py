@@ -70,7 +70,7 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     Raises:
         UserError: If a column is missing.
     """
-    spellings = {_usual(column): column for column in columns}
+    spellings = {IRIS_SPELLINGS.get(column, column): column for column in columns}
     features = []
     for name in names:
         feature = _find_feature(name, spellings)
@@ -93,13 +93,10 @@ def missing_column(
     return UserError(message, parameter)
 
 
-def _usual(name: str) -> str:
-    return IRIS_SPELLINGS.get(name, name)
-
-
 def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
-    if _usual(name) in spellings:
-        return Feature(name, spellings[_usual(name)])
+    usual = IRIS_SPELLINGS.get(name, name)
+    if usual in spellings:
+        return Feature(name, spellings[usual])
     column = name
     while "=" in column:  # columns and categories may also contain it
         column, _, _ = column.rpartition("=")

@@ -182,11 +182,9 @@ def merges(column: pl.Series) -> bool:
     A long column of precise measurements has numbers that merge, too, so that only numbers that are
     near each other in the table are compared.
     """
-    values = column.to_numpy()
-    for chunk in np.array_split(values, len(values) // SAMPLE_ROWS + 1):
-        distinct = np.unique(chunk)
-        with np.errstate(over="ignore"):
-            kept = np.unique(distinct.astype(np.float32))
-        if len(kept) < (1 - MAX_MERGED) * len(distinct):
+    for chunk in np.array_split(column.to_numpy(), len(column) // SAMPLE_ROWS + 1):
+        distinct = pl.Series(chunk).unique()
+        kept = distinct.cast(pl.Float32).n_unique()
+        if kept < (1 - MAX_MERGED) * len(distinct):
             return True
     return False

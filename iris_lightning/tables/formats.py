@@ -152,8 +152,8 @@ class Cells:
 
     def _parse(self, texts: pl.Expr, numbers: pl.Expr) -> pl.Expr:
         parsed = to_number(numbers, self.csv.decimal_comma)
-        valid = parsed.fill_null(math.inf).fill_nan(None)
-        return pl.when(~texts.is_in(self.missing)).then(valid.name.keep())
+        valid = parsed.fill_null(math.inf).name.keep()
+        return pl.when(~texts.is_in([*self.missing, "nan", "NaN"])).then(valid)
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""

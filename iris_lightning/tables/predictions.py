@@ -93,15 +93,29 @@ def predict_table(
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        check_new_columns(result_columns(predictor.classes_), file.names, name)
+        prediction, *others = result_columns(predictor.classes_)
+        check_new_columns([prediction, *others], file.names, name)
         if target is not None:
             check_columns("target", [target], file.names, name)
         elif usual_target in file.names:
             target = usual_target
-        batches = _Batches(predictor, file.values(features, target), features)
-        table = file.rows.map_batches(
-            batches.add_predictions, streamable=True, schema=batches.schema(file.kinds)
-        )
+        expressions = file.values(features, target)
+        counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
+        examples: dict[str, str] = {}
+
+        def add_predictions(rows: pl.DataFrame) -> pl.DataFrame:
+            values = rows.select(expressions)
+            inputs = values.select(encode(features, predictor.imputes))
+            probabilities = predictor.predict_proba(inputs.to_numpy())
+            most_probable = predictor.classes_[probabilities.argmax(axis=1)]
+            predictions = pl.Series(prediction, most_probable, dtype=pl.String)
+            counter = count_gaps(values, features, examples)
+            counter.update(_count_correct(values[CLASS], predictions, predictor.classes_.tolist()))
+            counters.append(counter)
+            return rows.with_columns(predictions, *pl.DataFrame(probabilities, others))
+
+        schema = add_predictions(file.sample.clear()).schema
+        table = file.rows.map_batches(add_predictions, streamable=True, schema=schema)
         if file.csv_format and output.lower().endswith(".parquet"):
             table = table.with_columns(file.numbers(number_columns(features)))
         try:
@@ -113,50 +127,20 @@ def predict_table(
                 raise UserError(f"{name}: {error}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    total = sum(batches.counters, Counter[str]())
+    total = sum(counters, Counter[str]())
     rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
     return Counts(target or usual_target, rows, labelled, correct, total)
 
 
-class _Batches:
-    """Predicts batches of rows and counts them."""
-
-    def __init__(
-        self, predictor: "IrisPredictor", values: Sequence[pl.Expr], features: Sequence[Feature]
-    ) -> None:
-        self.predictor = predictor
-        self.values = values
-        self.features = features
-        self.names = result_columns(predictor.classes_)
-        self.examples: dict[str, str] = {}  # an unknown category of each column
-        self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
-
-    def schema(self, kinds: pl.Schema) -> dict[str, Any]:
-        """Returns the data types of all columns, given those of the table."""
-        prediction, *probabilities = self.names
-        schema = dict(kinds)
-        schema[prediction] = pl.String()
-        for name in probabilities:
-            schema[name] = pl.Float32()
-        return schema
-
-    def add_predictions(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Returns rows of the table with the new columns."""
-        values = rows.select(self.values)
-        classes = self.predictor.classes_
-        inputs = values.select(encode(self.features, self.predictor.imputes))
-        probabilities = self.predictor.predict_proba(inputs.to_numpy())
-        most_probable = classes[probabilities.argmax(axis=1)]
-        predictions = pl.Series(self.names[0], most_probable, dtype=pl.String)
-        true = values[CLASS]
-        counter = count_gaps(values, self.features, self.examples)
-        counter["rows"] = len(true)
-        counter["labelled"] = true.count()
-        counter["correct"] = int((true == predictions).sum())
-        known = classes.tolist()
-        counter["rows of a class unknown to the model"] = int((~true.is_in(known)).sum())
-        self.counters.append(counter)
-        return rows.with_columns(predictions, *pl.DataFrame(probabilities, self.names[1:]))
+def _count_correct(
+    true: pl.Series, predictions: pl.Series, class_names: Sequence[str]
+) -> dict[str, int]:
+    return {
+        "rows": len(true),
+        "labelled": true.count(),
+        "correct": int((true == predictions).sum()),
+        "rows of a class unknown to the model": int((~true.is_in(class_names)).sum()),
+    }
 
 
 def count_gaps(

@@ -68,7 +68,7 @@ def read_table(
         check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        check_decimal_mark(file, [name for name in file.names if name != target])
+        check_decimal_mark(file, file.names)
         if class_names is not None:
             inputs = find_features(features or (), file.names, path)
         else:
@@ -168,26 +168,21 @@ def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
     """Drops rows without a class, and rows with missing values if `missing` is `drop`."""
-    lacks_class = frame[CLASS].is_null()
-    is_missing = frame[MISSING] & ~lacks_class
     notes = []
-    keep = ~lacks_class
-    if lacks_class.any():
-        notes.append(f"dropped {_count(lacks_class)}, which have no class")
+    keep = frame[CLASS].is_not_null()
+    without_class = frame.height - keep.sum()
+    if without_class:
+        notes.append(f"dropped {without_class} of {frame.height} rows, which have no class")
+    is_missing = frame[MISSING] & keep
+    found = f"{is_missing.sum()} of {frame.height} rows"
     if is_missing.any() and missing == "drop":
         keep &= ~is_missing
-        notes.append(f"dropped {_count(is_missing)}, which have missing values")
+        notes.append(f"dropped {found}, which have missing values")
     elif is_missing.any():
-        counted = _count(is_missing)
-        notes.append(f"{counted} have missing values: numbers get the mean of the train split")
+        notes.append(f"{found} have missing values: numbers get the mean of the train split")
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes
-
-
-def _count(rows: pl.Series) -> str:
-    first = rows.arg_true()[0] + 1
-    return f"{rows.sum()} of {len(rows)} rows (such as row {first})"
 
 
 def _encode_classes(

@@ -7,7 +7,7 @@ import polars as pl
 import polars.selectors as cs
 
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.features import Feature
+from iris_lightning.features import Feature, categories_by_column
 from iris_lightning.table import Column
 from iris_lightning.tables.columns import merges
 from iris_lightning.tables.formats import (
@@ -62,20 +62,21 @@ def check_values(
     invalid = pl.any_horizontal(numbers.is_infinite()).fill_null(False)
     if not allows_missing:
         invalid = invalid | pl.col(MISSING)
-    marked = inputs.select(invalid=invalid).with_row_index("row")
-    found = marked.filter("invalid").head(1).collect(engine="streaming")
-    for row in found["row"]:
-        cells = file.rows.slice(row, 1).collect(engine="streaming")
-        values = cells.select(file.values(features)).cast({pl.Float64: pl.Float32})
-        for feature in features:
-            value = values.item(0, feature.column)
-            place = f"{file.name}: column {feature.column!r}, row {row + file.first_row}"
-            if value is None and not allows_missing:
-                raise UserError(f"{place}: missing value", remedy=remedy)
-            if value in (math.inf, -math.inf):
-                check_decimal_mark(file, [feature.column])
-                text = str(cells.item(0, feature.column)).strip()[:80]
-                raise UserError(f"{place}: expected a finite number, got {text!r}")
+    found = inputs.select(invalid.arg_true().first())
+    row = found.collect(engine="streaming").item()
+    if row is None:
+        return
+    cells = file.rows.slice(row, 1).collect(engine="streaming")
+    values = cells.select(file.values(features)).cast({pl.Float64: pl.Float32})
+    for column in categories_by_column(features):
+        value = values.item(0, column)
+        place = f"{file.name}: column {column!r}, row {row + file.first_row}"
+        if value is None and not allows_missing:
+            raise UserError(f"{place}: missing value", remedy=remedy)
+        if value in (math.inf, -math.inf):
+            check_decimal_mark(file, [column])
+            text = str(cells.item(0, column)).strip()[:80]
+            raise UserError(f"{place}: expected a finite number, got {text!r}")
 
 
 def notes_on_values(

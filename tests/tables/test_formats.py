@@ -147,8 +147,8 @@ def test_missing_values(text: str, name: str) -> None:
     assert table.features[:3].isnan().tolist() == [[False, False], [True, False], [False, True]]
     table = read_table(path, missing="drop")
     assert len(table.targets) == 21
-    assert "dropped 1 of 24 rows (such as row 4), which have no class" in table.notes
-    assert "dropped 2 of 24 rows (such as row 2), which have missing values" in table.notes
+    assert "dropped 1 of 24 rows, which have no class" in table.notes
+    assert "dropped 2 of 24 rows, which have missing values" in table.notes
     if name == "table.csv" and text:
         assert any(f"{text.strip()!r} in 'a'" in note for note in table.notes)
 
