@@ -29,7 +29,7 @@ class Feature(NamedTuple):
     category: str | None = None
 
 
-def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
+def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
     """Returns the texts that mean a missing value: the empty text and `na_values`.
 
     Numbers are included as text with and without decimals.
@@ -38,8 +38,8 @@ def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[
         na_values = NA_VALUES
     texts = {"", *map(str, na_values)}
     for value in na_values:
-        with contextlib.suppress(TypeError, ValueError):
-            texts.add(str(float(value or "")))
+        with contextlib.suppress(ValueError):
+            texts.add(str(float(str(value))))
     return texts
 
 
@@ -71,14 +71,7 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
         UserError: If a column is missing.
     """
     spellings = {IRIS_SPELLINGS.get(column, column): column for column in columns}
-    features = []
-    for name in names:
-        feature = _find_feature(name, spellings)
-        if feature is None:
-            column, *_ = name.split("=")
-            raise missing_column(column, columns, source)
-        features.append(feature)
-    return features
+    return [_find_feature(name, spellings, source) for name in names]
 
 
 def missing_column(
@@ -93,7 +86,7 @@ def missing_column(
     return UserError(message, parameter)
 
 
-def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
+def _find_feature(name: str, spellings: Mapping[str, str], source: str) -> Feature:
     usual = IRIS_SPELLINGS.get(name, name)
     if usual in spellings:
         return Feature(name, spellings[usual])
@@ -102,4 +95,4 @@ def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
         column, _, _ = column.rpartition("=")
         if column in spellings:
             return Feature(name, spellings[column], name.removeprefix(f"{column}="))
-    return None
+    raise missing_column(column, list(spellings.values()), source)

@@ -32,9 +32,6 @@ class CsvFormat:
             with a byte order mark, else Windows-1252.
         header: Whether the first row holds the column names; otherwise, the columns are called
             column_1, column_2 and so on.
-
-    Raises:
-        ValueError: If an option is not allowed.
     """
 
     separator: Literal[",", ";", "tab", "|"] | None = None
@@ -42,13 +39,6 @@ class CsvFormat:
     na_values: list[str | int | float | bool | None] | None = None
     encoding: str | None = None
     header: bool = True
-
-    def __post_init__(self) -> None:
-        if self.separator not in (None, *SEPARATORS):
-            known = " ".join(SEPARATORS)
-            raise ValueError(f"separator: expected one of {known} or null, got {self.separator!r}")
-        if isinstance(self.na_values, str):
-            raise ValueError(f"na_values: expected a list of texts, got {self.na_values!r}")
 
 
 class Column(NamedTuple):

@@ -59,7 +59,8 @@ def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
     is_distinct = num_distinct >= MIN_ID_DISTINCT * len(values)
     may_identify = is_distinct and ID_NAME.fullmatch(name) is not None
     if kind == "number":
-        counts_up = values[0] in (0, 1) and (values.diff().drop_nulls() == 1).all()
+        steps = values.diff().drop_nulls()
+        counts_up = values[0] in (0, 1) and (steps == 1).all()
         are_whole = (values % 1 == 0).all()
         may_identify = counts_up or (may_identify and are_whole)
     if may_identify:
@@ -113,19 +114,23 @@ def _measure(
     numeric = file.numeric.difference(labels, columns)
     numbers = [name for name in names if name in numeric]
     parsed = rows.select(file.numbers(numbers)).collect(engine="streaming")
-    for values in parsed.iter_columns():
-        name = values.name
-        role, reason = find_role(name, "number", values.filter(values.is_finite()))
+    for column in parsed.iter_columns():
+        name = column.name
+        finite = column.filter(column.is_finite())
+        role, reason = find_role(name, "number", finite)
         columns[name] = Column(name, role, reason)
     texts = selected.drop(cs.by_name(*columns))
-    dates = share(texts.select(file.texts(cs.all())), pl.all().str.contains(DATE))
-    labelled = rows.select(file.labels(*texts.columns).cast(pl.Categorical))
-    for values in labelled.collect(engine="streaming").iter_columns():
-        name = values.name
+    stripped = texts.select(file.texts(cs.all()))
+    dates = share(stripped, pl.all().str.contains(DATE))
+    labels_of = file.labels(*texts.columns).cast(pl.Categorical)
+    labelled = rows.select(labels_of).collect(engine="streaming")
+    for column in labelled.iter_columns():
+        name = column.name
+        values = column.drop_nulls()
         kind = "date" if dates[name] == 1 else "text"
-        role, reason = find_role(name, kind, values.drop_nulls())
-        categories = values.drop_nulls().unique().cast(pl.String).sort().to_list()
-        columns[name] = Column(name, role, reason, categories)
+        role, reason = find_role(name, kind, values)
+        categories = values.unique().cast(pl.String).sort()
+        columns[name] = Column(name, role, reason, categories.to_list())
     return columns
 
 

@@ -16,11 +16,10 @@ from polars.exceptions import PolarsError
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
-from iris_lightning.tables.texts import read_start, to_utf8
+from iris_lightning.tables.texts import find_row, read_start, to_utf8
 
 SUFFIX = re.compile(r".*\.(parquet|(csv|tsv|txt)(\.gz|\.zst)?)", re.IGNORECASE | re.DOTALL)
 SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
-FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
 CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
 MISSING = "missing "  # whether a row has missing features
 EXTRA = "extra "  # a column beyond those of the header
@@ -31,7 +30,7 @@ MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
 BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 # Columns that polars cannot convert to text.
-UNREADABLE = cs.nested() | cs.binary() | cs.duration() | cs.object()
+UNREADABLE = cs.nested() | cs.binary() | cs.duration()
 
 
 def number_columns(features: Iterable[Feature]) -> list[str]:
@@ -65,6 +64,15 @@ def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
     if decimal_comma:
         texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
     return texts.cast(pl.Float64, strict=False)
+
+
+def check_suffix(path: str) -> None:
+    """Raises an error if the name of a file does not end like that of a table."""
+    if not SUFFIX.fullmatch(path):
+        expected = (
+            "expected a file that ends in .csv, .tsv, .txt (also with .gz or .zst) or .parquet"
+        )
+        raise UserError(f"{path}: {expected}")
 
 
 def _stripped(selected: cs.Selector) -> pl.Expr:
@@ -137,23 +145,20 @@ class Cells:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
         formatted = selected & cs.by_name(*self.formatted)
-        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64).fill_nan(None)
-        # Such as -999.
-        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls().implode()
+        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64)
+        missing = [*self.missing, "nan", "NaN"]
+        codes = pl.Series(missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
+        is_missing = numbers.is_in(codes.to_list())
+        expressions: list[pl.Expr] = [pl.when(~is_missing).then(numbers)]
         plain = _stripped(selected - cs.numeric() - formatted)
         marked = _stripped(formatted)
         unmarked = marked.str.replace_all(MARKS, "")
         unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked)
-        return [
-            pl.when(~numbers.is_in(codes)).then(numbers),
-            self._parse(plain, plain),
-            self._parse(marked, unmarked),
-        ]
-
-    def _parse(self, texts: pl.Expr, numbers: pl.Expr) -> pl.Expr:
-        parsed = to_number(numbers, self.csv.decimal_comma)
-        valid = parsed.fill_null(math.inf).name.keep()
-        return pl.when(~texts.is_in([*self.missing, "nan", "NaN"])).then(valid)
+        for texts, numbers in ((plain, plain), (marked, unmarked)):
+            parsed = to_number(numbers, self.csv.decimal_comma)
+            valid = parsed.fill_null(math.inf).name.keep()
+            expressions.append(pl.when(~texts.is_in(missing)).then(valid))
+        return expressions
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
@@ -168,10 +173,10 @@ class Cells:
         self, features: Sequence[Feature], target: str | None = None, fills_categories: bool = True
     ) -> pl.LazyFrame:
         """Returns the encoded features, `CLASS` and `MISSING`."""
-        missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
-        return self.rows.select(self.values(features, target)).select(
-            *encode(features, fills_categories), CLASS, missing
-        )
+        values = self.rows.select(self.values(features, target))
+        is_missing = pl.exclude(CLASS).is_null()
+        missing = pl.any_horizontal(is_missing).alias(MISSING)
+        return values.select(*encode(features, fills_categories), CLASS, missing)
 
 
 def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -195,8 +200,7 @@ class TableFile(Cells):
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
         self.source: str | bytes = source
-        if not SUFFIX.fullmatch(source):
-            raise UserError(f"{source}: expected a file that ends in {FORMATS}")
+        check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
         with self.reading():
@@ -205,7 +209,8 @@ class TableFile(Cells):
             else:
                 rows = pl.scan_parquet(source, glob=False)
                 header = rows.collect_schema().names()
-                self.rows = rows.rename(dict(zip(header, self._strip(header), strict=True)))
+                names = self._strip(header)
+                self.rows = rows.rename(dict(zip(header, names, strict=True)))
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
         separator, self.skipped = self._read_start(path)
@@ -213,7 +218,7 @@ class TableFile(Cells):
             if line:
                 self.notes.append(f"skipped line {number}: {line[:50]!r}")
         if self.csv.separator is not None:
-            separator = SEPARATORS[self.csv.separator]
+            separator = SEPARATORS.get(self.csv.separator, self.csv.separator)
         decimal_comma = bool(self.csv.decimal_comma)
         self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
         header = self._scan_csv(has_header=False).head(1).collect()
@@ -251,8 +256,7 @@ class TableFile(Cells):
         """
         schema = dict.fromkeys([*names, EXTRA], pl.String)
         rows = self._scan_csv(has_header=False, schema=schema, missing_columns="insert")
-        extra = rows.select(pl.col(EXTRA).is_not_null().arg_true().first())
-        row = extra.collect(engine="streaming").item()
+        row = find_row(rows, pl.col(EXTRA).is_not_null())
         if row is not None:
             row += not self.csv.header
             raise UserError(f"{self.name}: row {row} has more cells than the header")

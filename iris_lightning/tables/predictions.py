@@ -19,9 +19,8 @@ from iris_lightning.table import CsvFormat, check_columns, check_new_columns, re
 from iris_lightning.tables.columns import find_numbers
 from iris_lightning.tables.formats import (
     CLASS,
-    FORMATS,
-    SUFFIX,
     TableFile,
+    check_suffix,
     encode,
     number_columns,
 )
@@ -85,8 +84,7 @@ def predict_table(
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
     """
     if output != "-":
-        if not SUFFIX.fullmatch(output):
-            raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
+        check_suffix(output)
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
         file = TableFile(source, csv, name)
@@ -110,7 +108,12 @@ def predict_table(
             most_probable = predictor.classes_[probabilities.argmax(axis=1)]
             predictions = pl.Series(prediction, most_probable, dtype=pl.String)
             counter = count_gaps(values, features, examples)
-            counter.update(_count_correct(values[CLASS], predictions, predictor.classes_.tolist()))
+            true = values[CLASS]
+            counter["rows"] = len(true)
+            counter["labelled"] = true.count()
+            counter["correct"] = int((true == predictions).sum())
+            is_known = true.is_in(predictor.classes_.tolist())
+            counter["rows of a class unknown to the model"] = int((~is_known).sum())
             counters.append(counter)
             return rows.with_columns(predictions, *pl.DataFrame(probabilities, others))
 
@@ -128,19 +131,10 @@ def predict_table(
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
     total = sum(counters, Counter[str]())
-    rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
+    rows = total.pop("rows", 0)
+    labelled = total.pop("labelled", 0)
+    correct = total.pop("correct", 0)
     return Counts(target or usual_target, rows, labelled, correct, total)
-
-
-def _count_correct(
-    true: pl.Series, predictions: pl.Series, class_names: Sequence[str]
-) -> dict[str, int]:
-    return {
-        "rows": len(true),
-        "labelled": true.count(),
-        "correct": int((true == predictions).sum()),
-        "rows of a class unknown to the model": int((~true.is_in(class_names)).sum()),
-    }
 
 
 def count_gaps(

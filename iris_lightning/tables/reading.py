@@ -76,7 +76,7 @@ def read_table(
         names = [feature.name for feature in inputs]
         rows = file.inputs(inputs, target, fills_categories)
         frame = rows.cast({CLASS: pl.Categorical}).collect(engine="streaming")
-        check_values(file, frame.lazy(), inputs, missing != "error", ("missing", "mean or drop"))
+        check_values(file, frame.lazy(), inputs, missing != "error")
         used = {name: columns[name] for name in (*categories_by_column(inputs), target)}
         notes = file.notes + notes_on_values(file, frame, used)
     notes += _notes_on_categories(columns, inputs)
@@ -89,12 +89,19 @@ def read_table(
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
-    values = frame.select(cs.by_name(*names).as_expr().cast(pl.Float32))
-    array = values.to_numpy(order="c", writable=True)
-    tensors = torch.from_numpy(array), torch.from_numpy(targets.to_numpy(writable=True))
-    source = Path(path).name
-    roles = list(columns.values())
-    return Table(*tensors, names, classes, target, source, notes, kept, target_reason, roles)
+    values = frame.select(cs.by_name(*names)).cast(pl.Float32)
+    return Table(
+        torch.from_numpy(values.to_numpy(order="c", writable=True)),
+        torch.from_numpy(targets.to_numpy(writable=True)),
+        names,
+        classes,
+        target,
+        Path(path).name,
+        notes,
+        kept,
+        target_reason,
+        list(columns.values()),
+    )
 
 
 def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
@@ -137,8 +144,8 @@ def _choose_features(
             found = f"{file.name}: {feature.name!r} cannot be a feature"
             raise UserError(f"{found}: {column.reason}", "features")
     if not features:
-        reasons = [f"{name!r} ({column.reason})" for name, column in columns.items()]
-        raise UserError(f"{file.name}: no column can be a feature: {', '.join(reasons)}")
+        reasons = "; ".join(_notes_on_columns(columns, exclude))
+        raise UserError(f"{file.name}: no column can be a feature: {reasons}")
     return features
 
 

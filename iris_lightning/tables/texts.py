@@ -1,7 +1,6 @@
 """Detects the encoding of a CSV file, its column delimiter, and lines before its header."""
 
 import codecs
-import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,13 @@ MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that 
 }
 
 
+def find_row(rows: pl.LazyFrame, condition: pl.Expr) -> int | None:
+    """Returns the number of the first row that meets a condition, counted from 0."""
+    number = rows.select(condition.arg_true().first())
+    found: int | None = number.collect(engine="streaming").item()
+    return found
+
+
 def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     """Returns the column delimiter of a CSV file, and the lines before its header.
 
@@ -37,9 +43,9 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     """
     rows = pl.scan_lines(source, glob=False)
     has_nul = pl.col("line").str.contains("\0", literal=True)
-    damaged = rows.with_row_index("number", offset=1).filter(has_nul).head(1)
-    for number, _ in damaged.collect(engine="streaming").iter_rows():
-        found = f"{name}: line {number} has a NUL character: the file is damaged, or in UTF-16"
+    damaged = find_row(rows, has_nul)
+    if damaged is not None:
+        found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged, or in UTF-16"
         raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
     first = rows.head(START_LINES).collect().to_series()
     lines = first.str.strip_prefix("\ufeff").str.strip_chars(" \r").to_list()
@@ -78,8 +84,6 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
         encoding: Its encoding; by default that of its byte order mark, else Windows-1252.
     """
     content = Path(path).read_bytes()
-    if path.lower().endswith(".gz"):
-        content = gzip.decompress(content)
     if encoding is None:
         encoding = FALLBACK
         for mark, marked in MARKS.items():

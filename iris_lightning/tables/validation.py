@@ -17,6 +17,7 @@ from iris_lightning.tables.formats import (
     Cells,
     TableFile,
 )
+from iris_lightning.tables.texts import find_row
 
 CODES = (-9, -99, -999, -9999)  # often mean missing where all other numbers are positive
 
@@ -25,7 +26,8 @@ def check_header(file: TableFile, columns: Mapping[str, Column], target: str) ->
     """Raises an error if the header looks like a row: a class, and other values or numbers."""
     if target not in columns[target].categories:
         return
-    alike = pl.Series(file.names).cast(pl.Float64, strict=False).count()
+    numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
+    alike = numbers.count()
     for name, column in columns.items():
         alike += name in column.categories
     if 2 * alike >= len(columns):
@@ -47,7 +49,6 @@ def check_values(
     inputs: pl.LazyFrame,
     features: Sequence[Feature],
     allows_missing: bool,
-    remedy: tuple[str, str] | None = None,
 ) -> None:
     """Raises an error for the first row with an invalid value.
 
@@ -56,14 +57,12 @@ def check_values(
         inputs: Its rows, as returned by `Cells.inputs`.
         features: The features.
         allows_missing: Whether missing values are valid.
-        remedy: What the user can do about missing values.
     """
     numbers = pl.exclude(CLASS, MISSING).cast(pl.Float32)
     invalid = pl.any_horizontal(numbers.is_infinite()).fill_null(False)
     if not allows_missing:
         invalid = invalid | pl.col(MISSING)
-    found = inputs.select(invalid.arg_true().first())
-    row = found.collect(engine="streaming").item()
+    row = find_row(inputs, invalid)
     if row is None:
         return
     cells = file.rows.slice(row, 1).collect(engine="streaming")
@@ -72,10 +71,10 @@ def check_values(
         value = values.item(0, column)
         place = f"{file.name}: column {column!r}, row {row + file.first_row}"
         if value is None and not allows_missing:
-            raise UserError(f"{place}: missing value", remedy=remedy)
+            raise UserError(f"{place}: missing value")
         if value in (math.inf, -math.inf):
             check_decimal_mark(file, [column])
-            text = str(cells.item(0, column)).strip()[:80]
+            text = str(cells.item(0, column))[:80]
             raise UserError(f"{place}: expected a finite number, got {text!r}")
 
 
@@ -104,7 +103,8 @@ def notes_on_values(
             remedy = f"if it means missing: --data.na_values '[{code:g}]'"
             notes.append(f"{values.name!r} holds {code:g}; {remedy}")
     for name, column in columns.items():
-        if len(set(map(str.casefold, column.categories))) < len(column.categories):
+        folded = set(map(str.casefold, column.categories))
+        if len(folded) < len(column.categories):
             notes.append(f"{name!r} has labels that differ only in case")
     return notes
 
@@ -112,8 +112,9 @@ def notes_on_values(
 def _notes_on_missing(file: TableFile, columns: Mapping[str, Column]) -> list[str]:
     """Returns a note on texts such as `NA`, after checking that they are not classes."""
     texts = [text for text in file.missing if text]
-    cells = file.rows.select(cs.by_name(*columns) & cs.string()).select(pl.all().str.strip_chars())
-    found = cells.unpivot().filter(pl.col("value").is_in(texts))
+    cells = file.rows.select(cs.by_name(*columns) & cs.string())
+    stripped = cells.select(pl.all().str.strip_chars())
+    found = stripped.unpivot().filter(pl.col("value").is_in(texts))
     counts = found.group_by("variable", "value").len().sort("variable", "value")
     counted = []
     for name, text, number in counts.collect(engine="streaming").iter_rows():
