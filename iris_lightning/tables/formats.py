@@ -27,7 +27,7 @@ EXTRA = "extra "  # a column beyond those of the header
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 SIGNS = r"[$€£¥%]"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
-BOOLEANS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+BOOLEANS = ("True", "TRUE", "False", "FALSE")
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 # Columns that polars cannot convert to text.
 UNREADABLE = cs.nested() | cs.binary() | cs.duration()
@@ -138,8 +138,9 @@ class Cells:
         They are normalized, so that `1.0` equals `1` and `True` equals `true`.
         """
         texts = _stripped(cs.by_name(*names)).str.normalize("NFC")
-        labels = texts.replace(BOOLEANS).str.replace(WHOLE_DECIMAL, "${1}")
-        return pl.when(~texts.is_in(self.missing)).then(labels)
+        numbers = texts.str.replace(WHOLE_DECIMAL, "${1}")
+        booleans = pl.when(texts.is_in(BOOLEANS)).then(texts.str.to_lowercase())
+        return pl.when(~texts.is_in(self.missing)).then(booleans.otherwise(numbers))
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
