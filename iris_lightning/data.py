@@ -1,7 +1,6 @@
 """Data: from a table to tensors, a seeded split and loaders."""
 
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -26,7 +25,6 @@ def split_rows(
     fractions: Sequence[float],
     seed: int,
     stratify: bool,
-    class_names: Sequence[str] = (),
 ) -> list[Tensor]:
     """Splits rows into train, validation and, unless its fraction is 0 or missing, test.
 
@@ -35,7 +33,6 @@ def split_rows(
         fractions: Fraction of rows in each split; they sum to 1.
         seed: Seed of the split.
         stratify: Whether each split keeps the class frequencies of the table.
-        class_names: Names of the classes, for messages.
 
     Returns:
         An int64 tensor of row numbers for each split. Without `stratify`, they are those of
@@ -70,10 +67,8 @@ def split_rows(
             )
             splits.append(split)
     except ValueError as error:
-        rarest = int(targets.bincount().argmin())
-        found = f"cannot keep the class frequencies in splits of {sizes} rows"
-        if class_names:
-            found += f"; the rarest class is {class_names[rarest]!r}"
+        rarest = int(targets.bincount().min())
+        found = f"splits of {sizes} rows cannot have equal shares of a class with {rarest} rows"
         raise UserError(f"{found}; expected more rows, or false", "stratify") from error
     return [*splits, rows]
 
@@ -129,26 +124,20 @@ class IrisDataModule(L.LightningDataModule):
         if missing not in ("mean", "drop", "error"):
             raise ValueError(f"missing: expected mean, drop or error, got {missing!r}")
         self.csv = CsvFormat(**csv)
-        describes = exclude or categorical or target not in (None, "species")
-        usual = CsvFormat(decimal_comma=self.csv.decimal_comma)  # earlier versions record false
-        if path is None and (describes or self.csv != usual):
-            others = "target, exclude, categorical and the format of a CSV file"
-            raise ValueError(f"path: expected one beside {others}, got null")
-        _check_range("batch_size", batch_size, 1, 2**31)
-        _check_range("split_seed", split_seed, 0, 2**32)
-        _check_range("num_workers", num_workers, 0, 2**10)
+        if path is None and (exclude or categorical or target not in (None, "species")):
+            raise ValueError("path: expected one beside target, exclude and categorical, got null")
+        _check_range("batch_size", batch_size, 1)
+        _check_range("split_seed", split_seed, 0)
+        _check_range("num_workers", num_workers, 0)
         are_fractions = all(fraction >= 0 for fraction in split) and all(split[:2])
         if len(split) != 3 or not are_fractions or not math.isclose(sum(split), 1):
             expected = "expected three fractions that sum to 1, of which only the last can be 0"
             raise ValueError(f"split: {expected}, got {list(split)}")
-        if path is not None:
-            path = os.path.expanduser(path)
         self.save_hyperparameters()
         self.hparams.update(to_builtin({**self.hparams, **vars(self.csv)}))
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}
-        self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
 
     @cached_property
     def table(self) -> Table:
@@ -222,7 +211,6 @@ class IrisDataModule(L.LightningDataModule):
             options["split"],
             options["split_seed"],
             options["stratify"],
-            self.class_names,
         )
         if len(splits) < len(SPLITS):
             splits.append(torch.empty(0, dtype=torch.int64))
@@ -237,10 +225,8 @@ class IrisDataModule(L.LightningDataModule):
         if split not in self.rows:
             found = "not the table that the checkpoint was trained with"
             raise UserError(f"{self.table.source}: {found}")
-        if split not in self._tensors:
-            rows = self.rows[split]
-            self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
-        return self._tensors[split]
+        rows = self.rows[split]
+        return self.table.features[rows], self.table.targets[rows]
 
     def count_repeated_rows(self) -> int:
         """Counts test rows that are also in the train split."""
@@ -275,16 +261,15 @@ class IrisDataModule(L.LightningDataModule):
             return
         self.trained_on = trained_on
         vars(self).pop("rows", None)
-        self._tensors.clear()
         if "table" in vars(self) and not self.table.is_named(trained_on):
             del self.table  # reads it again, with the names of the classifier
 
     def _follow_classifier(self) -> None:
         """Uses the split of the Trainer's classifier, if it is trained."""
-        trainer = self.trainer
-        if trainer is None or trainer.lightning_module is None:
+        trainer: Any = self.trainer
+        classifier = getattr(trainer, "lightning_module", None)
+        if classifier is None:
             return
-        classifier = trainer.lightning_module
         trained_on = getattr(classifier, "trained_on", {})
         if trainer.state.fn == "fit" and trained_on.get("sha256") != self.table.sha256:
             trained_on = {}  # fine-tuning on another table: its own split is used
@@ -332,6 +317,6 @@ class IrisDataModule(L.LightningDataModule):
         )
 
 
-def _check_range(name: str, number: float, least: int, end: int) -> None:
-    if number % 1 or not least <= number < end:
-        raise ValueError(f"{name}: expected a whole number from {least} to {end - 1}, got {number}")
+def _check_range(name: str, number: float, least: int) -> None:
+    if number % 1 or not least <= number < 2**32:
+        raise ValueError(f"{name}: expected a whole number from {least} to 2**32, got {number}")

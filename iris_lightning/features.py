@@ -29,7 +29,7 @@ class Feature(NamedTuple):
     category: str | None = None
 
 
-def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[str]:
+def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
     """Returns the texts that mean a missing value: the empty text and `na_values`.
 
     Numbers are included as text with and without decimals.
@@ -38,8 +38,8 @@ def missing_texts(na_values: Iterable[str | float | None] | None = None) -> set[
         na_values = NA_VALUES
     texts = {"", *map(str, na_values)}
     for value in na_values:
-        with contextlib.suppress(TypeError, ValueError):
-            texts.add(str(float(value or "")))
+        with contextlib.suppress(ValueError):
+            texts.add(str(float(str(value))))
     return texts
 
 
@@ -70,15 +70,8 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     Raises:
         UserError: If a column is missing.
     """
-    spellings = {_usual(column): column for column in columns}
-    features = []
-    for name in names:
-        feature = _find_feature(name, spellings)
-        if feature is None:
-            column, *_ = name.split("=")
-            raise missing_column(column, columns, source)
-        features.append(feature)
-    return features
+    spellings = {IRIS_SPELLINGS.get(column, column): column for column in columns}
+    return [_find_feature(name, spellings, source) for name in names]
 
 
 def missing_column(
@@ -93,16 +86,13 @@ def missing_column(
     return UserError(message, parameter)
 
 
-def _usual(name: str) -> str:
-    return IRIS_SPELLINGS.get(name, name)
-
-
-def _find_feature(name: str, spellings: Mapping[str, str]) -> Feature | None:
-    if _usual(name) in spellings:
-        return Feature(name, spellings[_usual(name)])
-    parts = name.split("=")
-    for i in range(len(parts) - 1, 0, -1):  # columns and categories may also contain `=`
-        column = "=".join(parts[:i])
+def _find_feature(name: str, spellings: Mapping[str, str], source: str) -> Feature:
+    usual = IRIS_SPELLINGS.get(name, name)
+    if usual in spellings:
+        return Feature(name, spellings[usual])
+    column = name
+    while "=" in column:  # columns and categories may also contain it
+        column, _, _ = column.rpartition("=")
         if column in spellings:
-            return Feature(name, spellings[column], "=".join(parts[i:]))
-    return None
+            return Feature(name, spellings[column], name.removeprefix(f"{column}="))
+    raise missing_column(column, list(spellings.values()), source)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import find_features, missing_texts, normalize
+from iris_lightning.features import find_features, normalize
 from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
 from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights, read_weights
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-NaValues = Sequence[str | float | None] | None
-PRINTED_MISSING = ("nan", "NaT", "<NA>")  # missing values as Python, NumPy and pandas print them
+NaValues = list[str | int | float | bool | None] | None
+PRINTED_MISSING = (
+    "None",
+    "nan",
+    "NaT",
+    "<NA>",
+)  # missing values as Python, NumPy and pandas print them
 
 
 class IrisPredictor(nn.Module):
@@ -83,7 +88,7 @@ class IrisPredictor(nn.Module):
 
     def predict(self, rows: "ArrayLike") -> "NDArray[np.object_]":
         """Returns the most probable class of each row, shape `(rows,)`; see `predict_proba`."""
-        most_probable = self._logits(rows).argmax(dim=1).numpy()
+        most_probable = self.predict_proba(rows).argmax(axis=1)
         return cast("NDArray[np.object_]", self.classes_[most_probable])
 
     def predict_proba(self, rows: "ArrayLike") -> "NDArray[np.float32]":
@@ -97,36 +102,32 @@ class IrisPredictor(nn.Module):
         Raises:
             UserError: If the rows lack a feature or hold an invalid value.
         """
-        return cast("NDArray[np.float32]", self._logits(rows).softmax(dim=1).numpy())
-
-    def _logits(self, rows: Any) -> Tensor:
+        features = self._features(rows)
         with torch.inference_mode():
-            logits: Tensor = self.network(self._features(rows))
-        if not logits.isfinite().all():
-            row = int((~logits.isfinite()).any(dim=1).nonzero()[0])
-            raise UserError(f"row {row}: its features are too large for the network")
-        return logits
+            probabilities = self(features)
+        if not probabilities.isfinite().all():
+            raise UserError("a row has features that are too large for the network")
+        return cast("NDArray[np.float32]", probabilities.numpy())
 
     def _features(self, rows: Any) -> Tensor:
-        names = list(self.feature_names_in_)
+        names = self.feature_names_in_
         if hasattr(rows, "columns"):
             rows = _frame_values(rows, self)
+        expected = f"expected numbers of shape (rows, {len(names)})"
         try:
             values = np.asarray(rows, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"expected numbers of shape (rows, {len(names)}): {error}") from error
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{expected}: {error}") from error
         if values.ndim != 2 or values.shape[1] != len(names):
-            expected = f"expected shape (rows, {len(names)}), one column per feature"
             raise UserError(f"{expected}, got {values.shape}")
-        with np.errstate(over="ignore"):
-            features = torch.from_numpy(values.astype(np.float32))
-        is_invalid = ~features.isfinite()
-        if self.imputes:
-            is_invalid = features.isinf()
+        features = torch.tensor(values).float()
+        is_invalid = features.isinf()
+        if not self.imputes:
+            is_invalid |= features.isnan()
         if is_invalid.any():
             row, column = is_invalid.nonzero()[0].tolist()
-            place = f"row {row}, {names[column]!r}"
-            raise UserError(f"{place}: expected a finite number, got {values[row, column]}")
+            found = f"got {values[row, column]}"
+            raise UserError(f"row {row}, {names[column]!r}: expected a finite number, {found}")
         return features
 
 
@@ -150,11 +151,9 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
         if cells.dtype.kind in "biuf":
             series[name] = pl.Series(cells)
         else:
-            series[name] = pl.Series(
-                [None if cell is None else str(cell) for cell in cells], dtype=pl.String
-            )
-    csv = CsvFormat(na_values=[*missing_texts(predictor.na_values), *PRINTED_MISSING])
-    table = Cells(source, csv, pl.LazyFrame(series))
+            series[name] = pl.Series(map(str, cells), dtype=pl.String)
+    table = Cells(source, CsvFormat(na_values=predictor.na_values), pl.LazyFrame(series))
+    table.missing += PRINTED_MISSING
     find_numbers(table)
     check_values(table, table.inputs(features), features, predictor.imputes)
     values = table.rows.select(table.values(features)).collect()

@@ -32,9 +32,6 @@ class CsvFormat:
             with a byte order mark, else Windows-1252.
         header: Whether the first row holds the column names; otherwise, the columns are called
             column_1, column_2 and so on.
-
-    Raises:
-        ValueError: If an option is not allowed.
     """
 
     separator: Literal[",", ";", "tab", "|"] | None = None
@@ -42,13 +39,6 @@ class CsvFormat:
     na_values: list[str | int | float | bool | None] | None = None
     encoding: str | None = None
     header: bool = True
-
-    def __post_init__(self) -> None:
-        if self.separator not in (None, *SEPARATORS):
-            known = " ".join(SEPARATORS)
-            raise ValueError(f"separator: expected one of {known} or null, got {self.separator!r}")
-        if isinstance(self.na_values, str):
-            raise ValueError(f"na_values: expected a list of texts, got {self.na_values!r}")
 
 
 class Column(NamedTuple):
@@ -120,14 +110,9 @@ class Table:
                 )
                 expected = "expected IrisClassifier(data.feature_names, data.class_names)"
                 raise UserError(f"{self.source}: {found}; {expected}")
-        if self.lacks_values and not options.get("impute", True):
+        if self.features.isnan().any() and not options.get("impute", True):
             expected = "expected a classifier with impute=True"
             raise UserError(f"{self.source}: has missing values; {expected}")
-
-    @cached_property
-    def lacks_values(self) -> bool:
-        """Whether there are missing values (NaN) in the features."""
-        return bool(self.features.isnan().any())
 
     @property
     def one_hot_features(self) -> list[str]:
@@ -168,15 +153,12 @@ def check_new_columns(new: Iterable[str], columns: Sequence[str], source: str) -
 
 
 def check_columns(
-    parameter: str, names: Sequence[str], columns: Sequence[str], source: str
-) -> list[str]:
-    """Returns the columns named by a parameter, after checking that they exist."""
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"expected one or more distinct columns, got {list(names)}", parameter)
+    parameter: str, names: Iterable[str], columns: Sequence[str], source: str
+) -> None:
+    """Raises an error if a table does not have the columns named by a parameter."""
     for name in names:
         if name not in columns:
             raise missing_column(name, columns, source, parameter)
-    return list(names)
 
 
 def load_iris_table(features: Sequence[str] | None = None) -> Table:
@@ -189,9 +171,8 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
 
     iris = load_iris()
     names = list(iris.feature_names)
-    chosen = names
-    if features is not None:
-        chosen = check_columns("features", features, names, "Iris")
+    chosen = list(features or names)
+    check_columns("features", chosen, names, "Iris")
     columns = torch.tensor([names.index(name) for name in chosen])
     values = torch.tensor(iris.data, dtype=torch.float32).index_select(1, columns)
     targets = torch.tensor(iris.target, dtype=torch.int64)

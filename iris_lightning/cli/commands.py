@@ -26,7 +26,7 @@ def predict(
     """Predicts the class of every row of a table, with the probability of each class.
 
     Args:
-        table: CSV or Parquet file with a column for each feature; - for standard input.
+        table: CSV or Parquet file with a column for each feature; - for CSV from standard input.
         output: CSV or Parquet file to write, with all columns of the table, prediction and
             probability_<class>; - for standard output.
         ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.

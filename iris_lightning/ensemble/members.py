@@ -125,7 +125,7 @@ def inner_splits(
     if num_members == 1:
         train, val, _ = options["split"]
         fractions = (train / (train + val), val / (train + val))
-        parts = split_rows(targets, fractions, seed, options["stratify"], data.class_names)
+        parts = split_rows(targets, fractions, seed, options["stratify"])
         return [(rows[parts[0]], rows[parts[1]])]
     if num_members > len(rows):
         raise UserError(f"expected at most one per row, got {num_members}", "members")

@@ -16,11 +16,10 @@ from polars.exceptions import PolarsError
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
-from iris_lightning.tables.texts import read_start, to_utf8
+from iris_lightning.tables.texts import find_row, read_start, to_utf8
 
 SUFFIX = re.compile(r".*\.(parquet|(csv|tsv|txt)(\.gz|\.zst)?)", re.IGNORECASE | re.DOTALL)
 SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
-FORMATS = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
 CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
 MISSING = "missing "  # whether a row has missing features
 EXTRA = "extra "  # a column beyond those of the header
@@ -28,15 +27,10 @@ EXTRA = "extra "  # a column beyond those of the header
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 SIGNS = r"[$€£¥%]"
 MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
+BOOLEANS = ("True", "TRUE", "False", "FALSE")
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
-BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
 # Columns that polars cannot convert to text.
-UNREADABLE = cs.nested() | cs.binary() | cs.duration() | cs.object()
-
-
-def columns(*names: str) -> pl.Expr:
-    """Selects columns by name; `pl.col` would treat names such as `*` as patterns."""
-    return cs.by_name(*names).as_expr()
+UNREADABLE = cs.nested() | cs.binary() | cs.duration()
 
 
 def number_columns(features: Iterable[Feature]) -> list[str]:
@@ -56,7 +50,7 @@ def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]
     """
     expressions = []
     for feature in features:
-        value = columns(feature.column)
+        value = cs.by_name(feature.column).as_expr()  # `pl.col` has patterns such as `*`
         if feature.category is not None:
             value = (value == feature.category).cast(pl.Float32)
             if fills_categories:
@@ -70,6 +64,19 @@ def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
     if decimal_comma:
         texts = texts.str.replace_many({".": "_", ",": "."})  # `1.5` becomes invalid
     return texts.cast(pl.Float64, strict=False)
+
+
+def check_suffix(path: str) -> None:
+    """Raises an error if the name of a file does not end like that of a table."""
+    if not SUFFIX.fullmatch(path):
+        expected = (
+            "expected a file that ends in .csv, .tsv, .txt (also with .gz or .zst) or .parquet"
+        )
+        raise UserError(f"{path}: {expected}")
+
+
+def _stripped(selected: cs.Selector) -> pl.Expr:
+    return selected.as_expr().cast(pl.String).str.strip_chars()
 
 
 class Cells:
@@ -122,7 +129,7 @@ class Cells:
 
     def texts(self, selected: cs.Selector) -> pl.Expr:
         """Returns columns as stripped text, null where missing."""
-        cells = selected.as_expr().cast(pl.String).str.strip_chars()
+        cells = _stripped(selected)
         return pl.when(~cells.is_in(self.missing)).then(cells)
 
     def labels(self, *names: str) -> pl.Expr:
@@ -130,7 +137,7 @@ class Cells:
 
         They are normalized, so that `1.0` equals `1` and `True` equals `true`.
         """
-        texts = columns(*names).cast(pl.String).str.strip_chars().str.normalize("NFC")
+        texts = _stripped(cs.by_name(*names)).str.normalize("NFC")
         numbers = texts.str.replace(WHOLE_DECIMAL, "${1}")
         booleans = pl.when(texts.is_in(BOOLEANS)).then(texts.str.to_lowercase())
         return pl.when(~texts.is_in(self.missing)).then(booleans.otherwise(numbers))
@@ -138,20 +145,21 @@ class Cells:
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
-        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64).fill_nan(None)
-        codes = pl.Series(self.missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
-        formatted = cs.by_name(*self.formatted)
-        plain = (selected - cs.numeric() - formatted).as_expr().cast(pl.String)
-        marked = (selected & formatted).as_expr().str.strip_chars()
-        unmarked = marked.str.replace_all(MARKS, "")
-        unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked).otherwise(marked)
-        numbers = pl.when(~numbers.is_in(codes)).then(numbers)
-        return [numbers, self._parse(plain.str.strip_chars()), self._parse(unmarked)]
-
-    def _parse(self, texts: pl.Expr) -> pl.Expr:
+        formatted = selected & cs.by_name(*self.formatted)
+        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64)
         missing = [*self.missing, "nan", "NaN"]
-        numbers = to_number(texts, self.csv.decimal_comma).fill_null(math.inf)
-        return pl.when(~texts.is_in(missing)).then(numbers.name.keep())
+        codes = pl.Series(missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
+        is_missing = numbers.is_in(codes.to_list())
+        expressions: list[pl.Expr] = [pl.when(~is_missing).then(numbers)]
+        plain = _stripped(selected - cs.numeric() - formatted)
+        marked = _stripped(formatted)
+        unmarked = marked.str.replace_all(MARKS, "")
+        unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked)
+        for texts, numbers in ((plain, plain), (marked, unmarked)):
+            parsed = to_number(numbers, self.csv.decimal_comma)
+            valid = parsed.fill_null(math.inf).name.keep()
+            expressions.append(pl.when(~texts.is_in(missing)).then(valid))
+        return expressions
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
@@ -166,10 +174,10 @@ class Cells:
         self, features: Sequence[Feature], target: str | None = None, fills_categories: bool = True
     ) -> pl.LazyFrame:
         """Returns the encoded features, `CLASS` and `MISSING`."""
-        missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
-        return self.rows.select(self.values(features, target)).select(
-            *encode(features, fills_categories), CLASS, missing
-        )
+        values = self.rows.select(self.values(features, target))
+        is_missing = pl.exclude(CLASS).is_null()
+        missing = pl.any_horizontal(is_missing).alias(MISSING)
+        return values.select(*encode(features, fills_categories), CLASS, missing)
 
 
 def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -193,8 +201,7 @@ class TableFile(Cells):
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
         self.source: str | bytes = source
-        if not SUFFIX.fullmatch(source):
-            raise UserError(f"{source}: expected a file that ends in {FORMATS}")
+        check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
         with self.reading():
@@ -203,7 +210,8 @@ class TableFile(Cells):
             else:
                 rows = pl.scan_parquet(source, glob=False)
                 header = rows.collect_schema().names()
-                self.rows = rows.rename(dict(zip(header, self._strip(header), strict=True)))
+                names = self._strip(header)
+                self.rows = rows.rename(dict(zip(header, names, strict=True)))
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
         separator, self.skipped = self._read_start(path)
@@ -211,7 +219,7 @@ class TableFile(Cells):
             if line:
                 self.notes.append(f"skipped line {number}: {line[:50]!r}")
         if self.csv.separator is not None:
-            separator = SEPARATORS[self.csv.separator]
+            separator = SEPARATORS.get(self.csv.separator, self.csv.separator)
         decimal_comma = bool(self.csv.decimal_comma)
         self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
         header = self._scan_csv(has_header=False).head(1).collect()
@@ -227,14 +235,13 @@ class TableFile(Cells):
 
     def _read_start(self, path: str) -> tuple[str, list[str]]:
         """Reads the start of a CSV file; one that is not in UTF-8 is converted in memory."""
-        decimal_comma = self.csv.decimal_comma
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):
-                return read_start(path, self.name, decimal_comma)
+                return read_start(path, self.name)
         self.source, encoding = to_utf8(path, self.name, self.csv.encoding)
         if self.csv.encoding is None:
             self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
-        return read_start(self.source, self.name, decimal_comma)
+        return read_start(self.source, self.name)
 
     def _scan_csv(self, **options: Any) -> pl.LazyFrame:
         options["separator"] = self.csv_format["separator"]
@@ -250,8 +257,7 @@ class TableFile(Cells):
         """
         schema = dict.fromkeys([*names, EXTRA], pl.String)
         rows = self._scan_csv(has_header=False, schema=schema, missing_columns="insert")
-        extra = rows.select(columns(EXTRA).is_not_null().arg_true().first())
-        row = extra.collect(engine="streaming").item()
+        row = find_row(rows, pl.col(EXTRA).is_not_null())
         if row is not None:
             row += not self.csv.header
             raise UserError(f"{self.name}: row {row} has more cells than the header")

@@ -19,9 +19,8 @@ from iris_lightning.table import CsvFormat, check_columns, check_new_columns, re
 from iris_lightning.tables.columns import find_numbers
 from iris_lightning.tables.formats import (
     CLASS,
-    FORMATS,
-    SUFFIX,
     TableFile,
+    check_suffix,
     encode,
     number_columns,
 )
@@ -74,7 +73,8 @@ def predict_table(
 
     Args:
         predictor: The trained classifier.
-        path: CSV or Parquet file with the columns of the features; `-` is standard input.
+        path: CSV or Parquet file with the columns of the features; `-` is CSV from standard
+            input.
         output: CSV or Parquet file to write; `-` is standard output.
         target: Column of the true class; by default `usual_target`, if the table has it.
         usual_target: Target column of the training table.
@@ -84,22 +84,41 @@ def predict_table(
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
     """
     if output != "-":
-        if not SUFFIX.fullmatch(output):
-            raise UserError(f"{output}: expected a file that ends in {FORMATS}, or -", "output")
+        check_suffix(output)
         check_output(Path(output), Path(path))
     with _source(path) as (source, name):
         file = TableFile(source, csv, name)
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        check_new_columns(result_columns(predictor.classes_), file.names, name)
+        prediction, *others = result_columns(predictor.classes_)
+        check_new_columns([prediction, *others], file.names, name)
         if target is not None:
             check_columns("target", [target], file.names, name)
         elif usual_target in file.names:
             target = usual_target
-        batches = _Batches(predictor, features)
-        predictions = batches.predictions(file.values(features, target))
-        table = file.rows.with_columns(predictions).unnest(batches.names[0])
+        expressions = file.values(features, target)
+        counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
+        examples: dict[str, str] = {}
+
+        def add_predictions(rows: pl.DataFrame) -> pl.DataFrame:
+            values = rows.select(expressions)
+            inputs = values.select(encode(features, predictor.imputes))
+            probabilities = predictor.predict_proba(inputs.to_numpy())
+            most_probable = predictor.classes_[probabilities.argmax(axis=1)]
+            predictions = pl.Series(prediction, most_probable, dtype=pl.String)
+            counter = count_gaps(values, features, examples)
+            true = values[CLASS]
+            counter["rows"] = len(true)
+            counter["labelled"] = true.count()
+            counter["correct"] = int((true == predictions).sum())
+            is_known = true.is_in(predictor.classes_.tolist())
+            counter["rows of a class unknown to the model"] = int((~is_known).sum())
+            counters.append(counter)
+            return rows.with_columns(predictions, *pl.DataFrame(probabilities, others))
+
+        schema = add_predictions(file.sample.clear()).schema
+        table = file.rows.map_batches(add_predictions, streamable=True, schema=schema)
         if file.csv_format and output.lower().endswith(".parquet"):
             table = table.with_columns(file.numbers(number_columns(features)))
         try:
@@ -108,51 +127,14 @@ def predict_table(
             with file.reading():
                 check_values(file, file.inputs(features), features, predictor.imputes)
             if isinstance(error, UserError):
-                found = "a row has features that are too large for the network"
-                raise UserError(f"{name}: {found}") from error
+                raise UserError(f"{name}: {error}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    total = sum(batches.counters, Counter[str]())
-    rows, labelled, correct = (total.pop(name, 0) for name in ("rows", "labelled", "correct"))
+    total = sum(counters, Counter[str]())
+    rows = total.pop("rows", 0)
+    labelled = total.pop("labelled", 0)
+    correct = total.pop("correct", 0)
     return Counts(target or usual_target, rows, labelled, correct, total)
-
-
-class _Batches:
-    """Predicts batches of rows and counts them."""
-
-    def __init__(self, predictor: "IrisPredictor", features: Sequence[Feature]) -> None:
-        self.predictor = predictor
-        self.features = features
-        self.names = result_columns(predictor.classes_)
-        self.examples: dict[str, str] = {}  # an unknown category of each column
-        self.counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
-
-    def predictions(self, values: Sequence[pl.Expr]) -> pl.Expr:
-        """Returns the new columns as a struct, computed from `Cells.values`."""
-        kinds: dict[str, Any] = dict.fromkeys(self.names, pl.Float32)
-        kinds[self.names[0]] = pl.String
-        result = pl.struct(values).map_batches(
-            self._predict, return_dtype=pl.Struct(kinds), is_elementwise=True
-        )
-        return result.alias(self.names[0])
-
-    def _predict(self, batch: pl.Series) -> pl.Series:
-        values = batch.struct.unnest()
-        classes = self.predictor.classes_
-        inputs = values.select(encode(self.features, self.predictor.imputes))
-        probabilities = self.predictor.predict_proba(inputs.to_numpy())
-        most_probable = classes[probabilities.argmax(axis=1)]
-        predictions = pl.Series(self.names[0], most_probable, dtype=pl.String)
-        true = values[CLASS]
-        counter = count_gaps(values, self.features, self.examples)
-        counter["rows"] = len(true)
-        counter["labelled"] = true.count()
-        counter["correct"] = int((true == predictions).sum())
-        known = classes.tolist()
-        counter["rows of a class unknown to the model"] = int((~true.is_in(known)).sum())
-        self.counters.append(counter)
-        result = pl.DataFrame(probabilities, self.names[1:]).insert_column(0, predictions)
-        return result.to_struct()
 
 
 def count_gaps(
@@ -184,7 +166,7 @@ def _write(rows: pl.LazyFrame, output: str, csv_format: Mapping[str, Any]) -> No
         if name.endswith(".parquet"):
             rows.sink_parquet(sink, engine="streaming")
             return
-        if name.removesuffix(".gz").removesuffix(".zst").endswith(".tsv"):
+        if ".tsv" in Path(name).suffixes:
             csv_format = {**csv_format, "separator": "\t"}
         compressions: dict[str, Any] = {".gz": "gzip", ".zst": "zstd"}
         compression = compressions.get(Path(name).suffix, "uncompressed")
@@ -202,12 +184,9 @@ def _source(path: str) -> Iterator[tuple[str, str]]:
     if path != "-":
         yield path, path
         return
-    start = sys.stdin.buffer.read(4)
-    suffix = ".parquet" if start == b"PAR1" else ".csv"
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, f"table{suffix}")
+        copy = Path(folder, "table.csv")
         with copy.open("wb") as file:
-            file.write(start)
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield str(copy), "standard input"
 

@@ -1,6 +1,6 @@
 """Reads a CSV or Parquet file as tensors for training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -65,11 +65,10 @@ def read_table(
         if file.sample.is_empty():
             raise UserError(f"{path}: has no rows")
         target, target_reason = _choose_target(file, target)
-        if categorical:
-            check_columns("categorical", categorical, file.names, path)
+        check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        check_decimal_mark(file, [name for name in file.names if name != target])
+        check_decimal_mark(file, file.names)
         if class_names is not None:
             inputs = find_features(features or (), file.names, path)
         else:
@@ -77,8 +76,9 @@ def read_table(
         names = [feature.name for feature in inputs]
         rows = file.inputs(inputs, target, fills_categories)
         frame = rows.cast({CLASS: pl.Categorical}).collect(engine="streaming")
-        check_values(file, frame.lazy(), inputs, missing != "error", ("missing", "mean or drop"))
-        notes = file.notes + notes_on_values(file, frame, inputs, target)
+        check_values(file, frame.lazy(), inputs, missing != "error")
+        used = {name: columns[name] for name in (*categories_by_column(inputs), target)}
+        notes = file.notes + notes_on_values(file, frame, used)
     notes += _notes_on_categories(columns, inputs)
     if features is None:
         notes += _notes_on_columns(columns, exclude)
@@ -89,40 +89,48 @@ def read_table(
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
-    values = frame.select(cs.by_name(*names).as_expr().cast(pl.Float32))
-    array = values.to_numpy(order="c", writable=True)
-    tensors = torch.from_numpy(array), torch.from_numpy(targets.to_numpy(writable=True))
-    source = Path(path).name
-    return Table(*tensors, names, classes, target, source, notes, kept, target_reason, columns)
+    values = frame.select(cs.by_name(*names)).cast(pl.Float32)
+    return Table(
+        torch.from_numpy(values.to_numpy(order="c", writable=True)),
+        torch.from_numpy(targets.to_numpy(writable=True)),
+        names,
+        classes,
+        target,
+        Path(path).name,
+        notes,
+        kept,
+        target_reason,
+        list(columns.values()),
+    )
 
 
 def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     """Returns the target column and how it was chosen."""
     if name is not None:
-        return check_columns("target", [name], file.names, file.name)[0], "as given"
+        check_columns("target", [name], file.names, file.name)
+        return name, "as given"
     lower = [column.lower() for column in file.names]
     for usual in TARGET_NAMES:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
-    for column in reversed(file.names):
-        if column and file.sample[column].count() > 0:
-            return column, "the last column"
-    raise UserError(f"{file.name}: no column has a name and values", remedy=("header", "false"))
+    filled = [column for column in file.names if file.sample[column].count() > 0]
+    return (filled or file.names)[-1], "the last column"
 
 
 def _choose_features(
-    file: TableFile, columns: Sequence[Column], names: Sequence[str] | None, exclude: Sequence[str]
+    file: TableFile,
+    columns: Mapping[str, Column],
+    names: Sequence[str] | None,
+    exclude: Sequence[str],
 ) -> list[Feature]:
     """Returns the features: those named, else all columns of numbers and categories."""
-    if exclude:
-        check_columns("exclude", exclude, file.names, file.name)
+    check_columns("exclude", exclude, file.names, file.name)
     if names is None:
-        names = [column.name for column in columns if column.role in USED_ROLES]
-    by_name = {column.name: column for column in columns}
+        names = [name for name, column in columns.items() if column.role in USED_ROLES]
     features: list[Feature] = []
     for feature in find_features(names, file.names, file.name):
-        column = by_name[feature.column]
-        name = column.name
+        name = feature.column
+        column = columns[name]
         if name in exclude:
             continue
         if feature.category in column.categories and column.role != "target":
@@ -136,28 +144,27 @@ def _choose_features(
             found = f"{file.name}: {feature.name!r} cannot be a feature"
             raise UserError(f"{found}: {column.reason}", "features")
     if not features:
-        reasons = [f"{column.name!r} ({column.reason})" for column in columns]
-        raise UserError(f"{file.name}: no column can be a feature: {', '.join(reasons)}")
+        reasons = "; ".join(_notes_on_columns(columns, exclude))
+        raise UserError(f"{file.name}: no column can be a feature: {reasons}")
     return features
 
 
-def _notes_on_categories(columns: Sequence[Column], features: Sequence[Feature]) -> list[str]:
+def _notes_on_categories(columns: Mapping[str, Column], features: Sequence[Feature]) -> list[str]:
     """Returns which categories have no input, such as those that a trained network lacks."""
-    known = categories_by_column(features)
     notes = []
-    for column in columns:
-        unknown = sorted(set(column.categories).difference(known.get(column.name, ())))
-        if known.get(column.name) and unknown:
-            notes.append(f"categories of {column.name!r} without an input: {join_names(unknown)}")
+    for name, known in categories_by_column(features).items():
+        unknown = sorted(set(columns[name].categories).difference(known))
+        if known and unknown:
+            notes.append(f"categories of {name!r} without an input: {join_names(unknown)}")
     return notes
 
 
-def _notes_on_columns(columns: Sequence[Column], exclude: Sequence[str]) -> list[str]:
+def _notes_on_columns(columns: Mapping[str, Column], exclude: Sequence[str]) -> list[str]:
     """Returns notes on the columns that are left out, one per reason."""
     left_out: dict[str, list[str]] = {}
-    for column in columns:
-        if column.role not in ("target", *USED_ROLES) and column.name not in exclude:
-            left_out.setdefault(column.reason, []).append(repr(column.name))
+    for name, column in columns.items():
+        if column.role not in ("target", *USED_ROLES) and name not in exclude:
+            left_out.setdefault(column.reason, []).append(repr(name))
     notes = []
     for reason, names in left_out.items():
         notes.append(f"left out ({reason}): {join_names(names)}")
@@ -168,26 +175,21 @@ def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
     """Drops rows without a class, and rows with missing values if `missing` is `drop`."""
-    lacks_class = frame[CLASS].is_null()
-    is_missing = frame[MISSING] & ~lacks_class
     notes = []
-    keep = ~lacks_class
-    if lacks_class.any():
-        notes.append(f"dropped {_count(lacks_class)}, which have no class")
+    keep = frame[CLASS].is_not_null()
+    without_class = frame.height - keep.sum()
+    if without_class:
+        notes.append(f"dropped {without_class} of {frame.height} rows, which have no class")
+    is_missing = frame[MISSING] & keep
+    found = f"{is_missing.sum()} of {frame.height} rows"
     if is_missing.any() and missing == "drop":
         keep &= ~is_missing
-        notes.append(f"dropped {_count(is_missing)}, which have missing values")
+        notes.append(f"dropped {found}, which have missing values")
     elif is_missing.any():
-        counted = _count(is_missing)
-        notes.append(f"{counted} have missing values: numbers get the mean of the train split")
+        notes.append(f"{found} have missing values: numbers get the mean of the train split")
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes
-
-
-def _count(rows: pl.Series) -> str:
-    first = rows.arg_true()[0] + 1
-    return f"{rows.sum()} of {len(rows)} rows (such as row {first})"
 
 
 def _encode_classes(
@@ -210,14 +212,15 @@ def _encode_classes(
 def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if len(found) < 2:
         raise UserError(f"{place} has only one class ({found[0]!r}); expected two or more")
+    is_continuous = len(found) > num_rows / 2
     try:
         classes = sorted(found, key=float)
-        has_fractions = any(not float(name).is_integer() for name in classes)
-        has_few_rows = len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)
     except ValueError:
         classes = sorted(found)
-        has_fractions = has_few_rows = False
-    if has_fractions or has_few_rows or len(found) > num_rows / 2:
+    else:
+        is_continuous |= not all(float(name).is_integer() for name in classes)
+        is_continuous |= len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)
+    if is_continuous:
         found_values = f"{place} holds {len(found)} distinct values in {num_rows} rows"
         remedy = ("target", "COLUMN")
         raise UserError(f"{found_values}; classification needs classes", remedy=remedy)

@@ -1,7 +1,6 @@
 """Detects the encoding of a CSV file, its column delimiter, and lines before its header."""
 
 import codecs
-import gzip
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,14 @@ MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that 
 }
 
 
-def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tuple[str, list[str]]:
+def find_row(rows: pl.LazyFrame, condition: pl.Expr) -> int | None:
+    """Returns the number of the first row that meets a condition, counted from 0."""
+    number = rows.select(condition.arg_true().first())
+    found: int | None = number.collect(engine="streaming").item()
+    return found
+
+
+def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     """Returns the column delimiter of a CSV file, and the lines before its header.
 
     Those are blank lines, comments and a line such as `sep=;`.
@@ -30,7 +36,6 @@ def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tu
     Args:
         source: The file, or its content.
         name: Name of the table, for messages.
-        decimal_comma: Whether commas between digits are decimal commas.
 
     Raises:
         polars.exceptions.ComputeError: If the file is not in UTF-8.
@@ -38,42 +43,29 @@ def read_start(source: str | bytes, name: str, decimal_comma: bool | None) -> tu
     """
     rows = pl.scan_lines(source, glob=False)
     has_nul = pl.col("line").str.contains("\0", literal=True)
-    damaged = rows.with_row_index("number", offset=1).filter(has_nul).head(1)
-    for number, _ in damaged.collect(engine="streaming").iter_rows():
-        found = f"{name}: line {number} has a NUL character: the file is damaged, or in UTF-16"
+    damaged = find_row(rows, has_nul)
+    if damaged is not None:
+        found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged, or in UTF-16"
         raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
     first = rows.head(START_LINES).collect().to_series()
     lines = first.str.strip_prefix("\ufeff").str.strip_chars(" \r").to_list()
     separator = None
     skipped: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for line in lines:
         named = re.fullmatch(r'"?sep=(.)"?', line)
         if named:
             separator = named[1]
-        elif line and not _is_comment(line, lines[number:]):
+        elif line and not line.startswith("#"):
             break
         skipped.append(line)
     if separator is None:
-        separator = _find_separator(lines[len(skipped) :], decimal_comma)
+        separator = _find_separator(lines[len(skipped) :])
     return separator, skipped
 
 
-def _is_comment(line: str, others: Sequence[str]) -> bool:
-    """Returns whether a line begins with `#`, and is not a header such as `#id,length`."""
-    if not line.startswith("#"):
-        return False
-    rows = [row for row in others if row and not row.startswith("#")]
-    for mark in SEPARATORS.values():
-        if rows and 0 < line.count(mark) == rows[0].count(mark):
-            return False
-    return True
-
-
-def _find_separator(lines: Sequence[str], decimal_comma: bool | None) -> str:
+def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often."""
     text = re.sub(QUOTED, "", "\n".join(lines))
-    if decimal_comma:
-        text = re.sub(r"\d,\d", "", text)
     header, *rows = text.split("\n")
     counts = {}
     for separator in SEPARATORS.values():
@@ -92,8 +84,6 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
         encoding: Its encoding; by default that of its byte order mark, else Windows-1252.
     """
     content = Path(path).read_bytes()
-    if path.lower().endswith(".gz"):
-        content = gzip.decompress(content)
     if encoding is None:
         encoding = FALLBACK
         for mark, marked in MARKS.items():
@@ -102,7 +92,5 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
                 break
     try:
         return content.decode(encoding).encode(), encoding
-    except LookupError as error:
-        raise UserError(f"unknown encoding {encoding!r}", "encoding") from error
-    except UnicodeError as error:
-        raise UserError(f"{name}: is not in {encoding}: {error}", "encoding") from error
+    except (LookupError, UnicodeError) as error:
+        raise UserError(f"{name}: {error}", "encoding") from error

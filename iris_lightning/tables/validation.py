@@ -1,6 +1,7 @@
 """Checks of a table's values; errors name the column and the row."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 import polars.selectors as cs
@@ -15,24 +16,20 @@ from iris_lightning.tables.formats import (
     SAMPLE_ROWS,
     Cells,
     TableFile,
-    columns,
 )
+from iris_lightning.tables.texts import find_row
 
-MAX_FLOAT32 = 3.4028235e38
 CODES = (-9, -99, -999, -9999)  # often mean missing where all other numbers are positive
 
 
-def check_header(file: TableFile, columns: Sequence[Column], target: str) -> None:
-    """Raises an error if the header looks like a row: numbers and values of their columns."""
-    if not (file.csv_format and file.csv.header):
+def check_header(file: TableFile, columns: Mapping[str, Column], target: str) -> None:
+    """Raises an error if the header looks like a row: a class, and other values or numbers."""
+    if target not in columns[target].categories:
         return
-    are_numbers = pl.Series(file.names).cast(pl.Float64, strict=False).is_not_null()
-    alike = 0
-    for column, is_number in zip(columns, are_numbers, strict=True):
-        is_value = column.name in column.categories
-        if column.name == target and not is_value:
-            return
-        alike += is_value or is_number
+    numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
+    alike = numbers.count()
+    for name, column in columns.items():
+        alike += name in column.categories
     if 2 * alike >= len(columns):
         found = f"{file.name}: the header looks like a row: {join_names(file.names)}"
         raise UserError(found, remedy=("header", "false"))
@@ -52,7 +49,6 @@ def check_values(
     inputs: pl.LazyFrame,
     features: Sequence[Feature],
     allows_missing: bool,
-    remedy: tuple[str, str] | None = None,
 ) -> None:
     """Raises an error for the first row with an invalid value.
 
@@ -61,39 +57,42 @@ def check_values(
         inputs: Its rows, as returned by `Cells.inputs`.
         features: The features.
         allows_missing: Whether missing values are valid.
-        remedy: What the user can do about missing values.
     """
     numbers = pl.exclude(CLASS, MISSING).cast(pl.Float32)
     invalid = pl.any_horizontal(numbers.is_infinite()).fill_null(False)
     if not allows_missing:
-        invalid = invalid | columns(MISSING)
-    marked = inputs.select(invalid=invalid).with_row_index("row")
-    found = marked.filter("invalid").head(1).collect(engine="streaming")
-    for row in found["row"]:
-        cells = file.rows.slice(row, 1).collect(engine="streaming")
-        values = cells.select(file.values(features))
-        for feature in features:
-            value = values.item(0, feature.column)
-            place = f"{file.name}: column {feature.column!r}, row {row + file.first_row}"
-            if value is None and not allows_missing:
-                raise UserError(f"{place}: missing value", remedy=remedy)
-            if feature.category is None and value is not None and abs(value) > MAX_FLOAT32:
-                check_decimal_mark(file, [feature.column])
-                text = str(cells.item(0, feature.column)).strip()[:80]
-                raise UserError(f"{place}: expected a finite number, got {text!r}")
+        invalid = invalid | pl.col(MISSING)
+    row = find_row(inputs, invalid)
+    if row is None:
+        return
+    cells = file.rows.slice(row, 1).collect(engine="streaming")
+    values = cells.select(file.values(features)).cast({pl.Float64: pl.Float32})
+    for column in categories_by_column(features):
+        value = values.item(0, column)
+        place = f"{file.name}: column {column!r}, row {row + file.first_row}"
+        if value is None and not allows_missing:
+            raise UserError(f"{place}: missing value")
+        if value in (math.inf, -math.inf):
+            check_decimal_mark(file, [column])
+            text = str(cells.item(0, column))[:80]
+            raise UserError(f"{place}: expected a finite number, got {text!r}")
 
 
 def notes_on_values(
-    file: TableFile, frame: pl.DataFrame, features: Sequence[Feature], target: str
+    file: TableFile, frame: pl.DataFrame, columns: Mapping[str, Column]
 ) -> list[str]:
     """Returns notes on missing values, codes such as -999, and labels that differ only in case.
 
     Raises an error if a class with a name such as `None` would be read as missing.
+
+    Args:
+        file: The file.
+        frame: Its rows, as returned by `Cells.inputs`.
+        columns: The target, and the columns of the features.
     """
-    labels = categories_by_column(features)
     notes = []
     if frame[MISSING].any() or frame[CLASS].has_nulls():
-        notes += _notes_on_missing(file, [*labels, target], target)
+        notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():
         if frame.height > SAMPLE_ROWS and merges(values):
             notes.append(
@@ -103,22 +102,23 @@ def notes_on_values(
         if code in CODES and (values.filter(values != code) >= 0).all():
             remedy = f"if it means missing: --data.na_values '[{code:g}]'"
             notes.append(f"{values.name!r} holds {code:g}; {remedy}")
-    labels[target] = frame[CLASS].unique().drop_nulls().cast(pl.String).to_list()
-    for name, found in labels.items():
-        if len(set(map(str.casefold, found))) < len(found):
+    for name, column in columns.items():
+        folded = set(map(str.casefold, column.categories))
+        if len(folded) < len(column.categories):
             notes.append(f"{name!r} has labels that differ only in case")
     return notes
 
 
-def _notes_on_missing(file: TableFile, names: Sequence[str], target: str) -> list[str]:
+def _notes_on_missing(file: TableFile, columns: Mapping[str, Column]) -> list[str]:
     """Returns a note on texts such as `NA`, after checking that they are not classes."""
     texts = [text for text in file.missing if text]
-    cells = file.rows.select(cs.by_name(*names) & cs.string()).select(pl.all().str.strip_chars())
-    found = cells.unpivot().filter(pl.col("value").is_in(texts))
+    cells = file.rows.select(cs.by_name(*columns) & cs.string())
+    stripped = cells.select(pl.all().str.strip_chars())
+    found = stripped.unpivot().filter(pl.col("value").is_in(texts))
     counts = found.group_by("variable", "value").len().sort("variable", "value")
     counted = []
     for name, text, number in counts.collect(engine="streaming").iter_rows():
-        if name == target and file.csv.na_values is None:
+        if columns[name].role == "target" and file.csv.na_values is None:
             meaning = f"{number} rows have the class {text!r}, which is read as missing by default"
             raise UserError(f"{file.name}: {meaning}", remedy=("na_values", "'[]'"))
         counted.append(f"{number} cells {text!r} in {name!r}")
