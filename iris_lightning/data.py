@@ -1,6 +1,7 @@
 """Data: from a table to tensors, a seeded split and loaders."""
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -133,11 +134,14 @@ class IrisDataModule(L.LightningDataModule):
         if len(split) != 3 or not are_fractions or not math.isclose(sum(split), 1):
             expected = "expected three fractions that sum to 1, of which only the last can be 0"
             raise ValueError(f"split: {expected}, got {list(split)}")
+        if path is not None:
+            path = os.path.expanduser(path)
         self.save_hyperparameters()
         self.hparams.update(to_builtin({**self.hparams, **vars(self.csv)}))
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}
+        self._tensors: dict[str, tuple[Tensor, Tensor]] = {}
 
     @cached_property
     def table(self) -> Table:
@@ -225,8 +229,10 @@ class IrisDataModule(L.LightningDataModule):
         if split not in self.rows:
             found = "not the table that the checkpoint was trained with"
             raise UserError(f"{self.table.source}: {found}")
-        rows = self.rows[split]
-        return self.table.features[rows], self.table.targets[rows]
+        if split not in self._tensors:
+            rows = self.rows[split]
+            self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
+        return self._tensors[split]
 
     def count_repeated_rows(self) -> int:
         """Counts test rows that are also in the train split."""
@@ -261,6 +267,7 @@ class IrisDataModule(L.LightningDataModule):
             return
         self.trained_on = trained_on
         vars(self).pop("rows", None)
+        self._tensors.clear()
         if "table" in vars(self) and not self.table.is_named(trained_on):
             del self.table  # reads it again, with the names of the classifier
 

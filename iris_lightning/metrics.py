@@ -1,8 +1,16 @@
 """The metrics of a classifier."""
 
+import warnings
+
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
+from torchmetrics.utilities.data import dim_zero_cat
 
 
 def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
@@ -21,21 +29,41 @@ def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
 
 
 class RocAuc(MulticlassAUROC):
-    """The area under the ROC curve of logits, one class against the rest, averaged over classes."""
+    """The area under the ROC curve of logits, one class against the rest, averaged over classes.
+
+    A class without rows, or with all of them, has no such curve and is left out.
+    """
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds logits; torchmetrics would take logits from 0 to 1 for probabilities."""
-        super().update(preds.softmax(dim=1), target)
+        super().update(preds.double().softmax(dim=1), target)
+
+    def compute(self) -> Tensor:  # type: ignore[override]  # as in MulticlassAUROC itself
+        """Returns the mean area; NaN if all rows are of one class."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes without rows
+            areas = super().compute()
+        targets = dim_zero_cat(self.target)
+        rows = targets.bincount(minlength=len(areas))
+        return areas[(rows > 0) & (rows < len(targets))].mean()
+
+
+class BalancedAccuracy(MulticlassConfusionMatrix):
+    """The mean recall of the classes that have rows, as in scikit-learn."""
+
+    def compute(self) -> Tensor:
+        """Returns the mean recall."""
+        confusion = super().compute().double()
+        rows = confusion.sum(dim=1)
+        recalls = confusion.diag() / rows
+        return recalls[rows > 0].mean()
 
 
 def make_test_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics of `test` and `crossvalidate`: those of an epoch, and slower ones."""
     metrics = make_metrics(num_classes)
-    # The mean recall of the classes.
-    metrics["balanced_accuracy"] = MulticlassAccuracy(
-        num_classes, average="macro", validate_args=False
-    )
-    metrics["roc_auc"] = RocAuc(num_classes, average="macro", validate_args=False)
+    metrics["balanced_accuracy"] = BalancedAccuracy(num_classes, validate_args=False)
+    metrics["roc_auc"] = RocAuc(num_classes, average="none", validate_args=False)
     return metrics
 
 

@@ -40,6 +40,10 @@ class CsvFormat:
     encoding: str | None = None
     header: bool = True
 
+    def __post_init__(self) -> None:
+        if isinstance(self.na_values, str):
+            raise ValueError(f"na_values: expected a list of texts, got {self.na_values!r}")
+
 
 class Column(NamedTuple):
     """A column of a table file.

@@ -1,11 +1,18 @@
 """The metrics of an epoch."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassRecall
 
@@ -33,6 +40,21 @@ def test_metrics_equal_scikit_learn_even_if_classes_are_missing() -> None:
         "macro_f1/val": f1_score(targets, predictions, average="macro"),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_classes_without_rows_do_not_count_in_test_metrics() -> None:
+    logits = 20 * torch.randn(300, 4, generator=torch.Generator().manual_seed(2))
+    targets = torch.arange(300) % 3
+    ours = metrics.epoch_metrics(4, "test")
+    ours.update(value=torch.zeros(300), preds=logits, target=targets)
+    found = ours.compute()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a class that is predicted without having rows
+        balanced = balanced_accuracy_score(targets, logits.argmax(dim=1))
+    assert float(found["balanced_accuracy/test"]) == pytest.approx(balanced)
+    probabilities = logits.double().softmax(dim=1)
+    areas = [roc_auc_score(targets == i, probabilities[:, i]) for i in range(3)]
+    assert float(found["roc_auc/test"]) == pytest.approx(sum(areas) / 3)
 
 
 def test_a_new_metric_appears_everywhere(

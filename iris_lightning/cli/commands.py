@@ -44,12 +44,12 @@ def predict(
     from iris_lightning.table import CsvFormat
     from iris_lightning.tables.predictions import predict_table
 
-    trained = source.checkpoint.get("datamodule_hyper_parameters", {})
+    trained = source.data
     usual_target = trained.get("target") or "species"
     if decimal_comma is None:
         decimal_comma = trained.get("decimal_comma")
     if na_values is None:
-        na_values = source.weights.na_values
+        na_values = trained.get("na_values", source.weights.na_values)
     if encoding is None:
         encoding = trained.get("encoding")
     csv = CsvFormat(separator, decimal_comma, na_values, encoding, trained.get("header", True))

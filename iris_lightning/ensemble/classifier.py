@@ -70,6 +70,11 @@ class EnsembleClassifier(IrisClassifier):
         if trainer.world_size > 1:
             raise UserError("an ensemble is trained in a single process", "members")
 
+    @property
+    def is_fitting(self) -> bool:
+        """Whether a validation follows an epoch of training."""
+        return self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimizer of all members."""
         return self.stack.make_optimizer(self.make_optimizer)
@@ -110,12 +115,12 @@ class EnsembleClassifier(IrisClassifier):
             super().validation_step(batch, batch_idx)
             return
         self._val_batches.append(batch)
-        if self.trainer.state.fn == "fit":
+        if self.is_fitting:
             self.stack.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all folds, by the members in their best epochs."""
-        if self.trainer.state.fn == "fit":
+        if self.is_fitting:
             self.stack.on_validation_epoch_end()
             self._log_quartiles()
         for batch in self._val_batches:

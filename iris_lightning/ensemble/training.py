@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -143,9 +144,12 @@ def _take_patience(trainer: L.Trainer) -> float:
     """
     patience = math.inf
     for stopping in trainer.early_stopping_callbacks:
-        if stopping.monitor != "loss/val" or stopping.min_delta:
-            expected = "expected the monitor loss/val and no min_delta in a cross-validation"
-            raise UserError(f"EarlyStopping: {expected}", "trainer.callbacks")
+        usual = EarlyStopping("loss/val")
+        for name in ("monitor", "mode", "min_delta", "stopping_threshold", "divergence_threshold"):
+            if getattr(stopping, name) != getattr(usual, name):
+                found = f"EarlyStopping: {name} is not supported in a cross-validation"
+                expected = "expected the monitor loss/val and no other option than patience"
+                raise UserError(f"{found}; {expected}", "trainer.callbacks")
         patience = stopping.patience
         cast("Any", trainer).callbacks.remove(stopping)
     return patience

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import FORMAT, option_names
 from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, newest_run
@@ -113,11 +115,19 @@ def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
 
 
 class Source(NamedTuple):
-    """A trained network: its file, its weights, and what the file holds if it is a checkpoint."""
+    """A trained network.
+
+    Attributes:
+        path: Its file.
+        weights: Its weights.
+        checkpoint: The content of the file if it is a checkpoint, else empty.
+        data: Options of the data module in training, if they are known.
+    """
 
     path: Path
     weights: Weights
     checkpoint: dict[str, Any]
+    data: dict[str, Any]
 
     def __str__(self) -> str:
         if self.checkpoint:
@@ -151,13 +161,16 @@ def find_source(
     """
     if [ckpt_path, weights, run].count(None) < 2:
         raise UserError("expected only one of --ckpt_path, --weights and --run")
+    data: dict[str, Any] = {}
     if run and Path(run, SUMMARY).is_file():
+        data = yaml.safe_load(Path(run, "config.yaml").read_text("utf-8"))["data"]
         weights = f"{run}/{NETWORKS}"
         if not Path(weights).is_file():
             found = f"{run}: its networks were not kept"
             raise UserError(f"{found}; run crossvalidate again with --keep true", "run")
     if weights is not None:
-        return Source(Path(weights), read_weights(Path(weights)), {})
+        return Source(Path(weights), read_weights(Path(weights)), {}, data)
     path = find_checkpoint(run or ckpt_path or "best", root)
     checkpoint = read_checkpoint(path)
-    return Source(path, weights_in(checkpoint, path), checkpoint)
+    data = checkpoint["datamodule_hyper_parameters"]
+    return Source(path, weights_in(checkpoint, path), checkpoint, data)

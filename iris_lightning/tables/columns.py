@@ -26,6 +26,7 @@ MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
+THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 # Names of ID columns and row numbers.
 ID_NAME = re.compile(
     r"unnamed: ?\d+|__index_level_\d+__|row[ _.]?(names?|id|num(ber)?)|index|(.*[\W_])?id|id[\W_].*"
@@ -44,7 +45,7 @@ def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
 
     Args:
         name: The column.
-        kind: `number`, `text` or `date`.
+        kind: `number`; `float`, a data type that row numbers do not have; `text` or `date`.
         values: Its values, without missing ones.
     """
     num_distinct = values.n_unique()
@@ -57,7 +58,7 @@ def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
     if kind == "date":
         return "date", "dates or times"
     is_distinct = num_distinct >= MIN_ID_DISTINCT * len(values)
-    may_identify = is_distinct and ID_NAME.fullmatch(name) is not None
+    may_identify = kind != "float" and is_distinct and ID_NAME.fullmatch(name) is not None
     if kind == "number":
         steps = values.diff().drop_nulls()
         counts_up = values[0] in (0, 1) and (steps == 1).all()
@@ -65,7 +66,7 @@ def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
         may_identify = counts_up or (may_identify and are_whole)
     if may_identify:
         return "identifier", "identifies the rows"
-    if kind == "number":
+    if kind in ("number", "float"):
         if merges(values):
             return "inexact", "numbers that are equal in float32; subtract an offset first"
         return "number", "numbers"
@@ -117,7 +118,8 @@ def _measure(
     for column in parsed.iter_columns():
         name = column.name
         finite = column.filter(column.is_finite())
-        role, reason = find_role(name, "number", finite)
+        kind = "float" if file.kinds[name].is_float() else "number"
+        role, reason = find_role(name, kind, finite)
         columns[name] = Column(name, role, reason)
     texts = selected.drop(cs.by_name(*columns))
     stripped = texts.select(file.texts(cs.all()))
@@ -155,13 +157,17 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     swapped = share(texts, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(texts, pl.all().str.contains(FORMATTED))
     signed = share(texts, pl.all().str.contains(SIGNS))
-    # In such files, 1,234 may be a decimal.
+    marked = share(texts, pl.all().str.contains(".", literal=True))
+    thousands = share(texts, pl.all().str.contains(THOUSANDS))
+    # In such files, 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
     for values in texts.iter_columns():
         name = values.name
         option = ""
         if numeric[name] >= 0.5:
             cells.numeric.add(name)
+            if is_unclear and 0 < marked[name] == thousands[name] < numeric[name]:
+                cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
         elif formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)

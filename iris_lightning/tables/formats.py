@@ -175,8 +175,7 @@ class Cells:
     ) -> pl.LazyFrame:
         """Returns the encoded features, `CLASS` and `MISSING`."""
         values = self.rows.select(self.values(features, target))
-        is_missing = pl.exclude(CLASS).is_null()
-        missing = pl.any_horizontal(is_missing).alias(MISSING)
+        missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
         return values.select(*encode(features, fills_categories), CLASS, missing)
 
 

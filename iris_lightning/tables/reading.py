@@ -74,8 +74,8 @@ def read_table(
         else:
             inputs = _choose_features(file, columns, features, exclude)
         names = [feature.name for feature in inputs]
-        rows = file.inputs(inputs, target, fills_categories)
-        frame = rows.cast({CLASS: pl.Categorical}).collect(engine="streaming")
+        rows = file.inputs(inputs, target, fills_categories).cast({CLASS: pl.Categorical})
+        frame = rows.collect(engine="streaming")
         check_values(file, frame.lazy(), inputs, missing != "error")
         used = {name: columns[name] for name in (*categories_by_column(inputs), target)}
         notes = file.notes + notes_on_values(file, frame, used)

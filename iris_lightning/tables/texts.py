@@ -41,13 +41,13 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         polars.exceptions.ComputeError: If the file is not in UTF-8.
         UserError: If a line has a NUL character.
     """
-    rows = pl.scan_lines(source, glob=False)
+    file = pl.scan_lines(source, glob=False)
     has_nul = pl.col("line").str.contains("\0", literal=True)
-    damaged = find_row(rows, has_nul)
+    damaged = find_row(file, has_nul)
     if damaged is not None:
         found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged, or in UTF-16"
         raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
-    first = rows.head(START_LINES).collect().to_series()
+    first = file.head(START_LINES).collect().to_series()
     lines = first.str.strip_prefix("\ufeff").str.strip_chars(" \r").to_list()
     separator = None
     skipped: list[str] = []
@@ -58,8 +58,11 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         elif line and not line.startswith("#"):
             break
         skipped.append(line)
-    if separator is None:
-        separator = _find_separator(lines[len(skipped) :])
+    rows = lines[len(skipped) :]
+    separator = separator or _find_separator(rows)
+    width = "".join(rows[:1]).count(separator)
+    if width and skipped and skipped[-1].startswith("#") and skipped[-1].count(separator) == width:
+        skipped.pop()  # a header such as `#,name,class`
     return separator, skipped
 
 

@@ -55,7 +55,10 @@ class Weights(NamedTuple):
         if not same_options or list(self.class_names) != list(class_names):
             made = f"made with {self.options} for the classes {join_names(self.class_names)}"
             raise UserError(f"{path}: {made}", "weights")
-        network.load_state_dict(self.state)
+        try:
+            network.load_state_dict(self.state)
+        except RuntimeError as error:
+            raise UserError(f"{path}: holds the weights of another network", "weights") from error
 
     def check_finite(self, path: Path) -> None:
         """Raises an error if training has diverged; `path` is for the message."""
@@ -131,7 +134,7 @@ def read_torch(path: Path) -> Any:
 
 
 def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights:
-    """Checks weights and metadata, and infers missing options from the shapes of the weights.
+    """Checks weights and metadata, and infers most options from the shapes of the weights.
 
     Args:
         path: Where they were read, for messages.
@@ -146,7 +149,9 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
         for name, tensor in state.items():
             weights[name.replace("_orig_mod.", "")] = tensor.float()  # of a compiled network
         options = _infer_options(weights)
-        options |= network_options(metadata)
+        for name in ("activation", "one_hot"):
+            if name in metadata:
+                options[name] = metadata[name]
         features = [*map(str, metadata.get("feature_names") or IRIS_FEATURES)]
         classes = [*map(str, metadata.get("class_names") or IRIS_CLASSES)]
     except (AttributeError, IndexError, TypeError) as error:
@@ -163,7 +168,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
 
 
 def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Infers all options but the activation from the names and shapes of the weights."""
+    """Infers options from the names and shapes of the weights, which no metadata can overrule."""
     shapes = {}
     for name, tensor in state.items():
         shape = tensor.shape

@@ -51,7 +51,7 @@ def members_of(path: Path) -> list[Any]:
 def test_each_row_is_validated_by_the_network_that_has_not_seen_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    cli = fit(*OPTIONS, "--trainer.max_epochs", "4")
+    cli = fit(*OPTIONS, "--trainer.max_epochs", "4", "--trainer.num_sanity_val_steps", "2")
     rows = IrisDataModule(stratify=True).rows
     rows_in_folds = torch.cat([rows["train"], rows["val"]])
     table = cli.datamodule.table
@@ -61,7 +61,7 @@ def test_each_row_is_validated_by_the_network_that_has_not_seen_it(
     members = members_of(RUN / "checkpoints" / "best.ckpt")
     for member, (_, fold) in zip(members, splitter.split(targets, targets), strict=True):
         logits = member(table.features[rows_in_folds[fold]])
-        probabilities[fold] = logits.softmax(dim=1).numpy()
+        probabilities[fold] = logits.double().softmax(dim=1).numpy()
     found = load(RUN / "checkpoints" / "best.ckpt")["metrics"]
     assert found["loss/val"] == pytest.approx(log_loss(targets, probabilities), rel=1e-5)
     accuracy = accuracy_score(targets, probabilities.argmax(axis=1))
@@ -150,14 +150,17 @@ def test_impossible_ensembles_are_refused(
 
 def test_networks_of_a_cross_validation_predict_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--folds", "2", "--repeats", "1", "--trainer.max_epochs", "2"]
-    main(["crossvalidate", *OPTIONS, *options, "--keep", "true", "--name", "kept"])
+    values = [-999.0, *np.linspace(0.5, 9.5, 39)]
+    pl.DataFrame({"x": values, "kind": ["a", "b"] * 20}).write_csv("own.csv")
+    data = ["--data.path", "own.csv", "--data.na_values", "[-999.0]"]
+    main(["crossvalidate", *OPTIONS, *options, *data, "--keep", "true", "--name", "kept"])
     run = Path("lightning_logs/kept/version_0")
     network: Any = iris_lightning.load(run / "networks.safetensors").network
     assert network.num_members == 6
-    iris = IrisDataModule().table
-    pl.DataFrame(iris.features.numpy(), iris.feature_names).write_csv("flowers.csv")
-    main(["predict", "flowers.csv", "--output", "out.csv", "--run", str(run)])
-    assert "150 rows" in capsys.readouterr().out
+    main(["predict", "own.csv", "--output", "out.csv", "--run", str(run)])
+    found = capsys.readouterr().out
+    assert "accuracy" in found
+    assert "1 missing value" in found, "the table is read as in the cross-validation"
     main(["crossvalidate", *options, "--name", "gone"])
     (gone,) = Path("lightning_logs/gone").iterdir()
     with pytest.raises(SystemExit):
@@ -202,9 +205,12 @@ def test_a_fold_equals_fit_and_test(stopping: list[Any]) -> None:
             callback.wait_count, callback.best_score = 0, torch.tensor(torch.inf)
 
 
-def test_other_early_stopping_is_refused_in_folds() -> None:
+@pytest.mark.parametrize(
+    "stopping", [EarlyStopping("loss/train"), EarlyStopping("loss/val", stopping_threshold=0.9)]
+)
+def test_other_early_stopping_is_refused_in_folds(stopping: EarlyStopping) -> None:
     with pytest.raises(UserError, match="loss/val"):
-        cross_validate(folds=2, repeats=1, callbacks=[EarlyStopping("loss/train")])
+        cross_validate(folds=2, repeats=1, callbacks=[stopping])
 
 
 def test_fit_recommends_the_preset_for_an_own_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,8 +79,6 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "weights": lambda checkpoint: checkpoint["state_dict"],
     "no options": lambda checkpoint: {**checkpoint, "hyper_parameters": None},
     "a class": _with("iris_lightning", "network_options", {"activation": {"class_path": "os"}}),
-    "a size in words": _with("iris_lightning", "network_options", {"hidden": "large"}),
-    "another size": _with("iris_lightning", "network_options", {"hidden": [10**9, 8]}),
     "another network": _with("state_dict", WEIGHT, torch.zeros(5, 4)),
     "a newer format": _with("iris_lightning", "format", 10**6),
 }
