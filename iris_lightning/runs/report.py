@@ -1,6 +1,8 @@
 """Everything in TensorBoard besides the curves: charts, hyperparameters, plots."""
 
 import copy
+import inspect
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,14 +16,21 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
+from iris_lightning.classifier import IrisClassifier
 from iris_lightning.data import IrisDataModule
 from iris_lightning.plots import Trained, draw_all, own_style
 from iris_lightning.runs.checkpoints import run_folder
 from iris_lightning.runs.folders import training_alone
+from iris_lightning.table import CsvFormat
 from iris_lightning.weights.averaging import base_network
 
-# Not in HParams, as the column `table` stands for them.
-TABLE_OPTIONS = ("path", "feature_names", "class_names", "one_hot_features")
+# HParams shows five columns of options by default: these, and one for all other settings.
+HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
+# Not among the settings, as the column `table` stands for them.
+TABLE_OPTIONS = (
+    *("path", "target", "features", "feature_names", "class_names", "one_hot_features"),
+)
+PREDICTION_BATCH_SIZE = 65536
 
 
 class TensorBoardReport(Callback):
@@ -79,8 +88,10 @@ class TensorBoardReport(Callback):
             epoch = best["epoch"]
             data = cast("Any", trainer).datamodule
             options = _options(trainer, pl_module, data)
+            row = {name: options.pop(name) for name in HPARAMS_COLUMNS}
+            row["settings"] = _settings(options)
             for logger in loggers:
-                logger.log_hyperparams(options, _results(best["metrics"], epoch), last_epoch)
+                logger.log_hyperparams(row, _results(best["metrics"], epoch), last_epoch)
                 if self.figures:
                     with _weights(pl_module, best["state_dict"]):
                         _draw(logger, pl_module, data, epoch)
@@ -110,20 +121,30 @@ def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
 
 def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule) -> dict[str, Any]:
     """Returns the options of the classifier, the data module and the optimizer."""
-    # HParams shows the first five, and others once they are chosen.
-    options: dict[str, Any] = {"table": data.table.source, "lr": None}
-    options.update(module.hparams)
-    options.update(data.hparams)
-    options |= {"batch_size": data.batch_size, "seed": data.seed}
+    options: dict[str, Any] = {**module.hparams, **data.hparams}
+    options |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
     for optimizer in trainer.optimizers:
         options["optimizer"] = type(optimizer).__name__
         for group in optimizer.param_groups[:1]:
             options["lr"] = group.get("initial_lr", group.get("lr"))
     for config in trainer.lr_scheduler_configs:
         options["lr_scheduler"] = type(config.scheduler).__name__
-    for name in TABLE_OPTIONS:
-        options.pop(name, None)
     return options
+
+
+def _settings(options: Mapping[str, Any]) -> str:
+    """Describes the options that differ from their defaults."""
+    usual = {}
+    for kind in (IrisClassifier, IrisDataModule, CsvFormat):
+        for name, parameter in inspect.signature(kind).parameters.items():
+            usual[name] = json.dumps(parameter.default, default=str)
+    settings = []
+    for name, value in options.items():
+        text = json.dumps(value, default=str)
+        if name not in TABLE_OPTIONS and text != usual.get(name):
+            text = text.strip('"')
+            settings.append(f"{name} {text}")
+    return ", ".join(settings)
 
 
 def _results(metrics: Mapping[str, Any], epoch: int) -> dict[str, float]:
@@ -157,9 +178,10 @@ def _draw(
     network: Any = module.network
 
     def predict(features: Tensor) -> Tensor:
+        batches = features.split(PREDICTION_BATCH_SIZE)
         with torch.inference_mode():
-            logits: Tensor = module(features.to(parameter))
-        return logits.float().softmax(dim=1).cpu()
+            logits = [module(batch.to(parameter)) for batch in batches]
+        return torch.cat(logits).float().softmax(dim=1).cpu()
 
     with own_style():
         for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}", network)):

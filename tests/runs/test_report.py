@@ -88,8 +88,9 @@ def test_contents_of_tensorboard() -> None:
     row = hyperparameters(RUN)
     assert row["table"].string_value == "Iris"
     assert row["lr"].number_value == 0.1
-    for name, value in {"hidden": "[12]", "lr_scheduler": "ExponentialLR"}.items():
-        assert row[name].string_value == value
+    for setting in ("hidden [12]", "optimizer Adam", "lr_scheduler ExponentialLR"):
+        assert setting in row["settings"].string_value
+    assert "activation" not in row["settings"].string_value
     assert row["seed"].number_value == 20
 
 
