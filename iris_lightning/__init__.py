@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iris_lightning.classifier import IrisClassifier
     from iris_lightning.data import IrisDataModule
+    from iris_lightning.ensemble.classifier import EnsembleClassifier
+    from iris_lightning.ensemble.data import EnsembleDataModule
     from iris_lightning.ensemble.training import cross_validate
     from iris_lightning.errors import UserError
     from iris_lightning.network import IrisNetwork
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from iris_lightning.runs.report import TensorBoardReport
 
 __all__ = [
+    "EnsembleClassifier",
+    "EnsembleDataModule",
     "IrisClassifier",
     "IrisDataModule",
     "IrisNetwork",
@@ -26,6 +30,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "EnsembleClassifier": "ensemble.classifier",
+    "EnsembleDataModule": "ensemble.data",
     "IrisClassifier": "classifier",
     "IrisDataModule": "data",
     "IrisNetwork": "network",

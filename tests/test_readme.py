@@ -110,8 +110,8 @@ def test_presets_have_their_figures() -> None:
 def test_snippets_do_what_they_say(
     path: str, expected: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", TEXTS[path], re.DOTALL)
-    exec(snippet, {})
+    for snippet in re.findall(r"```python\n(.*?)```", TEXTS[path], re.DOTALL):
+        exec(snippet, {})
     printed = capsys.readouterr().out
     for pattern in expected:
         assert re.search(pattern, printed), printed

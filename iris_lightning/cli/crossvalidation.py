@@ -33,9 +33,10 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         config.choose,
     )
     rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
-    networks = f"{config.repeats} x {config.folds} networks of {cli.num_parameters} parameters"
+    networks = f"{config.repeats} repeats x {config.folds} folds"
     if config.members > 1:
-        networks = f"{config.members} x {networks}"
+        networks += f" x {config.members} members"
+    networks += f" of {cli.num_parameters} parameters"
     device = cli.trainer.strategy.root_device
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
 

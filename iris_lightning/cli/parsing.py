@@ -111,6 +111,8 @@ def find_config(name: str) -> Path:
         preset = folder / "configs" / f"{name}.yaml"
         if preset.is_file():
             return preset
+    if not Path(name).exists():
+        raise UserError(f"{name}: no such file, and not a preset such as accurate", "config")
     return Path(name)
 
 

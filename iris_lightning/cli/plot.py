@@ -50,7 +50,7 @@ def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
     options = source.options(IrisDataModule)
     data = IrisDataModule(**options)
     if "members" in trained_on:
-        data = EnsembleDataModule(trained_on["members"], **options)
+        data = EnsembleDataModule(members=trained_on["members"], **options)
     data.keep_to(trained_on)
     title = f"epoch {source.checkpoint['epoch']}"
     yield from draw_all(Trained(predictor, data, title, predictor.network))

@@ -65,7 +65,8 @@ def _echo_start(cli: IrisCLI) -> None:
     echo(*table.describe())
     num_repeated = cli.datamodule.count_repeated_rows()
     if num_repeated:
-        echo(f"{num_repeated} of {len(rows['test'])} test rows equal a train row")
+        repeated = f"{num_repeated} of {len(rows['test'])} test rows equal a train row"
+        echo(f"{table.source}: {repeated}, so test may be too good")
     if cli.source:
         echo(f"starting from {cli.source}")
 
@@ -97,7 +98,10 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     if not len(rows[split]):
         raise UserError("the training used every row: its data.split has no test split")
     if "train" in rows:
-        echo(f"{table.source}: {len(rows[split])} rows, the {split} split of the training")
+        part = f"the {split} split of the training"
+        if split == "val" and cli.num_members > 1:
+            part = "each predicted by the network that has not seen it"
+        echo(f"{table.source}: {len(rows[split])} rows, {part}")
     else:
         all_rows = f"not the checkpoint's table, so all {len(rows[split])} rows"
         echo(f"{table.source}: {all_rows}", *table.notes)

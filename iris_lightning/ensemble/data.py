@@ -23,12 +23,13 @@ class EnsembleDataModule(IrisDataModule):
     The splits `train` and `val` are all of these rows; the test split is not touched.
 
     Args:
+        path: The table; see `IrisDataModule`.
         members: Number of members.
         **options: Options of `IrisDataModule`.
     """
 
-    def __init__(self, members: int, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, path: str | None = None, *, members: int, **options: Any) -> None:
+        super().__init__(path, **options)
 
     @cached_property
     def rows(self) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iris_lightning.ensemble.members import assign_folds
 from iris_lightning.errors import UserError
-from iris_lightning.metrics import make_metrics, make_test_metrics
+from iris_lightning.metrics import make_test_metrics
 from iris_lightning.table import Table
 
 MAX_PRINTED_CLASSES = 12
@@ -98,7 +98,17 @@ class CrossValidation:
         meaning = f"±: standard error over the {over}"
         if self.baselines:
             meaning += "; of a difference, for other rows (corrected resampled t-test)"
-        return "\n".join([*lines, meaning, *_class_lines(summary["by_class"])])
+        return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
+
+    def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
+        """Returns precision, recall, F1 and rows of each class as lines of a table."""
+        if len(by_class) > MAX_PRINTED_CLASSES:
+            return []
+        lines = ["", f"{'class':30}{'precision':12}{'recall':12}{'f1':12}rows"]
+        for name, scores in by_class.items():
+            cells = [f"{scores[key]:<12.4f}" for key in ("precision", "recall", "f1-score")]
+            lines.append(f"{name:30.29}{''.join(cells)}{scores['support'] / self.repeats:.0f}")
+        return lines
 
     def summary(self) -> dict[str, Any]:
         """Returns the content of `summary.json`.
@@ -169,8 +179,9 @@ def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Sc
 
     labels = range(len(table.class_names))
     has_probabilities = predictions.ndim == 3
-    make = make_test_metrics if has_probabilities else make_metrics
-    metrics = make(len(labels))
+    metrics = make_test_metrics(len(labels))
+    if not has_probabilities:
+        del metrics["roc_auc"]
     values = defaultdict[str, list[float]](list)
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         rows = assigned[repeat] == fold
@@ -228,17 +239,6 @@ def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[s
     held_out_to_train = 1 / (folds - 1)
     variance = (1 / differences.size + held_out_to_train) * differences.var(ddof=1)
     return {"mean": float(differences.mean()), "standard_error": float(variance**0.5)}
-
-
-def _class_lines(by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Returns precision, recall, F1 and rows of each class as lines of a table."""
-    if len(by_class) > MAX_PRINTED_CLASSES:
-        return []
-    lines = ["", f"{'class':30}{'precision':12}{'recall':12}{'f1':12}rows"]
-    for name, scores in by_class.items():
-        cells = [f"{scores[key]:<12.4f}" for key in ("precision", "recall", "f1-score")]
-        lines.append(f"{name:30.29}{''.join(cells)}{scores['support']:.0f}")
-    return lines
 
 
 def _cells(name: str, metrics: Mapping[str, Any], names: list[str], sign: str = "") -> list[str]:

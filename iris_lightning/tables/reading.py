@@ -186,7 +186,9 @@ def _drop_rows(
         keep &= ~is_missing
         notes.append(f"dropped {found}, which have missing values")
     elif is_missing.any():
-        notes.append(f"{found} have missing values: numbers get the mean of the train split")
+        notes.append(
+            f"{found} have missing values: numbers get the mean of the train split, categories none"
+        )
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes

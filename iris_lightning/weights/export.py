@@ -76,7 +76,7 @@ def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
                 verbose=False,
             )
     except ImportError as error:
-        raise UserError(f"{error}; run: pip install 'iris_lightning[onnx]'") from error
+        raise UserError(f"{error}; in the clone, run: pip install -e '.[onnx]'") from error
     assert program is not None
     model: Any = program.model_proto
     del model.metadata_props[:]  # the exporter's own notes

@@ -69,7 +69,7 @@ COMMANDS = {
     "fit --optimizer.lr 0.1": "--optimizer",
     "fit --lr_scheduler StepLR": "step_size",
     "fit --lr_scheduler StepLR --lr_scheduler.step_size 0": "zero",
-    "fit --config nope.yaml": "nope.yaml: No such file",
+    "fit --config nope.yaml": "nope.yaml: no such file",
     "fit --config .": "expected a regular file",
     "fit --weights nope.pth": "nope.pth: No such file",
     "fit --ckpt_path nope.ckpt": "--ckpt_path: nope.ckpt",

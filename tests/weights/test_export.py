@@ -117,4 +117,4 @@ def test_missing_onnx_packages(
     monkeypatch.setattr(torch.onnx, "export", fail)
     best = str(default_run / "checkpoints" / "best.ckpt")
     message = fails(capsys, "export", "model.onnx", "--ckpt_path", best)
-    assert "pip install 'iris_lightning[onnx]'" in message
+    assert "pip install -e '.[onnx]'" in message
