@@ -153,22 +153,25 @@ def find_numbers(cells: Cells) -> None:
 
 def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     decimal_comma = bool(cells.csv.decimal_comma)
-    numeric = share(texts, to_number(pl.all(), decimal_comma).is_finite())
-    swapped = share(texts, to_number(pl.all(), not decimal_comma).is_finite())
-    formatted = share(texts, pl.all().str.contains(FORMATTED))
-    signed = share(texts, pl.all().str.contains(SIGNS))
-    marked = share(texts, pl.all().str.contains(".", literal=True))
-    thousands = share(texts, pl.all().str.contains(THOUSANDS))
     # In such files, 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
-    for values in texts.iter_columns():
+    plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
+    numeric = [name for name in texts.columns if plain[name] >= 0.5]
+    cells.numeric.update(numeric)
+    if is_unclear:
+        marked = share(texts, pl.all().str.contains(".", literal=True))
+        thousands = share(texts, pl.all().str.contains(THOUSANDS))
+        for name in numeric:
+            if 0 < marked[name] == thousands[name] < plain[name]:
+                cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
+    others = texts.drop(numeric)
+    swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
+    formatted = share(others, pl.all().str.contains(FORMATTED))
+    signed = share(others, pl.all().str.contains(SIGNS))
+    for values in others.iter_columns():
         name = values.name
         option = ""
-        if numeric[name] >= 0.5:
-            cells.numeric.add(name)
-            if is_unclear and 0 < marked[name] == thousands[name] < numeric[name]:
-                cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
-        elif formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
+        if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)
             if is_unclear and swapped[name] == 1:

@@ -13,6 +13,7 @@ from iris_lightning.tables.columns import merges
 from iris_lightning.tables.formats import (
     CLASS,
     MISSING,
+    SAMPLE_ROWS,
     Cells,
     TableFile,
 )
@@ -93,7 +94,7 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():
-        if merges(values):
+        if frame.height > SAMPLE_ROWS and merges(values):
             notes.append(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )
