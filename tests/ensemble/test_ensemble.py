@@ -13,10 +13,17 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import StratifiedKFold
-from torch import Tensor
+from torch import Tensor, nn
 
 import iris_lightning
-from iris_lightning import IrisClassifier, IrisDataModule, UserError, cross_validate
+from iris_lightning import (
+    EnsembleClassifier,
+    EnsembleDataModule,
+    IrisClassifier,
+    IrisDataModule,
+    UserError,
+    cross_validate,
+)
 from iris_lightning.cli import main
 from iris_lightning.ensemble.members import Member, assign_folds, groups_of_folds
 from iris_lightning.weights.averaging import EnsembleNetwork
@@ -108,6 +115,28 @@ def test_ensembles_can_be_tested_and_plotted(capsys: pytest.CaptureFixture[str])
     main(["plot"])
     assert "roc_auc/test" in capsys.readouterr().out
     assert Path("figures/confusion.png").is_file()
+
+
+class Tanh(IrisClassifier):
+    """Has a network of its own."""
+
+    def make_network(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+class TanhEnsemble(EnsembleClassifier, Tanh):
+    """Trains several of them."""
+
+    template = Tanh
+
+
+@plain_lightning
+def test_an_own_classifier_can_be_a_member() -> None:
+    trainer = L.Trainer(max_epochs=2, logger=False, enable_checkpointing=False)
+    model: Any = TanhEnsemble(members=3)
+    trainer.fit(model, EnsembleDataModule(members=3))
+    assert model.network.members[0].weight.shape == (3, 7, 4)
+    assert model(torch.zeros(2, 4)).shape == (2, 3)
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:
