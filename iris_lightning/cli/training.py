@@ -84,10 +84,10 @@ def _echo_result(cli: IrisCLI) -> None:
     best = best_checkpoint(cli.trainer)
     if best:
         echo(f"best:   epoch {best['epoch']}  {_format_result(cli, best['metrics'], 'val')}")
-    if cli.datamodule.hparams["path"] is not None and not cli.config.config:
-        echo("a better classifier for most tables: fit with --config accurate")
     if isinstance(cli.trainer.logger, RunLogger):
         echo_next_steps(logs_folder(run))
+    if cli.datamodule.hparams["path"] is not None and not cli.config.config:
+        echo("a better classifier for most tables: fit with --config accurate")
 
 
 def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:

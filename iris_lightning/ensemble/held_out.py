@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 from numpy.typing import NDArray
 
 from iris_lightning.table import (
@@ -16,7 +15,7 @@ from iris_lightning.table import (
     load_iris_table,
     result_columns,
 )
-from iris_lightning.tables.formats import TableFile
+from iris_lightning.tables.formats import UNREADABLE, TableFile
 
 
 class HeldOutRows:
@@ -46,7 +45,7 @@ class HeldOutRows:
             self.rows = file.rows.collect()
 
     def write(self, path: Path, probabilities: NDArray[np.float64]) -> None:
-        """Writes all columns, then `prediction` and `probability_<class>`.
+        """Writes all columns that CSV can hold, then `prediction` and `probability_<class>`.
 
         Predictions are empty for rows that were dropped when the table was read.
 
@@ -64,11 +63,7 @@ class HeldOutRows:
             position = pl.when(kept).then(kept.cum_sum() - 1)
             positions = pl.select(position).to_series()
             results = results.select(pl.all().gather(positions))
-        rows = self.rows
-        unsupported = cs.nested() | cs.duration() | cs.binary()  # by polars' CSV writer
-        for name in rows.select(unsupported).columns:
-            texts = map(str, rows[name].to_list())
-            rows = rows.with_columns(pl.Series(name, texts))
+        rows = self.rows.drop(UNREADABLE)
         everything = pl.concat([rows, results], how="horizontal")
         everything.write_csv(path, **self.csv_format)
 
