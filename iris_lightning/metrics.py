@@ -34,6 +34,9 @@ class RocAuc(MulticlassAUROC):
     A class without rows, or with all of them, has no such curve and is left out.
     """
 
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, average="none", validate_args=False)
+
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds logits; torchmetrics would take logits from 0 to 1 for probabilities."""
         super().update(preds.double().softmax(dim=1), target)
@@ -63,7 +66,7 @@ def make_test_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics of `test` and `crossvalidate`: those of an epoch, and slower ones."""
     metrics = make_metrics(num_classes)
     metrics["balanced_accuracy"] = BalancedAccuracy(num_classes, validate_args=False)
-    metrics["roc_auc"] = RocAuc(num_classes, average="none", validate_args=False)
+    metrics["roc_auc"] = RocAuc(num_classes)
     return metrics
 
 

@@ -40,7 +40,7 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
 
 
 def raw_columns(table: Table) -> tuple[NDArray[np.float64], list[bool]]:
-    """Returns numbers and codes of categories, NaN where missing, and which columns are codes."""
+    """Returns the table's columns, and which of them are codes of categories; NaN is missing."""
     features = table.features.double().numpy()
     columns, is_code = [], []
     positions = {name: i for i, name in enumerate(table.feature_names)}

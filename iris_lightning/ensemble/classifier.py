@@ -13,7 +13,7 @@ from iris_lightning.ensemble.stack import CURVES, StackedClassifier
 from iris_lightning.errors import UserError
 from iris_lightning.weights.averaging import EnsembleNetwork
 
-STACK = "stack."  # prefix of the weights in training, in a checkpoint
+STACK = "stack."  # prefix of the stack's tensors in a checkpoint
 
 
 class EnsembleClassifier(IrisClassifier):
@@ -58,6 +58,9 @@ class EnsembleClassifier(IrisClassifier):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, EnsembleDataModule):
             raise UserError("an ensemble needs an EnsembleDataModule", "members")
+        if data.hparams["members"] != self.hparams["members"]:
+            found = f"{data.hparams['members']} in the data, {self.hparams['members']} in the model"
+            raise UserError(f"expected equal numbers, got {found}", "members")
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
@@ -72,7 +75,7 @@ class EnsembleClassifier(IrisClassifier):
 
     @property
     def is_fitting(self) -> bool:
-        """Whether a validation follows an epoch of training."""
+        """Whether this is a validation of `fit`, and not its sanity check."""
         return self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -105,8 +108,8 @@ class EnsembleClassifier(IrisClassifier):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Keeps the weights of members that were not validated, and logs the train metrics."""
-        self.stack.keep(self.stack.best_losses.isnan())
+        """Ends the epoch of the stack, and logs the train metrics."""
+        self.stack.on_train_epoch_end()
         super().on_train_epoch_end()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -124,8 +127,8 @@ class EnsembleClassifier(IrisClassifier):
             self.stack.on_validation_epoch_end()
             self._log_quartiles()
         for batch in self._val_batches:
-            for self.network.only, fold in enumerate(zip(*batch, strict=True)):
-                features, targets, row_weights = fold
+            for position, (features, targets, row_weights) in enumerate(zip(*batch, strict=True)):
+                self.network.only = position
                 is_real = row_weights > 0
                 super().validation_step((features[is_real], targets[is_real]), 0)
         self.network.only = None

@@ -30,6 +30,8 @@ class EnsembleDataModule(IrisDataModule):
 
     def __init__(self, path: str | None = None, *, members: int, **options: Any) -> None:
         super().__init__(path, **options)
+        if members < 2:
+            raise ValueError(f"members: expected at least 2, got {members}")
 
     @cached_property
     def rows(self) -> dict[str, Tensor]:
@@ -51,12 +53,12 @@ class EnsembleDataModule(IrisDataModule):
 
     def train_dataloader(self) -> Any:
         """Loads the train rows of all members."""
-        self.tensors("train")  # checks the table
+        self._follow_classifier()
         return StackBatches(self.table, self.members, "train", self.batch_size)
 
     def val_dataloader(self) -> Any:
         """Loads the validation rows of each member, or all rows of another table."""
-        self.tensors("val")
+        self._follow_classifier()
         if "train" not in self.rows:
             return self._loader("val")
         return StackBatches(self.table, self.members, "val", EVALUATION_BATCH_SIZE)
@@ -70,7 +72,8 @@ class EnsembleDataModule(IrisDataModule):
         """
         probabilities = torch.empty(len(self.table.targets), len(self.class_names))
         try:
-            for network.only, member in enumerate(self.members):
+            for position, member in enumerate(self.members):
+                network.only = position
                 probabilities[member.val] = predict(self.table.features[member.val])
         finally:
             network.only = None

@@ -52,9 +52,9 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     targets = table.targets
-    rows, rarest = targets.bincount(minlength=len(table.class_names)).min(dim=0)
-    if folds > rows:
-        found = f"the class {table.class_names[rarest]!r} has {rows} rows"
+    smallest, rarest = targets.bincount(minlength=len(table.class_names)).min(dim=0)
+    if folds > smallest:
+        found = f"the class {table.class_names[rarest]!r} has {smallest} rows"
         raise UserError(f"{found}; expected at least one per fold, for {folds} folds", "folds")
     try:
         splitter = RepeatedStratifiedKFold(
@@ -109,8 +109,9 @@ def inner_splits(
 ) -> list[tuple[Tensor, Tensor]]:
     """Divides rows into train and validation rows of each member.
 
-    A single member's are in the proportion of the data module's `split`. Several members divide the
-    rows into folds: each trains without one of them, its validation rows.
+    With one member, the rows are split in the ratio of train to validation in `data.split`. With
+    several, they are divided into one fold per member: the fold is the member's validation rows,
+    the rest its train rows.
 
     Args:
         rows: Row numbers, int64.
@@ -149,10 +150,10 @@ def inner_splits(
 def split_into_stacks(
     groups: Iterable[list[Member]], batch_size: int, max_parallel: int
 ) -> Iterator[list[list[Member]]]:
-    """Collects groups into stacks of at most `max_parallel` members with equally many steps.
+    """Collects groups into stacks of at most `max_parallel` members.
 
-    If a member had run out of rows while others still train, its momentum would keep changing its
-    weights.
+    All members of a stack take equally many steps: one that ran out of rows would still be changed
+    by its momentum.
     """
     open_stacks: dict[int, list[list[Member]]] = {}
     for group in groups:

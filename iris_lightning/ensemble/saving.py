@@ -58,7 +58,7 @@ def write_networks(run: Path, result: CrossValidation, model: IrisClassifier) ->
     Args:
         run: Folder of the run.
         result: The cross-validation.
-        model: Its template.
+        model: Template of the folds' classifiers.
     """
     state = {}
     for name in result.networks[0]:

@@ -6,7 +6,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import lightning as L
 import torch
@@ -22,6 +21,7 @@ from iris_lightning.ensemble.members import Member
 from iris_lightning.errors import UserError
 from iris_lightning.network import uncompiled
 from iris_lightning.table import Table
+from iris_lightning.weights.averaging import own_tensors
 
 EVALUATION_BATCH_SIZE = 1024
 CURVES = ("loss/train", "accuracy/train", "loss/val", "accuracy/val")
@@ -77,8 +77,8 @@ class StackedClassifier(L.LightningModule):
         groups: Seed and rows of each member. A group is an ensemble, or a single classifier.
         choose: `best` to keep the weights of each member's epoch with the lowest loss on its
             validation rows, `last` to keep those of the last epoch.
-        patience: Number of validations without an improvement in any of its members after which a
-            group keeps its weights. Training ends when all groups do.
+        patience: Number of validations in a row in which no member of a group improves before the
+            weights of the group are final. Training ends when those of all groups are.
 
     Attributes:
         step: Holds a copy of `model` with the stacked parameters and buffers of all members.
@@ -189,15 +189,19 @@ class StackedClassifier(L.LightningModule):
         sizes = self.group_sizes.to(losses.device)
         has_improved = (losses < self.best_losses) | self.best_losses.isnan()
         has_improved &= is_open.repeat_interleave(sizes)
-        self.keep(has_improved)
+        self.copy_to_best(has_improved)
         self.best_losses = torch.where(has_improved, losses, self.best_losses)
         for i, improved in enumerate(has_improved.split(sizes.tolist())):
             self.waits[i] = 0 if improved.any() else self.waits[i] + 1
         if (self.waits >= self.patience).all():
             self.trainer.should_stop = True
 
-    def keep(self, chosen: Tensor) -> None:
-        """Keeps the present weights of some members, given as a mask of shape `(members,)`."""
+    def on_train_epoch_end(self) -> None:
+        """Keeps the weights of members that were never validated."""
+        self.copy_to_best(self.best_losses.isnan())
+
+    def copy_to_best(self, chosen: Tensor) -> None:
+        """Keeps the current weights of some members, given as a mask of shape `(members,)`."""
         for best, tensor in zip(_tensors(self.best), _tensors(self.step), strict=True):
             best[chosen] = tensor[chosen]
 
@@ -230,7 +234,7 @@ class StackedClassifier(L.LightningModule):
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__
             if type(optimizer) not in ELEMENTWISE_OPTIMIZERS:
-                found = f"{name} would mix the folds; expected an elementwise one, such as AdamW"
+                found = f"{name} would mix the members; expected an elementwise one, such as AdamW"
                 raise UserError(found, "optimizer")
             for group in optimizer.param_groups:
                 if not stacked.issuperset(group["params"]):
@@ -238,7 +242,7 @@ class StackedClassifier(L.LightningModule):
                         f"make_optimizer: {name} has parameters that do not belong to the model"
                     )
         if getattr(self.trainer.precision_plugin, "scaler", None):
-            found = "16-mixed would skip a step in all folds whenever one fold overflows"
+            found = "16-mixed would skip a step in all members whenever one overflows"
             raise UserError(f"{found}; expected bf16-mixed", "precision")
 
     def configure_gradient_clipping(
@@ -262,15 +266,9 @@ class StackedClassifier(L.LightningModule):
 
 def _call(step: _MemberStep, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the logits, losses and weighted losses of all members."""
-    # `functional_call` would not restore a module that is used twice, such as one shared
-    # activation, if it were named twice. So list each module's own tensors once.
-    state: dict[str, Any] = {}
-    for prefix, module in step.named_modules():
-        state.update(module.named_parameters(prefix, recurse=False))
-        state.update(module.named_buffers(prefix, recurse=False))
-    call = partial(functional_call, step, tie_weights=False)
-    outputs: tuple[Tensor, Tensor, Tensor] = vmap(call, randomness="different")(
-        state, (batch.features, batch.targets)
+    call = vmap(partial(functional_call, step, tie_weights=False), randomness="different")
+    outputs: tuple[Tensor, Tensor, Tensor] = call(
+        own_tensors(step), (batch.features, batch.targets)
     )
     return outputs
 
@@ -287,7 +285,9 @@ def _check_overrides(model: IrisClassifier) -> None:
         for name, value in vars(owner).items():
             is_override = callable(value) and callable(getattr(IrisClassifier, name, None))
             if is_override and name not in SUPPORTED_OVERRIDES and not name.startswith("__"):
-                raise UserError(f"cross_validate does not use {type(model).__name__}.{name}")
+                raise UserError(
+                    f"a stack of classifiers does not use {type(model).__name__}.{name}"
+                )
 
 
 def _make_member(model: IrisClassifier, table: Table, member: Member) -> IrisClassifier:

@@ -123,6 +123,8 @@ def train_folds(
         if result.choose == "last":  # validation is for the curves only
             trainer.check_val_every_n_epoch = math.ceil(result.epochs / MAX_CURVE_POINTS)
         patience = _take_patience(trainer)
+        if result.choose == "last" and patience < math.inf:
+            raise UserError("last: cannot be combined with EarlyStopping", "choose")
         work = len(stack) * result.members * parameters * data.batch_size
         with isolate_rng(), threads(None, work):
             stacked = StackedClassifier(model, data, stack, result.choose, patience)
@@ -143,8 +145,8 @@ def _take_patience(trainer: L.Trainer) -> float:
     Each fold stops by itself, so `StackedClassifier` does it.
     """
     patience = math.inf
+    usual = EarlyStopping("loss/val")
     for stopping in trainer.early_stopping_callbacks:
-        usual = EarlyStopping("loss/val")
         for name in ("monitor", "mode", "min_delta", "stopping_threshold", "divergence_threshold"):
             if getattr(stopping, name) != getattr(usual, name):
                 found = f"EarlyStopping: {name} is not supported in a cross-validation"

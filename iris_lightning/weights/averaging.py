@@ -44,15 +44,29 @@ class EnsembleNetwork(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, classes)`, from features, shape `(rows, features)`."""
         positions = range(self.num_members) if self.only is None else [self.only]
+        tensors = own_tensors(self.members)
         log_probabilities = []
         for position in positions:
             state = {}
-            for name, tensor in self.members.state_dict(keep_vars=True).items():
+            for name, tensor in tensors.items():
                 state[name] = tensor[position]
-            logits = functional_call(self.members, state, (features,))
+            logits = functional_call(self.members, state, (features,), tie_weights=False)
             log_probabilities.append(logits.log_softmax(dim=1))
         total = torch.stack(log_probabilities).logsumexp(dim=0)
         return total - math.log(len(log_probabilities))
+
+
+def own_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Returns the parameters and buffers of a network by name, for `functional_call`.
+
+    It would not restore a module that is used twice, such as one shared activation, if its tensors
+    were named twice. So each is named once.
+    """
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in network.named_modules():
+        tensors.update(module.named_parameters(prefix, recurse=False))
+        tensors.update(module.named_buffers(prefix, recurse=False))
+    return tensors
 
 
 def count_members(state: Mapping[str, Tensor]) -> int:
@@ -64,5 +78,5 @@ def count_members(state: Mapping[str, Tensor]) -> int:
 
 
 def base_network(network: nn.Module) -> IrisNetwork:
-    """Returns the network itself, or that which holds the options of an ensemble's members."""
+    """Returns the module of an ensemble's members, or the network itself."""
     return cast("IrisNetwork", getattr(network, "members", network))
