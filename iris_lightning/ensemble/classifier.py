@@ -1,6 +1,6 @@
 """An ensemble of classifiers, trained at once."""
 
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -55,7 +55,7 @@ class EnsembleClassifier(IrisClassifier):
         if stage != "fit":
             return
         self.check_trainer(self.trainer)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = cast("Any", self.trainer).datamodule
         if not isinstance(data, EnsembleDataModule):
             raise UserError("an ensemble needs an EnsembleDataModule", "members")
         if data.hparams["members"] != self.hparams["members"]:
