@@ -1,5 +1,6 @@
 """The commands `fit`, `validate` and `test`."""
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
@@ -84,6 +85,8 @@ def _echo_result(cli: IrisCLI) -> None:
     best = best_checkpoint(cli.trainer)
     if best:
         echo(f"best:   epoch {best['epoch']}  {_format_result(cli, best['metrics'], 'val')}")
+        if not math.isfinite(best["metrics"]["loss/val"]):
+            echo("the training has diverged; try a smaller learning rate")
     if isinstance(cli.trainer.logger, RunLogger):
         echo_next_steps(logs_folder(run))
     if cli.datamodule.hparams["path"] is not None and not cli.config.config:

@@ -20,7 +20,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.runs.threads import threads
 
 MAX_STACK_BYTES = 1e9  # imported libraries take another 0.6e9
-MAX_STACK_SIZE = 1000  # folds; larger stacks are no faster
+MAX_STACK_SIZE = 1000  # networks; larger stacks are no faster
 MAX_CURVE_POINTS = 50
 TRAINER: dict[str, Any] = {
     "devices": 1,
@@ -61,8 +61,8 @@ def cross_validate(
         fold_seed: Seed of the folds: scikit-learn's `random_state`.
         seed: Seed from which the initial weights and the order of the rows in each fold are
             derived.
-        max_parallel: Number of folds to train at once; by default up to 1000, using at most 2 GB.
-            It does not affect the results, except for rounding and dropout.
+        max_parallel: Number of folds to train at once; by default up to 1000 networks in all, using
+            at most 2 GB. It does not affect the results, except for rounding and dropout.
         members: Number of classifiers per fold, whose probabilities are averaged.
         choose: `best` to predict with the epoch of the lowest validation loss; `last` to train on
             all rows that are not held out, and predict with the last epoch.
@@ -167,17 +167,17 @@ def _add_predictions(result: CrossValidation, fold: Member, padded_logits: Tenso
 
 
 def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule) -> int:
-    """Estimates how many folds fit into `MAX_STACK_BYTES`."""
+    """Estimates how many networks fit into `MAX_STACK_BYTES`."""
     rows, features = data.table.features.shape
     activations = features
     for parameter in model.parameters():
-        activations += parameter.shape[:1].numel()  # the first dimension is a layer's outputs
+        activations += sum(parameter.shape)  # a layer's outputs and inputs
     batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
-    # Weights, gradients, optimizer state and temporary copies.
-    floats = 8 * parameters
+    # Weights, those of the best epoch, gradients, optimizer state and temporary copies.
+    floats = 9 * parameters
     # Row number, loss and weight of each train row.
     floats += 16 * rows
     # Activations of a batch and their gradients.
     floats += 4 * batch_rows * activations
-    bytes_per_fold = 4 * floats
-    return max(1, min(MAX_STACK_SIZE, int(MAX_STACK_BYTES / bytes_per_fold)))
+    bytes_per_network = 4 * floats
+    return max(1, min(MAX_STACK_SIZE, int(MAX_STACK_BYTES / bytes_per_network)))
