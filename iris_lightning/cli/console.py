@@ -99,8 +99,9 @@ class Progress(L.Callback):
         """Shows the bar, and notes which epochs a resumed run has behind it."""
         self.printed = trainer.current_epoch - 1
         if self.shows_bar and trainer.is_global_zero:
+            is_limited = trainer.max_epochs != -1
             self.bar = tqdm(
-                total=trainer.max_epochs,
+                total=trainer.max_epochs if is_limited else None,
                 initial=trainer.current_epoch,
                 disable=None,  # unless it is a terminal
                 bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",

@@ -58,7 +58,7 @@ def run_parts(
         "callbacks": callbacks,
         "logger": loggers,
         "plugins": [*as_list(options.plugins), checkpoint_io],
-        "enable_progress_bar": False,  # `EpochBar` shows one bar over all epochs
+        "enable_progress_bar": False,  # `Progress` shows one bar over all epochs
     }
 
 

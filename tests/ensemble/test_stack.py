@@ -164,7 +164,7 @@ def test_compiled_networks_can_be_stacked() -> None:
     model = IrisClassifier()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        model.network = torch.compile(model.network)  # type: ignore[assignment]
+        model.network = torch.compile(model.network)  # type: ignore[assignment]  # a module, too
     one, other = (cross_validate(each, folds=2, repeats=1, max_epochs=1) for each in (model, None))
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
