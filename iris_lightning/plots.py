@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so function
 MAX_CLASSES_WITH_COUNTS = 12  # in a confusion matrix
 MAX_REGION_FEATURES = 6
 MAX_POINTS_PER_CLASS = 500  # in a plot of regions
+GRID_SIZE = 60  # points per axis at which the regions are computed
 MAX_NAME_LENGTH = 19
 MARKERS = "os^DvP*<>h"  # one per class; there are as many colors
 
@@ -139,57 +140,31 @@ def _regions(trained: Trained) -> "Figure | None":
 
 def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     """Draws the predicted class over two features, darker where it is more probable."""
-    from matplotlib.colors import LinearSegmentedColormap
     from sklearn.inspection import DecisionBoundaryDisplay
 
     train, _ = trained.data.tensors("train")
     val, targets = trained.data.tensors("val")
-    features = torch.cat([train, val])[:, pair].double().numpy()
-    low = np.nanmin(features, axis=0)
-    high = np.nanmax(features, axis=0)
+    rows = torch.cat([train, val])[:, pair].double().numpy()
+    low = np.nanmin(rows, axis=0)
+    high = np.nanmax(rows, axis=0)
     margin = 0.05 * (high - low)
-    colors = [f"C{number}" for number in range(len(trained.data.class_names))]
-    color_options: dict[str, Any] = {"multiclass_colors": colors}
-    if len(colors) == 2:  # scikit-learn draws the probability of the second class
-        color_options = {"cmap": LinearSegmentedColormap.from_list("", ["C0", "white", "C1"])}
-    classifier = _pair_classifier(trained, pair)
-    corners = np.stack([low - margin, high + margin])
-    DecisionBoundaryDisplay.from_estimator(
-        classifier,
-        corners,
-        eps=0,
-        grid_resolution=60,
-        response_method="predict_proba",
-        plot_method="pcolormesh",
-        ax=axes,
-        vmin=0,
-        vmax=1,
-        alpha=0.5,
-        rasterized=True,
-        **color_options,
+    ticks = np.linspace(low - margin, high + margin, GRID_SIZE)
+    x, y = np.meshgrid(*ticks.T)
+    features = train.nanmean(dim=0).repeat(GRID_SIZE**2, 1)
+    features[:, pair] = torch.from_numpy(np.stack([x, y], axis=-1)).to(train).flatten(0, 1)
+    probabilities = trained.predict(features).unflatten(0, x.shape).numpy()
+    num_classes = max(3, probabilities.shape[2])  # of two, scikit-learn would draw one
+    response = np.zeros((*x.shape, num_classes))
+    response[..., : probabilities.shape[2]] = probabilities
+    colors = [f"C{number}" for number in range(num_classes)]
+    display = DecisionBoundaryDisplay(
+        xx0=x, xx1=y, n_classes=num_classes, response=response, multiclass_colors=colors
     )
+    display.plot("pcolormesh", axes, vmin=0, vmax=1, alpha=0.5, rasterized=True)
     for number, name in enumerate(trained.data.class_names):
         points = val[targets == number][:MAX_POINTS_PER_CLASS, pair]
         style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
         axes.plot(*points.T, MARKERS[number], label=_shorten(name), **style)
-
-
-def _pair_classifier(trained: Trained, pair: list[int]) -> Any:
-    """Returns a scikit-learn classifier of two features, with the others at their train mean."""
-    from sklearn.dummy import DummyClassifier
-
-    features, _ = trained.data.tensors("train")
-    means = features.nanmean(dim=0)
-    classes = np.arange(len(trained.data.class_names))
-
-    def predict_proba(points: Any) -> Any:
-        features = means.repeat(len(points), 1)
-        features[:, pair] = torch.as_tensor(points, dtype=means.dtype)
-        return trained.predict(features).numpy()
-
-    classifier = DummyClassifier().fit(classes, classes)
-    classifier.predict_proba = predict_proba
-    return classifier
 
 
 def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: str) -> "Figure":
@@ -217,28 +192,6 @@ def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: st
         colorbar=not has_counts,
         xticks_rotation="vertical",
     )
-    return figure
-
-
-def draw_spread(scores: "Mapping[str, Mapping[str, ArrayLike]]", title: str) -> "Figure":
-    """Draws the distribution of each metric over the folds: one box per classifier.
-
-    Args:
-        scores: For each classifier, the values of each metric, shape `(folds,)`. The first
-            classifier has all metrics.
-        title: Caption.
-    """
-    metrics = list(next(iter(scores.values())))
-    figure = _figure(title, height=0.5 + len(metrics) * (0.5 + 0.25 * len(scores)))
-    grid = figure.subplots(len(metrics), squeeze=False)
-    for axes, metric in zip(grid.flat, metrics, strict=True):
-        values = {}
-        for name in scores:
-            if metric in scores[name]:
-                values[_shorten(name)] = np.asarray(scores[name][metric])
-        axes.boxplot([*values.values()], orientation="horizontal", tick_labels=[*values])
-        axes.invert_yaxis()
-        axes.set_ylabel(metric)
     return figure
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from iris_lightning import plots
-from iris_lightning.plots import Trained, draw_all, draw_confusion, draw_spread, own_style
+from iris_lightning.plots import Trained, draw_all, draw_confusion, own_style
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -121,14 +121,6 @@ def test_counts_fit_into_their_cells() -> None:
         axes = figure.axes[0]
         width = axes.get_window_extent().width / size
         assert all(text.get_window_extent().width < width for text in axes.texts)
-
-
-def test_spread_has_a_box_per_classifier_with_the_metric() -> None:
-    ours = {"accuracy": torch.rand(10), "f1": torch.rand(10)}
-    figure = draw_spread({"ours": ours, "theirs": {"f1": torch.rand(10)}}, "10 folds")
-    png(figure)
-    names = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
-    assert names == [["ours"], ["ours", "theirs"]]
 
 
 def test_plots_ignore_matplotlibrc() -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from iris_lightning.errors import UserError
-from iris_lightning.files import same_file
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import find_source
 from iris_lightning.weights.export import export as write
+
+MAX_COUNTS = 6  # in the closing line
 
 
 def predict(
@@ -17,7 +18,6 @@ def predict(
     ckpt_path: str | None = None,
     weights: str | None = None,
     run: str | None = None,
-    target: str | None = None,
     decimal_comma: bool | None = None,
     separator: Literal[",", ";", "tab", "|"] | None = None,
     na_values: list[str | int | float | bool | None] | None = None,
@@ -32,7 +32,6 @@ def predict(
         ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
         run: Folder of a run, to use its best checkpoint or all networks of its cross-validation.
-        target: Column of the true class, for the accuracy; by default as in training.
         decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
         separator: Column delimiter of a CSV file; by default, it is detected.
         na_values: Texts that mean a missing value, such as '[-999]'; by default as in training.
@@ -45,7 +44,6 @@ def predict(
     from iris_lightning.tables.predictions import predict_table
 
     trained = source.data
-    usual_target = trained.get("target") or "species"
     if decimal_comma is None:
         decimal_comma = trained.get("decimal_comma")
     if na_values is None:
@@ -54,13 +52,12 @@ def predict(
         encoding = trained.get("encoding")
     csv = CsvFormat(separator, decimal_comma, na_values, encoding, trained.get("header", True))
     try:
-        counts = predict_table(predictor, table, output, target, usual_target, csv)
+        counts = predict_table(predictor, table, output, csv)
     except UserError as error:
         error.add_note(str(source))  # which may be the wrong one for this table
         raise
-    result = str(counts)
-    if counts.labelled and same_file(table, trained.get("path")):
-        result += "; most rows are train rows, which the command test leaves out"
+    largest = [f"{number} {kind}" for kind, number in counts.most_common(MAX_COUNTS)]
+    result = "; ".join(largest) or "0 rows"
     stream = sys.stdout
     if output == "-":  # contains the table only
         output, stream = "standard output", sys.stderr

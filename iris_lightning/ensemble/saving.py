@@ -12,7 +12,7 @@ import torch
 
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.ensemble.held_out import HeldOutRows
-from iris_lightning.ensemble.plots import draw_folds
+from iris_lightning.ensemble.plots import draw_run
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES
 from iris_lightning.files import atomic_write
@@ -97,5 +97,5 @@ def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
                     writer.add_scalar(tag, point, epoch)
         if plots:
             with own_style():
-                for name, figure in draw_folds(result.summary(), result.fold_columns()):
+                for name, figure in draw_run(run):
                     writer.add_figure(f"plots/{name}", figure)

@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -15,60 +15,18 @@ from polars.exceptions import PolarsError
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, categories_by_column, find_features
 from iris_lightning.files import atomic_write, check_output
-from iris_lightning.table import CsvFormat, check_columns, check_new_columns, result_columns
+from iris_lightning.table import CsvFormat, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
-from iris_lightning.tables.formats import (
-    CLASS,
-    TableFile,
-    check_suffix,
-    encode,
-    number_columns,
-)
+from iris_lightning.tables.formats import TableFile, check_suffix, encode, number_columns
 from iris_lightning.tables.validation import check_values
-
-MAX_GAPS = 5  # kinds of gaps in the closing line
 
 if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
 
 
-class Counts(NamedTuple):
-    """Row counts of a predicted table.
-
-    Attributes:
-        column: Column of the true class.
-        rows: Number of rows.
-        labelled: Number of rows with a true class.
-        correct: Number of rows predicted correctly.
-        gaps: Counts of missing values, unknown categories and unknown classes.
-    """
-
-    column: str
-    rows: int
-    labelled: int
-    correct: int
-    gaps: Mapping[str, int]
-
-    def __str__(self) -> str:
-        if self.labelled:
-            accuracy = f"accuracy {self.correct / self.labelled:.4f}"
-            labels = f"{self.labelled} {self.column!r}"
-            text = f"{self.rows} rows, {accuracy} ({self.correct} of {labels})"
-        else:
-            column = f"column {self.column!r}; choose another with --target"
-            text = f"{self.rows} rows (no accuracy: no class in {column})"
-        parts = [f"{number} {kind}" for kind, number in self.gaps.items()]
-        return "; ".join([text, *parts[:MAX_GAPS]])
-
-
 def predict_table(
-    predictor: "IrisPredictor",
-    path: str,
-    output: str,
-    target: str | None,
-    usual_target: str,
-    csv: CsvFormat,
-) -> "Counts":
+    predictor: "IrisPredictor", path: str, output: str, csv: CsvFormat
+) -> Counter[str]:
     """Writes all rows and columns of a table, with `prediction` and `probability_<class>` added.
 
     Args:
@@ -76,9 +34,10 @@ def predict_table(
         path: CSV or Parquet file with the columns of the features; `-` is CSV from standard
             input.
         output: CSV or Parquet file to write; `-` is standard output.
-        target: Column of the true class; by default `usual_target`, if the table has it.
-        usual_target: Target column of the training table.
         csv: Format of CSV files, for input and output; `.tsv` output has tabs.
+
+    Returns:
+        The numbers of rows, of missing values and of unknown categories.
 
     Raises:
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
@@ -93,12 +52,8 @@ def predict_table(
         features = find_features(predictor.feature_names_in_, file.names, name)
         prediction, *others = result_columns(predictor.classes_)
         check_new_columns([prediction, *others], file.names, name)
-        if target is not None:
-            check_columns("target", [target], file.names, name)
-        elif usual_target in file.names:
-            target = usual_target
-        expressions = file.values(features, target)
-        counters: list[Counter[str]] = []  # one per batch, as batches run in several threads
+        expressions = file.values(features)
+        counters: list[Counter[str]] = []  # of each batch, as batches run in several threads
         examples: dict[str, str] = {}
 
         def add_predictions(rows: pl.DataFrame) -> pl.DataFrame:
@@ -107,14 +62,8 @@ def predict_table(
             probabilities = predictor.predict_proba(inputs.to_numpy())
             most_probable = predictor.classes_[probabilities.argmax(axis=1)]
             predictions = pl.Series(prediction, most_probable, dtype=pl.String)
-            counter = count_gaps(values, features, examples)
-            true = values[CLASS]
-            counter["rows"] = len(true)
-            counter["labelled"] = true.count()
-            counter["correct"] = int((true == predictions).sum())
-            is_known = true.is_in(predictor.classes_.tolist())
-            counter["rows of a class unknown to the model"] = int((~is_known).sum())
-            counters.append(counter)
+            counters.append(Counter(rows=rows.height))
+            counters.append(count_gaps(values, features, examples))
             return rows.with_columns(predictions, *pl.DataFrame(probabilities, others))
 
         schema = add_predictions(file.sample.clear()).schema
@@ -130,11 +79,7 @@ def predict_table(
                 raise UserError(f"{name}: {error}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    total = sum(counters, Counter[str]())
-    rows = total.pop("rows", 0)
-    labelled = total.pop("labelled", 0)
-    correct = total.pop("correct", 0)
-    return Counts(target or usual_target, rows, labelled, correct, total)
+    return sum(counters, Counter())
 
 
 def count_gaps(

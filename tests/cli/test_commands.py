@@ -191,7 +191,7 @@ HELP = {  # options that the help of a command lists, and one that the command d
     "fit": ["--config", "--data.split_seed", "--model.hidden", "--weights", "--model.class_names"],
     "test": ["--ckpt_path", "--trainer.devices", "--data.path", "--model.class_names"],
     "crossvalidate": ["--folds", "--model.lr", "--model.class_names"],
-    "predict": ["  table ", "--output", "--ckpt_path", "--weights", "--target", "--trainer"],
+    "predict": ["  table ", "--output", "--ckpt_path", "--weights", "--separator", "--trainer"],
     "export": ["  output ", "--ckpt_path", "--weights", "--output"],
 }
 

@@ -70,7 +70,7 @@ def test_tensorboard_shows_mean_and_quartiles_of_the_folds() -> None:
     assert found["quartiles/loss_val_upper"][2][1] == pytest.approx(upper)
     tags = EventAccumulator(str(RUN)).Reload().Tags()
     assert "custom_scalars__config__" in tags["tensors"]
-    assert tags["images"] == ["plots/confusion", "plots/folds"]
+    assert tags["images"] == ["plots/confusion"]
 
 
 class Sgd(IrisClassifier):

@@ -49,7 +49,7 @@ def test_a_cross_validation_of_another_table(
     main(["crossvalidate", "--name", "folds", *options])
     capsys.readouterr()
     main(["plot", "--run", "lightning_logs/folds/version_0", "--output", "out"])
-    assert files("out") == {"confusion.png", "confusion.svg", "folds.png", "folds.svg"}
+    assert files("out") == {"confusion.png", "confusion.svg"}
 
 
 def test_plots_that_cannot_be_drawn(
