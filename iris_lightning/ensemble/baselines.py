@@ -39,24 +39,19 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     return classifiers
 
 
-def raw_columns(table: Table) -> tuple[NDArray[np.float64], list[bool]]:
+def raw_columns(table: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Returns the table's columns, and which of them are codes of categories; NaN is missing."""
     features = table.features.double().numpy()
-    columns, is_code = [], []
-    positions = {name: i for i, name in enumerate(table.feature_names)}
+    is_number = ~np.isin(table.feature_names, table.one_hot_features)
+    columns = [features[:, is_number]]
     for column in table.columns:
-        inputs = [positions.get(f"{column.name}={category}") for category in column.categories]
-        known = [i for i in inputs if i is not None]
-        if known:
-            one_hot = features[:, known]
+        inputs = [f"{column.name}={category}" for category in column.categories]
+        one_hot = features[:, np.isin(table.feature_names, inputs)]
+        if one_hot.size:
             columns.append(np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), np.nan))
-            is_code.append(True)
-            for i in known:
-                del positions[table.feature_names[i]]
-    for i in positions.values():
-        columns.append(features[:, i])
-        is_code.append(False)
-    return np.column_stack(columns), is_code
+    raw = np.column_stack(columns)
+    is_code = np.arange(raw.shape[1]) >= is_number.sum()
+    return raw, is_code
 
 
 def score_baselines(

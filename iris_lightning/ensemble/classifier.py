@@ -9,7 +9,7 @@ from torch import Tensor
 from iris_lightning.classifier import IrisClassifier
 from iris_lightning.ensemble.batches import StackBatch
 from iris_lightning.ensemble.data import EnsembleDataModule
-from iris_lightning.ensemble.stack import CURVES, StackedClassifier
+from iris_lightning.ensemble.stack import CURVES, StackedClassifier, mean_and_quartiles
 from iris_lightning.errors import UserError
 from iris_lightning.weights.averaging import EnsembleNetwork
 
@@ -137,12 +137,10 @@ class EnsembleClassifier(IrisClassifier):
 
     def _log_quartiles(self) -> None:
         """Logs the mean and the quartiles of the members' metrics in this epoch."""
-        curves = self.stack.curves[self.current_epoch].double()
-        for name, values in zip(CURVES, curves, strict=True):
+        points = mean_and_quartiles(self.stack.curves[self.current_epoch])
+        for name, (mean, lower, upper) in zip(CURVES, points, strict=True):
             tag = f"members/{name.replace('/', '_')}"
-            self.log(tag, values.mean())
-            self.log(f"{tag}_lower", values.quantile(0.25))
-            self.log(f"{tag}_upper", values.quantile(0.75))
+            self.log_dict({tag: mean, f"{tag}_lower": lower, f"{tag}_upper": upper})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out the weights in training, unless training is resumed."""

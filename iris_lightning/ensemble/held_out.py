@@ -8,13 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from iris_lightning.table import (
-    CsvFormat,
-    Table,
-    check_new_columns,
-    load_iris_table,
-    result_columns,
-)
+from iris_lightning.table import CsvFormat, Table, check_new_columns, result_columns
 from iris_lightning.tables.formats import UNREADABLE, TableFile
 
 
@@ -36,7 +30,9 @@ class HeldOutRows:
         self.table = table
         self.csv_format: Mapping[str, Any] = {}
         if path is None:
-            self.rows = _iris_rows()
+            species = pl.Series(table.class_names).gather(table.targets.numpy())
+            frame = pl.DataFrame(table.features.numpy(), table.feature_names)
+            self.rows = frame.with_columns(species.alias(table.target))
             return
         file = TableFile(path, csv)
         check_new_columns(result_columns(table.class_names), file.names, file.name)
@@ -66,10 +62,3 @@ class HeldOutRows:
         rows = self.rows.drop(UNREADABLE)
         everything = pl.concat([rows, results], how="horizontal")
         everything.write_csv(path, **self.csv_format)
-
-
-def _iris_rows() -> pl.DataFrame:
-    iris = load_iris_table()
-    rows = pl.DataFrame(iris.features.numpy(), iris.feature_names)
-    species = [iris.class_names[i] for i in iris.targets.tolist()]
-    return rows.with_columns(pl.Series(iris.target, species))

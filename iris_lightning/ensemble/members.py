@@ -133,18 +133,16 @@ def inner_splits(
     splitter = KFold(num_members, shuffle=True, random_state=seed)
     if targets.bincount().max() >= num_members:
         splitter = StratifiedKFold(num_members, shuffle=True, random_state=seed)
-    splits = []
+    trains, vals = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
         for train, val in splitter.split(rows, targets):
-            splits.append((rows[train], rows[val]))
-    longest = max(len(train) for train, _ in splits)
-    equal_splits = []
-    for train, val in splits:
-        # Members of a group need equally many steps. So some train on their first row twice.
-        extra = train[: longest - len(train)]
-        equal_splits.append((torch.cat([train, extra]), val))
-    return equal_splits
+            trains.append(rows[train])
+            vals.append(rows[val])
+    # Members of a group need equally many steps. So some train on their first row twice.
+    longest = max(map(len, trains))
+    trains = [torch.cat([train, train[: longest - len(train)]]) for train in trains]
+    return list(zip(trains, vals, strict=True))
 
 
 def split_into_stacks(

@@ -86,7 +86,7 @@ class CrossValidation:
         summary = self.summary()
         names = metric_names(summary)
         rows = [["", *names], _cells("iris_lightning", summary, names)]
-        for name, baseline in summary.get("baselines", {}).items():
+        for name, baseline in summary["baselines"].items():
             rows.append(_cells(name, baseline, names))
             if baseline["difference"]:
                 rows.append(_cells("  ours minus theirs", baseline["difference"], names, "+"))
@@ -96,8 +96,7 @@ class CrossValidation:
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
         meaning = f"±: standard error over the {over}"
-        if self.baselines:
-            meaning += "; of a difference, for other rows (corrected resampled t-test)"
+        meaning += "; of a difference, for other rows (corrected resampled t-test)"
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -124,11 +123,10 @@ class CrossValidation:
             "epochs": self.epochs,
             "members": self.members,
             "choose": self.choose,
+            **_summarize(self.scores),
+            **self._class_report(),
+            "baselines": {},
         }
-        summary |= _summarize(self.scores)
-        summary |= self._class_report()
-        if self.baselines:
-            summary["baselines"] = {}
         for baseline, scores in self.baselines.items():
             differences = {}
             for name, values in scores.items():

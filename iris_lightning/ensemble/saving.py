@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -14,7 +13,7 @@ from iris_lightning.classifier import IrisClassifier
 from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.plots import draw_run
 from iris_lightning.ensemble.results import CrossValidation
-from iris_lightning.ensemble.stack import CURVES
+from iris_lightning.ensemble.stack import CURVES, mean_and_quartiles
 from iris_lightning.files import atomic_write
 from iris_lightning.plots import own_style
 from iris_lightning.runs.folders import NETWORKS, SUMMARY, claim_run, remove_run, training_alone
@@ -90,11 +89,10 @@ def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
     with SummaryWriter(str(run)) as writer:
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
         for epoch, stacks in result.curves.items():
-            values = torch.cat(stacks, dim=1)
-            for (_, tags), folds in zip(charts.values(), values, strict=True):
-                points = [float(folds.mean()), *np.quantile(folds, (0.25, 0.75))]
-                for tag, point in zip(tags, points, strict=True):
-                    writer.add_scalar(tag, point, epoch)
+            points = mean_and_quartiles(torch.cat(stacks, dim=1))
+            for (_, tags), values in zip(charts.values(), points, strict=True):
+                for tag, value in zip(tags, values, strict=True):
+                    writer.add_scalar(tag, value, epoch)
         if plots:
             with own_style():
                 for name, figure in draw_run(run):

@@ -74,7 +74,8 @@ class StackedClassifier(L.LightningModule):
     Args:
         model: Template: each member is a new classifier of its class, with its hyperparameters.
         data: The table and the batch size.
-        groups: Seed and rows of each member. A group is an ensemble, or a single classifier.
+        groups: Seed and rows of each member. A group is an ensemble, or a single classifier; all
+            groups have the same size.
         choose: `best` to keep the weights of each member's epoch with the lowest loss on its
             validation rows, `last` to keep those of the last epoch.
         patience: Number of validations in a row in which no member of a group improves before the
@@ -105,7 +106,6 @@ class StackedClassifier(L.LightningModule):
         _check_overrides(model)
         self.data = data
         self.members = [member for group in groups for member in group]
-        self.group_sizes = torch.tensor([len(group) for group in groups])
         self.choose = choose
         self.patience = patience
         table = data.table
@@ -129,8 +129,9 @@ class StackedClassifier(L.LightningModule):
         self.register_buffer("best_losses", torch.full((len(self.members),), torch.nan))
         self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
-        # Losses, correctness and mask of each batch in the current epoch, by split.
-        self._outputs = defaultdict[str, list[tuple[Tensor, Tensor, Tensor]]](list)
+        # By split, the sums over the rows of the epoch so far, for each batch: the loss, correct
+        # predictions and rows of each member, shape `(3, members)`.
+        self._sums = defaultdict[str, list[Tensor]](list)
 
     def train_dataloader(self) -> StackBatches:
         """Loads the train rows."""
@@ -152,12 +153,13 @@ class StackedClassifier(L.LightningModule):
         logits, losses, weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
-        self._outputs[split].append((losses.detach(), is_correct, is_real))
+        rows = torch.stack([losses.detach(), is_correct, torch.ones_like(losses)])
+        self._sums[split].append((rows * is_real).sum(dim=2))
         return logits, losses, weighted_losses
 
     def on_train_epoch_start(self) -> None:
-        """Resets the outputs that the curves are computed from."""
-        self._outputs.clear()
+        """Resets the sums that the curves are computed from."""
+        self._sums.clear()
 
     def training_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Returns the sum of the members' losses: its gradients are those of each member alone."""
@@ -175,24 +177,20 @@ class StackedClassifier(L.LightningModule):
         """
         means = []
         for split in ("train", "val"):
-            columns = zip(*self._outputs[split], strict=True)
-            losses, is_correct, is_real = (torch.cat(column, dim=1) for column in columns)
-            for values in (losses, is_correct):
-                means.append((values * is_real).sum(dim=1) / is_real.sum(dim=1))
-        self._outputs["val"].clear()
+            loss, correct, rows = torch.stack(self._sums[split]).sum(dim=0)
+            means += [loss / rows, correct / rows]
+        self._sums["val"].clear()
         self.curves[self.current_epoch] = torch.stack(means).cpu()
         if self.choose == "best":
             self._keep_best(means[CURVES.index("loss/val")])
 
     def _keep_best(self, losses: Tensor) -> None:
         is_open = self.waits < self.patience
-        sizes = self.group_sizes.to(losses.device)
-        has_improved = (losses < self.best_losses) | self.best_losses.isnan()
-        has_improved &= is_open.repeat_interleave(sizes)
-        self.copy_to_best(has_improved)
-        self.best_losses = torch.where(has_improved, losses, self.best_losses)
-        for i, improved in enumerate(has_improved.split(sizes.tolist())):
-            self.waits[i] = 0 if improved.any() else self.waits[i] + 1
+        is_better = (losses < self.best_losses) | self.best_losses.isnan()
+        has_improved = is_better.view(len(self.waits), -1) & is_open.unsqueeze(1)
+        self.waits = torch.where(has_improved.any(dim=1), 0, self.waits + 1)
+        self.copy_to_best(has_improved.flatten())
+        self.best_losses = torch.where(has_improved.flatten(), losses, self.best_losses)
         if (self.waits >= self.patience).all():
             self.trainer.should_stop = True
 
@@ -262,6 +260,14 @@ class StackedClassifier(L.LightningModule):
         scale = (gradient_clip_val / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
             gradient.transpose(0, -1).mul_(scale)
+
+
+def mean_and_quartiles(curves: Tensor) -> list[list[float]]:
+    """Returns the mean and both quartiles over the members of each metric in `CURVES`."""
+    values = curves.double()
+    columns = [values.mean(dim=1), values.quantile(0.25, dim=1), values.quantile(0.75, dim=1)]
+    rows: list[list[float]] = torch.stack(columns, dim=1).tolist()
+    return rows
 
 
 def _call(step: _MemberStep, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
