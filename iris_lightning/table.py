@@ -177,8 +177,8 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
     names = list(iris.feature_names)
     chosen = list(features or names)
     check_columns("features", chosen, names, "Iris")
-    columns = torch.tensor([names.index(name) for name in chosen])
-    values = torch.tensor(iris.data, dtype=torch.float32).index_select(1, columns)
+    columns = [names.index(name) for name in chosen]
+    values = torch.tensor(iris.data.take(columns, axis=1), dtype=torch.float32)
     targets = torch.tensor(iris.target, dtype=torch.int64)
     classes = [str(name) for name in iris.target_names]
     roles = [Column(name, "number", "numbers") for name in names]
