@@ -70,17 +70,6 @@ class CrossValidation:
         """Metrics of each fold, available once all folds are trained."""
         return score_folds(self.table, self.probabilities, self.assigned)
 
-    def fold_columns(self) -> dict[str, NDArray[Any]]:
-        """Returns the columns of `folds.csv`: one row per fold, one column per metric."""
-        repeat, fold = np.indices((self.repeats, self.folds))
-        columns: dict[str, NDArray[Any]] = {"repeat": repeat, "fold": fold, **self.scores}
-        for baseline, scores in self.baselines.items():
-            for name, values in scores.items():
-                columns[f"{baseline}_{name}"] = values
-        for name, values in columns.items():
-            columns[name] = values.ravel()
-        return columns
-
     def __str__(self) -> str:
         """Returns the metrics of the folds, and of each class if there are few, as tables."""
         summary = self.summary()
@@ -112,8 +101,8 @@ class CrossValidation:
     def summary(self) -> dict[str, Any]:
         """Returns the content of `summary.json`.
 
-        It has the mean and standard error of each metric, the confusion matrix, precision, recall
-        and F1 of each class, and the differences from the baselines.
+        It has each metric with its mean, standard error and value in each fold, the confusion
+        matrix, precision, recall and F1 of each class, and the differences from the baselines.
         """
         summary: dict[str, Any] = {
             "rows": len(self.table.targets),
@@ -199,7 +188,11 @@ def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Sc
 
 
 def _summarize(scores: Scores) -> dict[str, Any]:
-    return {name: mean_and_error(values) for name, values in scores.items()}
+    """Returns the mean and standard error of each metric, and its values by repeat and fold."""
+    summary = {}
+    for name, values in scores.items():
+        summary[name] = {**mean_and_error(values), "values": values.tolist()}
+    return summary
 
 
 def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:

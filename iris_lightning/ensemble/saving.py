@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
 from iris_lightning.classifier import IrisClassifier
@@ -35,7 +34,7 @@ def open_run(root: Path, name: str | None) -> Iterator[Path]:
 
 
 def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None:
-    """Writes `predictions.csv`, `folds.csv` and finally `summary.json`.
+    """Writes `predictions.csv`, then `summary.json`.
 
     Args:
         run: Folder of the run.
@@ -44,8 +43,6 @@ def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None
     """
     with atomic_write(run / "predictions.csv") as new:
         rows.write(new, result.probabilities.mean(axis=0))
-    with atomic_write(run / "folds.csv") as new:
-        pl.DataFrame(result.fold_columns()).write_csv(new)
     summary = json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(run / SUMMARY) as new:
         new.write_text(f"{summary}\n", encoding="utf-8")
