@@ -116,7 +116,6 @@ class StackedClassifier(L.LightningModule):
         if repr(stacked.network) != repr(classifiers[0].network):
             found = f"the network of this {type(model).__name__} was replaced after construction"
             raise UserError(f"{found}; override make_network instead")
-        stacked.load_state_dict(classifiers[0].state_dict())  # raises an error if shapes differ
         parameters, buffers = stack_module_state(classifiers)
         for name, parameter in stacked.named_parameters():
             parameter.data = parameters[name].to(parameter)

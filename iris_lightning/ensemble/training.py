@@ -145,13 +145,13 @@ def _take_patience(trainer: L.Trainer) -> float:
     Each fold stops by itself, so `StackedClassifier` does it.
     """
     patience = math.inf
-    usual = EarlyStopping("loss/val")
     for stopping in trainer.early_stopping_callbacks:
-        for name in ("monitor", "mode", "min_delta", "stopping_threshold", "divergence_threshold"):
-            if getattr(stopping, name) != getattr(usual, name):
-                found = f"EarlyStopping: {name} is not supported in a cross-validation"
-                expected = "expected the monitor loss/val and no other option than patience"
-                raise UserError(f"{found}; {expected}", "trainer.callbacks")
+        supported = EarlyStopping("loss/val", patience=stopping.patience)
+        if vars(stopping) != vars(supported):
+            expected = (
+                "a cross-validation supports the monitor loss/val, and only patience beside it"
+            )
+            raise UserError(f"EarlyStopping: {expected}", "trainer.callbacks")
         patience = stopping.patience
         cast("Any", trainer).callbacks.remove(stopping)
     return patience
