@@ -148,10 +148,8 @@ def _take_patience(trainer: L.Trainer) -> float:
     for stopping in trainer.early_stopping_callbacks:
         supported = EarlyStopping("loss/val", patience=stopping.patience)
         if vars(stopping) != vars(supported):
-            expected = (
-                "a cross-validation supports the monitor loss/val, and only patience beside it"
-            )
-            raise UserError(f"EarlyStopping: {expected}", "trainer.callbacks")
+            expected = "expected the monitor loss/val, and no other option than patience"
+            raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
         patience = stopping.patience
         cast("Any", trainer).callbacks.remove(stopping)
     return patience
