@@ -16,6 +16,7 @@ from tqdm import tqdm
 from iris_lightning.cli.streams import discard_output
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
+from iris_lightning.runs.folders import logs_folder
 from iris_lightning.table import TableWarning
 
 EPOCH_LINES = 20
@@ -57,18 +58,17 @@ def silence_noise() -> None:
 def echo(*lines: str) -> None:
     """Prints lines, above the progress bar if there is one. A closed pipe does not end the run."""
     try:
-        for line in lines:
-            tqdm.write(line)
+        tqdm.write("\n".join(lines))
         sys.stdout.flush()
     except BrokenPipeError:
         discard_output()
 
 
-def echo_next_steps(logs: Path) -> None:
-    """Prints how to view the curves of all runs in a folder."""
+def echo_next_steps(run: Path) -> None:
+    """Prints how to view the curves of a run, beside those of all other runs."""
     # Smoothing would flatten the curves of a run with few epochs.
     page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
-    echo(f"curves: tensorboard --logdir {relative_path(logs)}", f"open:   {page}")
+    echo(f"curves: tensorboard --logdir {relative_path(logs_folder(run))}", f"open:   {page}")
 
 
 def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:

@@ -76,7 +76,9 @@ def parse(
     typed = list(args)
     configs = []
     if recorded:
-        options = _select(recorded, own.__contains__)
+        options = _flatten(recorded)
+        for name in options.keys() - own:
+            del options[name]
         configs.append(f"--config={to_yaml(options)}")
     if "config" in own:
         with simplified():
@@ -84,24 +86,25 @@ def parse(
         others = {*known} - own
         for path in map(find_config, found.config):
             with simplified(own, f"{path}: "):
-                options = _select(_read_config(path), lambda name: name not in others)
+                options = _flatten(_read_config(path))
+                for name in options.keys() & others:
+                    del options[name]
                 configs.append(f"--config={to_yaml(options)}")
                 parser.parse_args(configs[-1:], defaults=False)  # so that errors name the file
     with simplified(own):
         return parser.parse_args([*configs, *typed])
 
 
-def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Selects options by their full names, such as `model.lr` for an option of a group."""
-    selected = {}
+def _flatten(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns options by their full names, such as `model.lr` for an option of a group."""
+    flat = {}
     for name, value in options.items():
-        if name in GROUPS and isinstance(value, dict):
-            group = {key: item for key, item in value.items() if wanted(f"{name}.{key}")}
-            if group:
-                selected[name] = group
-        elif wanted(name):
-            selected[name] = value
-    return selected
+        if name in GROUPS:
+            for key, item in value.items():
+                flat[f"{name}.{key}"] = item
+        else:
+            flat[name] = value
+    return flat
 
 
 def find_config(name: str) -> Path:
