@@ -35,7 +35,6 @@ WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # in a resumed run
     "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
     "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
-    r"`\w+.configure_optimizers` will be overridden",  # by --optimizer
     "The dirpath has changed from",  # in a checkpoint of another program
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
     r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
@@ -99,9 +98,11 @@ class Progress(L.Callback):
         """Shows the bar, and notes which epochs a resumed run has behind it."""
         self.printed = trainer.current_epoch - 1
         if self.shows_bar and trainer.is_global_zero:
-            is_limited = trainer.max_epochs != -1
+            total = trainer.max_epochs
+            if total == -1:
+                total = None
             self.bar = tqdm(
-                total=trainer.max_epochs if is_limited else None,
+                total=total,
                 initial=trainer.current_epoch,
                 disable=None,  # unless it is a terminal
                 bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",

@@ -31,11 +31,11 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import option_names, to_builtin
 from iris_lightning.runs.callbacks import EpochRecord, SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoints import Source, find_source, recorded_options, run_folder
-from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import TensorBoardReport
 from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint, RunFolder
 
+ENSEMBLES: dict[str, type] = {"model": EnsembleClassifier, "data": EnsembleDataModule}
 EPOCHS = 5  # of the lesson; Lightning's default is 1000
 # Options that can be changed when a run is resumed.
 RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
@@ -159,7 +159,6 @@ class IrisCLI(LightningCLI):
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
         # Includes the result of a `BatchSizeFinder`.
         options["data"] |= recorded_options(source.checkpoint, IrisDataModule)
-        options["trainer"]["default_root_dir"] = str(logs_folder(self.run).parent)
         options["weights"] = None  # the run has started from them already
         return options
 
@@ -171,12 +170,12 @@ class IrisCLI(LightningCLI):
         if self.command == "fit":
             self.num_members = int(self.config.members)  # of a plain type, for checkpoints
         options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
-        self.datamodule = self._build("data", options, IrisDataModule, EnsembleDataModule)
+        self.datamodule = self._build("data", options)
         self.datamodule.keep_to(trained_on)  # before the table is read
         options = recorded_options(self.checkpoint, IrisClassifier)
         if not self.checkpoint:
             options = {**self.config.model, **self.datamodule.classifier_options()}
-        self.model = self._build("model", options, IrisClassifier, EnsembleClassifier)
+        self.model = self._build("model", options)
         self.model.trained_on = trained_on
         if self.source and not self.checkpoint:
             self._start_from(self.source)
@@ -188,11 +187,12 @@ class IrisCLI(LightningCLI):
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before Lightning loads weights, which it would round to float32
 
-    def _build(self, group: str, options: dict[str, Any], single: type, ensemble: type) -> Any:
+    def _build(self, group: str, options: dict[str, Any]) -> Any:
         """Creates the data module or the classifier, with an origin for the error's message."""
-        kind = single
+        kind = GROUPS[group]
         if self.num_members != 1:
-            kind, options = ensemble, {**options, "members": self.num_members}
+            kind = ENSEMBLES[group]
+            options["members"] = self.num_members
         origin = f"{self.source}: " if self.checkpoint else f"--{group}."
         try:
             return kind(**options)

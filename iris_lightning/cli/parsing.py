@@ -99,11 +99,13 @@ def _flatten(options: dict[str, Any]) -> dict[str, Any]:
     """Returns options by their full names, such as `model.lr` for an option of a group."""
     flat = {}
     for name, value in options.items():
-        if name in GROUPS:
-            for key, item in value.items():
-                flat[f"{name}.{key}"] = item
-        else:
+        if name not in GROUPS:
             flat[name] = value
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}: expected a mapping, got {value}")
+        for key, item in value.items():
+            flat[f"{name}.{key}"] = item
     return flat
 
 
@@ -120,7 +122,7 @@ def find_config(name: str) -> Path:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Reads a config, and checks that each group of options is a mapping."""
+    """Reads a config."""
     if path.stat().st_size > MAX_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8-sig")
@@ -131,9 +133,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     options = get_loader("yaml")(text)
     if not isinstance(options, dict):
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
-    for name in GROUPS & options.keys():
-        if not isinstance(options[name], dict):
-            raise ValueError(f"{name}: expected a mapping, got {options[name]}")
     return options
 
 

@@ -46,12 +46,11 @@ def _echo_start(cli: IrisCLI) -> None:
     if "train" not in rows:
         raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
-    if cli.num_members > 1:  # both splits have the same rows: one fold per network
-        sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
     network = f"{cli.num_parameters} parameters on {cli.trainer.strategy.root_device}"
     if cli.trainer.world_size > 1:
         network += f", in {cli.trainer.world_size} processes that share each batch"
-    if cli.num_members > 1:
+    if cli.num_members > 1:  # both splits have the same rows: one fold per network
+        sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:

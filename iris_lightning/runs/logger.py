@@ -21,7 +21,7 @@ class RunLogger(TensorBoardLogger):
     """
 
     def __init__(self, folder: RunFolder, purge_step: int) -> None:
-        super().__init__(folder.root, "", "", default_hp_metric=False, purge_step=purge_step)
+        super().__init__("", "", "", default_hp_metric=False, purge_step=purge_step)
         self.folder = folder
         self._excepthook = threading.excepthook
         threading.excepthook = self._handle_thread_error
@@ -29,7 +29,7 @@ class RunLogger(TensorBoardLogger):
     @property
     def log_dir(self) -> str:
         """Folder of the run."""
-        return str(self.folder.run or self.root_dir)
+        return str(self.folder.run)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
