@@ -123,6 +123,8 @@ class IrisCLI(LightningCLI):
             self.source = find_source(weights=weights)
         if self.trains:
             self._check_training(args)
+        else:
+            self.config.seed_everything = False  # no random numbers are drawn
 
     def _check_training(self, args: list[str]) -> None:
         """Sets the default number of epochs, and checks that no typed option is without effect."""

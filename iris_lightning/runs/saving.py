@@ -46,7 +46,7 @@ class RunFolder(Callback):
     always has a checkpoint for other commands to use.
 
     Args:
-        root: Folder that contains `lightning_logs/`.
+        root: Folder to create `lightning_logs/` in, for a new run.
         run: Folder of the run to resume. By default, a new run is started.
         options: The options of the run, for `config.yaml`.
 
