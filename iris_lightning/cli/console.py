@@ -16,6 +16,7 @@ from tqdm import tqdm
 from iris_lightning.cli.streams import discard_output
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord
+from iris_lightning.runs.folders import logs_folder
 from iris_lightning.table import TableWarning
 
 EPOCH_LINES = 20
@@ -34,7 +35,6 @@ WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # in a resumed run
     "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
     "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
-    r"`\w+.configure_optimizers` will be overridden",  # by --optimizer
     "The dirpath has changed from",  # in a checkpoint of another program
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
     r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
@@ -57,18 +57,17 @@ def silence_noise() -> None:
 def echo(*lines: str) -> None:
     """Prints lines, above the progress bar if there is one. A closed pipe does not end the run."""
     try:
-        for line in lines:
-            tqdm.write(line)
+        tqdm.write("\n".join(lines))
         sys.stdout.flush()
     except BrokenPipeError:
         discard_output()
 
 
-def echo_next_steps(logs: Path) -> None:
-    """Prints how to view the curves of all runs in a folder."""
+def echo_next_steps(run: Path) -> None:
+    """Prints how to view the curves of a run, beside those of all other runs."""
     # Smoothing would flatten the curves of a run with few epochs.
     page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
-    echo(f"curves: tensorboard --logdir {relative_path(logs)}", f"open:   {page}")
+    echo(f"curves: tensorboard --logdir {relative_path(logs_folder(run))}", f"open:   {page}")
 
 
 def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
@@ -99,9 +98,11 @@ class Progress(L.Callback):
         """Shows the bar, and notes which epochs a resumed run has behind it."""
         self.printed = trainer.current_epoch - 1
         if self.shows_bar and trainer.is_global_zero:
-            is_limited = trainer.max_epochs != -1
+            total = trainer.max_epochs
+            if total == -1:
+                total = None
             self.bar = tqdm(
-                total=trainer.max_epochs if is_limited else None,
+                total=total,
                 initial=trainer.current_epoch,
                 disable=None,  # unless it is a terminal
                 bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",

@@ -3,7 +3,7 @@
 import lightning as L
 
 from iris_lightning.cli.console import Progress, echo, echo_next_steps
-from iris_lightning.cli.lightning_cli import IrisCLI
+from iris_lightning.cli.lightning_cli import IrisCLI, as_list
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.ensemble.baselines import score_baselines
 from iris_lightning.ensemble.held_out import HeldOutRows
@@ -12,10 +12,8 @@ from iris_lightning.ensemble.saving import open_run, write_curves, write_network
 from iris_lightning.ensemble.training import TRAINER, train_folds
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord, StopOnSignal
-from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.saving import describe_run
 from iris_lightning.runs.signals import Stopped
-from iris_lightning.runs.trainer import as_list
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
@@ -66,5 +64,5 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             write_networks(run, result, cli.model)
     echo("", str(result), f"run:    {relative_path(run)}")
     echo(f"rows:   {relative_path(run / 'predictions.csv')}")
-    echo_next_steps(logs_folder(run))
+    echo_next_steps(run)
     return result

@@ -1,13 +1,14 @@
 """The `LightningCLI` of the commands `fit`, `validate`, `test` and `crossvalidate`."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import yaml
-from jsonargparse import Namespace
+from lightning.pytorch.callbacks import BatchSizeFinder, Callback, LearningRateFinder
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, instantiate_class
 from lightning.pytorch.plugins import DoublePrecision
 from torch import nn
@@ -18,9 +19,9 @@ from iris_lightning.cli.options import (
     BATCH_LIMITS,
     COMMANDS,
     GROUPS,
+    SKIPPED,
     TRAINER_DEFAULTS,
     known_options,
-    skipped,
 )
 from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
@@ -28,12 +29,13 @@ from iris_lightning.ensemble.classifier import EnsembleClassifier
 from iris_lightning.ensemble.data import EnsembleDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import option_names, to_builtin
-from iris_lightning.runs.callbacks import EpochRecord
-from iris_lightning.runs.checkpoints import Source, epochs_done, find_source, run_folder
-from iris_lightning.runs.folders import logs_folder
-from iris_lightning.runs.saving import RunFolder
-from iris_lightning.runs.trainer import run_parts
+from iris_lightning.runs.callbacks import EpochRecord, SeedEpochs, StopOnSignal
+from iris_lightning.runs.checkpoints import Source, find_source, recorded_options, run_folder
+from iris_lightning.runs.logger import RunLogger
+from iris_lightning.runs.report import TensorBoardReport
+from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint, RunFolder
 
+ENSEMBLES: dict[str, type] = {"model": EnsembleClassifier, "data": EnsembleDataModule}
 EPOCHS = 5  # of the lesson; Lightning's default is 1000
 # Options that can be changed when a run is resumed.
 RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
@@ -61,6 +63,7 @@ class IrisCLI(LightningCLI):
     model: IrisClassifier
     trainer: L.Trainer
     folder: RunFolder
+    num_members: int
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
@@ -68,7 +71,6 @@ class IrisCLI(LightningCLI):
         self.source: Source | None = None
         self.checkpoint: dict[str, Any] = {}
         self.ckpt_path: Path | None = None
-        self.num_members = 1
         self.run: Path | None = None
         silence_noise()
         with as_user_error():
@@ -95,14 +97,14 @@ class IrisCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of the model, the data and the Trainer."""
         for group, kind in GROUPS.items():
-            skip = skipped(self.command, group).union(BATCH_LIMITS)
+            skip = SKIPPED[self.command][group]
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
         if self.command == "fit":
             for name in BATCH_LIMITS:
                 # Lightning's annotation has float before int, so 1 would mean all batches.
                 purpose = "Number or fraction of batches."
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
-        for name in TRAINER_DEFAULTS.keys() - skipped(self.command, "trainer"):
+        for name in TRAINER_DEFAULTS.keys() - SKIPPED[self.command]["trainer"]:
             parser.set_defaults({f"trainer.{name}": TRAINER_DEFAULTS[name]})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -113,22 +115,26 @@ class IrisCLI(LightningCLI):
         if resumes or not self.trains:
             source = find_source(config.ckpt_path, weights, root=self.root)
             self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
-            recorded = {"data": source.options(IrisDataModule)}
+            recorded = {"data": recorded_options(source.checkpoint, IrisDataModule)}
             if resumes:
                 recorded = self._resume(source, args)
             self.config = parse(parser, args, known_options(), recorded)
         elif weights is not None:
             self.source = find_source(weights=weights)
-        if not self.trains:
+        if self.trains:
+            self._check_training(args)
+        else:
             self.config.seed_everything = False  # no random numbers are drawn
+
+    def _check_training(self, args: list[str]) -> None:
+        """Sets the default number of epochs, and checks that no typed option is without effect."""
         trainer = self.config.trainer
-        if self.trains and trainer.max_epochs is None:
-            limited = trainer.get("max_steps", -1) != -1 or trainer.get("max_time")
-            trainer.max_epochs = -1 if limited else EPOCHS
-        if self.trains and self.config.optimizer:
-            for arg in args:
-                if arg.startswith(("--model.lr", "--model.weight_decay")):
-                    raise UserError(f"{arg}: has no effect with --optimizer; use --optimizer.lr")
+        limits = (trainer.max_epochs, trainer.get("max_time"), trainer.get("max_steps", -1))
+        if limits == (None, None, -1):
+            trainer.max_epochs = EPOCHS
+        for arg in args:
+            if self.config.optimizer and arg.startswith(("--model.lr", "--model.weight_decay")):
+                raise UserError(f"{arg}: has no effect with --optimizer; use --optimizer.lr")
 
     @property
     def root(self) -> Path:
@@ -148,14 +154,13 @@ class IrisCLI(LightningCLI):
                 others = "--trainer.*, --data.path and --data.num_workers"
                 kept = f"a resumed run keeps its options; only {others} can be changed"
                 raise UserError(f"{arg.partition('=')[0]}: {kept}")
-        self.run = run_folder(source.path)
-        if self.run is None or source.path.name != "last.ckpt":
+        self.run = run_folder(source.path, "last")
+        if self.run is None:
             expected = "expected the last.ckpt of a run, or last"
             raise UserError(f"{source.path}: {expected}", "ckpt_path")
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
-        data = source.options(IrisDataModule)  # includes the result of a `BatchSizeFinder`
-        options["data"].update(data)
-        options["trainer"]["default_root_dir"] = str(logs_folder(self.run).parent)
+        # Includes the result of a `BatchSizeFinder`.
+        options["data"] |= recorded_options(source.checkpoint, IrisDataModule)
         options["weights"] = None  # the run has started from them already
         return options
 
@@ -163,51 +168,55 @@ class IrisCLI(LightningCLI):
         """Creates the data module, the model and the Trainer."""
         self.config_init = self.parser.instantiate(self.config)
         trained_on = self.checkpoint.get("trained_on", {})
-        data = dict(self.config.data)
+        self.num_members = trained_on.get("members", 1)
         if self.command == "fit":
             self.num_members = int(self.config.members)  # of a plain type, for checkpoints
-        if self.source and self.checkpoint:
-            self.num_members = trained_on.get("members", 1)
-            data = self.source.options(IrisDataModule) | data
-        self.datamodule = self._build("data", data, IrisDataModule, EnsembleDataModule)
+        options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
+        self.datamodule = self._build("data", options)
         self.datamodule.keep_to(trained_on)  # before the table is read
-        if self.source and self.checkpoint:
-            options = self.source.options(IrisClassifier)
-            model = self._build("model", options, IrisClassifier, EnsembleClassifier)
-            model.trained_on = trained_on
-        else:
-            model = self._make_model()
-        if self.trains and (self.config.optimizer or self.config.lr_scheduler):
-            self._set_optimizer(model)
-        self.model = model
-        self.trainer = self.instantiate_trainer()
-        if isinstance(model, EnsembleClassifier) and self.trains:
-            model.check_trainer(self.trainer)  # before it launches processes
+        options = recorded_options(self.checkpoint, IrisClassifier)
+        if not self.checkpoint:
+            options = {**self.config.model, **self.datamodule.classifier_options()}
+        self.model = self._build("model", options)
+        self.model.trained_on = trained_on
+        if self.source and not self.checkpoint:
+            self._start_from(self.source)
+        if self.config.get("optimizer") or self.config.get("lr_scheduler"):
+            self._set_optimizer(self.model)
+        self.trainer = self.instantiate_trainer(**self._trainer_parts())
+        if isinstance(self.model, EnsembleClassifier) and self.trains:
+            self.model.check_trainer(self.trainer)  # before it launches processes
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before Lightning loads weights, which it would round to float32
 
-    def _make_model(self) -> Any:
-        """Creates a classifier for the table's features and classes."""
-        options = {**self.config.model, **self.datamodule.classifier_options()}
-        model = self._build("model", options, IrisClassifier, EnsembleClassifier)
-        if self.source:
-            if self.num_members > 1:
-                raise UserError("only a single network can start from weights", "members")
-            names = options["class_names"]
-            self.source.weights.initialize(model.network, names, self.source.path)
-        return model
+    def _build(self, group: str, options: dict[str, Any]) -> Any:
+        """Creates the data module or the classifier, with an origin for the error's message."""
+        kind = GROUPS[group]
+        if self.num_members != 1:
+            kind = ENSEMBLES[group]
+            options["members"] = self.num_members
+        origin = f"{self.source}: " if self.checkpoint else f"--{group}."
+        try:
+            return kind(**options)
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
+
+    def _start_from(self, source: Source) -> None:
+        """Initializes the network with weights that are typed."""
+        if self.num_members > 1:
+            raise UserError("only a single network can start from weights", "members")
+        names = self.datamodule.class_names
+        source.weights.initialize(self.model.network, names, source.path)
 
     def _set_optimizer(self, model: IrisClassifier) -> None:
         """Replaces the classifier's optimizer and scheduler by those chosen on the command line."""
-        optimizer_init = self.config_init.get("optimizer")
-        scheduler_init = self.config_init.get("lr_scheduler")
-        make_own = model.make_optimizer
+        make: Callable[..., Any] = model.make_optimizer
+        if self.config.optimizer:
+            make = partial(instantiate_class, init=self.config_init.optimizer)
+        scheduler_init = self.config_init.lr_scheduler
 
         def make_optimizer(parameters: Iterable[nn.Parameter]) -> Any:
-            if optimizer_init:
-                optimizer = instantiate_class(parameters, optimizer_init)
-            else:
-                optimizer = make_own(parameters)
+            optimizer = make(parameters)
             if not scheduler_init:
                 return optimizer
             scheduler = instantiate_class(optimizer, scheduler_init)
@@ -215,38 +224,63 @@ class IrisCLI(LightningCLI):
 
         vars(model)["make_optimizer"] = make_optimizer
 
-    def _build(self, group: str, options: dict[str, Any], single: type, ensemble: type) -> Any:
-        """Creates the data module or the classifier, with an origin for the error's message."""
-        kind = single
-        if self.num_members != 1:
-            kind, options = ensemble, {**options, "members": self.num_members}
-        origin = f"{self.source}: " if self.checkpoint else f"--{group}."
-        try:
-            return kind(**options)
-        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
+    def _trainer_parts(self) -> dict[str, Any]:
+        """Returns arguments of the Trainer that replace the user's options of these names.
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Creates the Trainer, with this project's logger and callbacks added to the user's."""
-        return super().instantiate_trainer(**{**self.trainer_parts(), **kwargs})
-
-    def trainer_parts(self) -> dict[str, Any]:
-        """Returns arguments of the Trainer that replace the user's options of these names."""
+        In `fit`, this project's callbacks, logger and plugin are added to the user's.
+        """
         if self.command != "fit":
             return {"callbacks": [], "logger": False, "enable_progress_bar": False}
         options = self.config_init.trainer
-        done = epochs_done(self.checkpoint) if self.run else 0
-        self.folder = RunFolder(self.root, self.run, self.plain_options())
+        self.folder = folder = RunFolder(self.root, self.run, self.plain_options())
+        callbacks: list[Callback] = []
+        for callback in as_list(options.callbacks):
+            is_finder = isinstance(callback, BatchSizeFinder | LearningRateFinder)
+            if not (is_finder and self.run):  # a resumed run already has its result
+                callbacks.append(callback)
         record = EpochRecord()
-        progress = [record, Progress(record, options.enable_progress_bar)]
-        return run_parts(options, progress, self.folder, done, self.config.figures)
+        callbacks += [
+            record,
+            Progress(record, options.enable_progress_bar),
+            SeedEpochs(),
+            StopOnSignal(),
+            TensorBoardReport(self.config.figures),
+            BestCheckpoint(filename="best", monitor="loss/val", enable_version_counter=False),
+            LastCheckpoint(
+                filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+            ),
+            folder,
+        ]
+        loggers = []
+        if options.logger is not False:
+            # If the run was killed, points of the last saved epoch may be missing, and there may be
+            # points of the epoch after it, which is now repeated.
+            logger = RunLogger(folder, purge_step=self.checkpoint.get("epoch", 0))
+            folder.checkpoint_io.before_write = logger.flush
+            loggers.append(logger)
+        if not isinstance(options.logger, bool):
+            loggers += as_list(options.logger)
+        return {
+            "callbacks": callbacks,
+            "logger": loggers,
+            "plugins": [*as_list(options.plugins), folder.checkpoint_io],
+            "enable_progress_bar": False,  # `Progress` shows one bar over all epochs
+        }
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns found in the table."""
-        config = self.config.clone()
+        options: dict[str, Any] = to_builtin(self.config.as_dict())
         data = self.datamodule.hparams
-        config.data = Namespace({name: data[name] for name in option_names(IrisDataModule)})
-        config.pop("config", None)
-        config.pop("ckpt_path", None)
-        options: dict[str, Any] = to_builtin(config.as_dict())
+        options["data"] = {name: data[name] for name in option_names(IrisDataModule)}
+        for name in ("config", "ckpt_path"):
+            options.pop(name, None)
         return options
+
+
+def as_list(value: Any) -> list[Any]:
+    """Returns the items of an option that takes one or several."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return list(value)
+    return [value]

@@ -76,7 +76,9 @@ def parse(
     typed = list(args)
     configs = []
     if recorded:
-        options = _select(recorded, own.__contains__)
+        options = _flatten(recorded)
+        for name in options.keys() - own:
+            del options[name]
         configs.append(f"--config={to_yaml(options)}")
     if "config" in own:
         with simplified():
@@ -84,24 +86,27 @@ def parse(
         others = {*known} - own
         for path in map(find_config, found.config):
             with simplified(own, f"{path}: "):
-                options = _select(_read_config(path), lambda name: name not in others)
+                options = _flatten(_read_config(path))
+                for name in options.keys() & others:
+                    del options[name]
                 configs.append(f"--config={to_yaml(options)}")
                 parser.parse_args(configs[-1:], defaults=False)  # so that errors name the file
     with simplified(own):
         return parser.parse_args([*configs, *typed])
 
 
-def _select(options: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any]:
-    """Selects options by their full names, such as `model.lr` for an option of a group."""
-    selected = {}
+def _flatten(options: dict[str, Any]) -> dict[str, Any]:
+    """Returns options by their full names, such as `model.lr` for an option of a group."""
+    flat = {}
     for name, value in options.items():
-        if name in GROUPS and isinstance(value, dict):
-            group = {key: item for key, item in value.items() if wanted(f"{name}.{key}")}
-            if group:
-                selected[name] = group
-        elif wanted(name):
-            selected[name] = value
-    return selected
+        if name not in GROUPS:
+            flat[name] = value
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}: expected a mapping, got {value}")
+        for key, item in value.items():
+            flat[f"{name}.{key}"] = item
+    return flat
 
 
 def find_config(name: str) -> Path:
@@ -117,7 +122,7 @@ def find_config(name: str) -> Path:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Reads a config, and checks that each group of options is a mapping."""
+    """Reads a config."""
     if path.stat().st_size > MAX_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8-sig")
@@ -128,9 +133,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     options = get_loader("yaml")(text)
     if not isinstance(options, dict):
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
-    for name in GROUPS & options.keys():
-        if not isinstance(options[name], dict):
-            raise ValueError(f"{name}: expected a mapping, got {options[name]}")
     return options
 
 

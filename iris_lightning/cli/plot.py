@@ -9,7 +9,7 @@ from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.files import relative_path
 from iris_lightning.plots import Trained, draw_all, own_style, write_figures
 from iris_lightning.predictor import IrisPredictor
-from iris_lightning.runs.checkpoints import Source, find_source
+from iris_lightning.runs.checkpoints import Source, find_source, recorded_options
 from iris_lightning.runs.folders import SUMMARY
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":
 
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     trained_on = source.checkpoint["trained_on"]
-    options = source.options(IrisDataModule)
+    options = recorded_options(source.checkpoint, IrisDataModule)
     data = IrisDataModule(**options)
     if "members" in trained_on:
         data = EnsembleDataModule(members=trained_on["members"], **options)

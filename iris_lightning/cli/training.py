@@ -9,8 +9,6 @@ from iris_lightning.cli.lightning_cli import IrisCLI
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.errors import UserError
 from iris_lightning.files import relative_path
-from iris_lightning.runs.checkpoints import epochs_done
-from iris_lightning.runs.folders import logs_folder
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import add_test_metrics, best_checkpoint
 from iris_lightning.runs.threads import threads
@@ -48,16 +46,15 @@ def _echo_start(cli: IrisCLI) -> None:
     if "train" not in rows:
         raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
-    if cli.num_members > 1:  # both splits have the same rows: one fold per network
-        sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
     network = f"{cli.num_parameters} parameters on {cli.trainer.strategy.root_device}"
     if cli.trainer.world_size > 1:
         network += f", in {cli.trainer.world_size} processes that share each batch"
-    if cli.num_members > 1:
+    if cli.num_members > 1:  # both splits have the same rows: one fold per network
+        sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:
-        done = f"{epochs_done(cli.checkpoint)} of {cli.trainer.max_epochs} epochs"
+        done = f"{cli.checkpoint['epoch'] + 1} of {cli.trainer.max_epochs} epochs"
         echo(f"resuming {relative_path(cli.run)} after {done}")
         loop = cli.checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
@@ -88,7 +85,7 @@ def _echo_result(cli: IrisCLI) -> None:
         if not math.isfinite(best["metrics"]["loss/val"]):
             echo("the training has diverged; try a smaller learning rate")
     if isinstance(cli.trainer.logger, RunLogger):
-        echo_next_steps(logs_folder(run))
+        echo_next_steps(run)
     if cli.datamodule.hparams["path"] is not None and not cli.config.config:
         echo("a better classifier for most tables: fit with --config accurate")
 

@@ -55,12 +55,9 @@ class EpochRecord(Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Logs the metrics of the resumed epoch again."""
-        if not self.resumed.get("metrics"):
-            return
-        metrics = {**self.resumed["metrics"], "epoch": self.resumed["epoch"]}
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.log_metrics(metrics)
+        if isinstance(trainer.logger, RunLogger):
+            metrics = self.resumed.get("metrics", {})
+            trainer.logger.log_metrics(metrics, self.resumed.get("epoch"))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Repeats the last step of `ReduceLROnPlateau` and the decision of `EarlyStopping`.

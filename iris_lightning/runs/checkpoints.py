@@ -11,19 +11,20 @@ from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, newest_run
 from iris_lightning.weights.reading import (
     Weights,
     make_weights,
-    network_options,
     read_torch,
     read_weights,
 )
 
-CLASSIFIER_CLASSES = (
-    "iris_lightning.classifier.IrisClassifier",
-    "iris_lightning.ensemble.classifier.EnsembleClassifier",
-)
-NETWORK_CLASSES = (
-    "iris_lightning.network.IrisNetwork",
-    "iris_lightning.weights.averaging.EnsembleNetwork",
-)
+KNOWN_CLASSES = {
+    "module": (
+        "iris_lightning.classifier.IrisClassifier",
+        "iris_lightning.ensemble.classifier.EnsembleClassifier",
+    ),
+    "network": (
+        "iris_lightning.network.IrisNetwork",
+        "iris_lightning.weights.averaging.EnsembleNetwork",
+    ),
+}
 REQUIRED_ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}
 OPTIONAL_ENTRIES = ("trained_on", "metrics", "datamodule_hyper_parameters", "iris_lightning")
 
@@ -52,10 +53,11 @@ def find_checkpoint(name: str, root: Path) -> Path:
     return path
 
 
-def run_folder(path: Path) -> Path | None:
-    """Returns the folder of the run that a checkpoint belongs to, or `None`."""
+def run_folder(path: Path, name: str) -> Path | None:
+    """Returns the folder of a run if a path is that of its checkpoint `name`, else `None`."""
     folder = path.absolute().parent
-    if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file():
+    is_named = folder.name == "checkpoints" and path.name == f"{name}.ckpt"
+    if is_named and (folder.parent / "config.yaml").is_file():
         return folder.parent
     return None
 
@@ -86,32 +88,37 @@ def _check_origin(path: Path, record: dict[str, Any]) -> None:
     number = record.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
         raise UserError(f"{path}: was written by a newer version of iris_lightning")
-    for entry, known in (("module", CLASSIFIER_CLASSES), ("network", NETWORK_CLASSES)):
+    for entry, known in KNOWN_CLASSES.items():
         found = record.get(entry, known[0])
         if found not in known:
             loader = "load_from_checkpoint of its own classifier"
             raise UserError(f"{path}: holds a {found}; load it in Python with {loader}")
 
 
-def epochs_done(checkpoint: dict[str, Any]) -> int:
-    """Returns how many epochs a run had finished when it wrote a checkpoint."""
-    done: int = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    return done
-
-
 def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
     """Returns the weights of the network in a checkpoint; `path` is for messages."""
-    options = checkpoint["hyper_parameters"]
-    recorded = checkpoint["iris_lightning"].get("network_options") or {}
     state = {}
     for name, tensor in checkpoint["state_dict"].items():
         if str(name).startswith("network."):
             state[str(name).removeprefix("network.")] = tensor
-    metadata = network_options(options | recorded)
-    metadata["feature_names"] = options.get("feature_names")
-    metadata["class_names"] = options.get("class_names")
-    metadata["na_values"] = checkpoint["datamodule_hyper_parameters"].get("na_values")
+    metadata = checkpoint["datamodule_hyper_parameters"] | checkpoint["hyper_parameters"]
+    metadata |= checkpoint["iris_lightning"].get("network_options") or {}
     return make_weights(path, state, metadata)
+
+
+def recorded_options(checkpoint: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Returns the options of `IrisClassifier` or `IrisDataModule` that a checkpoint records.
+
+    Options that the class does not have are left out.
+
+    Args:
+        checkpoint: The checkpoint; an empty dict records no options.
+        kind: The class.
+    """
+    recorded: dict[str, Any] = {}
+    for entry in ("hyper_parameters", "datamodule_hyper_parameters", "trained_on"):
+        recorded |= checkpoint.get(entry, {})
+    return {name: recorded[name] for name in option_names(kind) if name in recorded}
 
 
 class Source(NamedTuple):
@@ -133,16 +140,6 @@ class Source(NamedTuple):
         if self.checkpoint:
             return f"checkpoint: {self.path} (epoch {self.checkpoint['epoch']})"
         return f"weights: {self.path}"
-
-    def options(self, kind: type) -> dict[str, Any]:
-        """Returns the options of `IrisClassifier` or `IrisDataModule` that a checkpoint records.
-
-        Options that the class does not have are left out.
-        """
-        recorded: dict[str, Any] = {}
-        for entry in ("hyper_parameters", "datamodule_hyper_parameters", "trained_on"):
-            recorded |= self.checkpoint[entry]
-        return {name: recorded[name] for name in option_names(kind) if name in recorded}
 
 
 def find_source(

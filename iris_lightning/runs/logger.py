@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from iris_lightning.runs.folders import RUNS
+from iris_lightning.runs.saving import RunFolder
 
 
 class RunLogger(TensorBoardLogger):
@@ -17,23 +16,20 @@ class RunLogger(TensorBoardLogger):
     Unlike its base class, it does not write `hparams.yaml`: the run has a `config.yaml`.
 
     Args:
-        root: Folder that contains `lightning_logs/`.
+        folder: Knows the run's folder when training starts.
         purge_step: First epoch to write. TensorBoard discards older points from this epoch on.
-
-    Attributes:
-        run: Folder of the run; set when training starts.
     """
 
-    def __init__(self, root: Path, purge_step: int) -> None:
-        super().__init__(root, RUNS, "", default_hp_metric=False, purge_step=purge_step)
-        self.run: Path | None = None
+    def __init__(self, folder: RunFolder, purge_step: int) -> None:
+        super().__init__("", "", "", default_hp_metric=False, purge_step=purge_step)
+        self.folder = folder
         self._excepthook = threading.excepthook
         threading.excepthook = self._handle_thread_error
 
     @property
     def log_dir(self) -> str:
         """Folder of the run."""
-        return str(self.run or self.root_dir)
+        return str(self.folder.run)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

@@ -27,9 +27,7 @@ from iris_lightning.weights.averaging import base_network
 # HParams shows five columns of options by default: these, and one for all other settings.
 HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
 # Not among the settings, as the column `table` stands for them.
-TABLE_OPTIONS = (
-    *("path", "target", "features", "feature_names", "class_names", "one_hot_features"),
-)
+TABLE_OPTIONS = {"path", "target", "features", "feature_names", "class_names", "one_hot_features"}
 PREDICTION_BATCH_SIZE = 65536
 
 
@@ -77,14 +75,11 @@ class TensorBoardReport(Callback):
         if not loggers or last_epoch < 0:
             return
         try:
-            best = best_checkpoint(trainer)
-            if best is None:
-                metrics = trainer.callback_metrics
-                best = {
-                    "state_dict": pl_module.state_dict(),
-                    "epoch": last_epoch,
-                    "metrics": metrics,
-                }
+            best = best_checkpoint(trainer) or {
+                "state_dict": pl_module.state_dict(),
+                "epoch": last_epoch,
+                "metrics": trainer.callback_metrics,
+            }
             epoch = best["epoch"]
             data = cast("Any", trainer).datamodule
             options = _options(trainer, pl_module, data)
@@ -125,8 +120,8 @@ def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule
     options |= {"table": data.table.source, "batch_size": data.batch_size, "seed": data.seed}
     for optimizer in trainer.optimizers:
         options["optimizer"] = type(optimizer).__name__
-        for group in optimizer.param_groups[:1]:
-            options["lr"] = group.get("initial_lr", group.get("lr"))
+        group = optimizer.param_groups[0]
+        options["lr"] = group.get("initial_lr", group.get("lr"))
     for config in trainer.lr_scheduler_configs:
         options["lr_scheduler"] = type(config.scheduler).__name__
     return options
@@ -198,8 +193,8 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     """Adds the test metrics of a run's best checkpoint to the row of the run in HParams."""
     from torch.utils.tensorboard import SummaryWriter  # takes a third of a second to import
 
-    run = run_folder(path)
-    if not run or path.name != "best.ckpt":
+    run = run_folder(path, "best")
+    if run is None:
         return
     with (
         training_alone(run),  # TensorBoard would not go back to the curves of a run in training

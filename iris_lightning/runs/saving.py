@@ -15,7 +15,6 @@ from iris_lightning.files import atomic_write, relative_path
 from iris_lightning.hyperparameters import to_yaml
 from iris_lightning.runs.checkpoint_io import AtomicCheckpointIO
 from iris_lightning.runs.folders import claim_run, remove_run, training_alone
-from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.signals import Stopped
 from iris_lightning.table import Table
 
@@ -40,31 +39,26 @@ class LastCheckpoint(BestCheckpoint):
     """Saves `last.ckpt` after every epoch; `save_last` would only save it when `best.ckpt` is."""
 
 
-def checkpoint_callbacks() -> list[ModelCheckpoint]:
-    """Returns the callbacks that save `best.ckpt` and `last.ckpt`."""
-    best = BestCheckpoint(filename="best", monitor="loss/val", enable_version_counter=False)
-    last = LastCheckpoint(
-        filename="last", enable_version_counter=False, save_on_train_epoch_end=True
-    )
-    return [best, last]
-
-
 class RunFolder(Callback):
-    """Claims a run's folder, directs checkpoints and curves into it, and describes the run.
+    """Claims a run's folder, directs checkpoints into it, and describes the run.
 
     `config.yaml` is written after the first `last.ckpt`, so that a folder with a `config.yaml`
     always has a checkpoint for other commands to use.
 
     Args:
-        root: Folder that contains `lightning_logs/`.
+        root: Folder to create `lightning_logs/` in, for a new run.
         run: Folder of the run to resume. By default, a new run is started.
         options: The options of the run, for `config.yaml`.
+
+    Attributes:
+        checkpoint_io: Writes the checkpoints of the run.
     """
 
     def __init__(self, root: Path, run: Path | None, options: dict[str, Any]) -> None:
         self.root = root
         self.run = run
         self.options = options
+        self.checkpoint_io = AtomicCheckpointIO()
         self.is_described = False
 
     @contextmanager
@@ -80,9 +74,6 @@ class RunFolder(Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.run.absolute() / "checkpoints")
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.run = self.run
         try:
             with training_alone(self.run):
                 yield
@@ -106,9 +97,7 @@ class RunFolder(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the waiting checkpoints, before other callbacks read them."""
         self.on_train_epoch_start(trainer, pl_module)
-        checkpoint_io = trainer.strategy.checkpoint_io
-        if isinstance(checkpoint_io, AtomicCheckpointIO):
-            checkpoint_io.flush()
+        self.checkpoint_io.flush()
 
 
 def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: Table) -> None:

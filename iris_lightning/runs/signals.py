@@ -17,10 +17,10 @@ class Stopped(BaseException):
         remedy: How to continue, for the message.
     """
 
-    def __init__(self, number: int, remedy: str = "") -> None:
+    def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.remedy = remedy
+        self.remedy = ""
 
     def __str__(self) -> str:
         text = f"stopped by {signal.Signals(self.number).name}"

@@ -82,12 +82,6 @@ class Weights(NamedTuple):
         return network.eval().requires_grad_(False)
 
 
-def network_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Selects the arguments of `IrisNetwork` from a classifier's options."""
-    known = inspect.signature(IrisNetwork).parameters
-    return {name: options[name] for name in known if name in options}
-
-
 def read_weights(path: Path, **names: Any) -> Weights:
     """Reads a file written by `export`, or the lesson's `model.pth`. It cannot run code.
 
@@ -139,7 +133,8 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Args:
         path: Where they were read, for messages.
         state: Should be the state dict of an `IrisNetwork`.
-        metadata: Names and options of the network; by default, the names are those of Iris.
+        metadata: Has names and options of the network, and may have other entries; by default,
+            the names are those of Iris.
 
     Raises:
         UserError: If they are not those of an `IrisNetwork`.

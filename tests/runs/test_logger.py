@@ -10,6 +10,7 @@ import pytest
 from lightning.pytorch.callbacks import Callback
 
 from iris_lightning.runs.logger import RunLogger
+from iris_lightning.runs.saving import RunFolder
 from tests.conftest import curves, fit
 from tests.test_files import full_disk
 
@@ -53,10 +54,9 @@ def test_unwritable_curves_raise_a_single_error(
             logger.log_metrics({"loss/val": 1.0, "epoch": epoch})
             logger.flush()
 
-    logger = RunLogger(folder, 0)
-    logger.run = folder / RUN
+    logger = RunLogger(RunFolder(folder, folder / RUN, {}), 0)
     log()
-    before(logger.run)
+    before(folder / RUN)
     with during(), pytest.raises(OSError, match=str(RUN)):
         log()
     logger.finalize("failed")
