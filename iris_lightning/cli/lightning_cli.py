@@ -19,9 +19,9 @@ from iris_lightning.cli.options import (
     BATCH_LIMITS,
     COMMANDS,
     GROUPS,
-    SKIPPED,
     TRAINER_DEFAULTS,
     known_options,
+    skipped,
 )
 from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
@@ -33,7 +33,7 @@ from iris_lightning.runs.callbacks import EpochRecord, SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoints import Source, find_source, recorded_options, run_folder
 from iris_lightning.runs.logger import RunLogger
 from iris_lightning.runs.report import TensorBoardReport
-from iris_lightning.runs.saving import BestCheckpoint, LastCheckpoint, RunFolder
+from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 
 ENSEMBLES: dict[str, type] = {"model": EnsembleClassifier, "data": EnsembleDataModule}
 EPOCHS = 5  # of the lesson; Lightning's default is 1000
@@ -97,14 +97,14 @@ class IrisCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the options of the model, the data and the Trainer."""
         for group, kind in GROUPS.items():
-            skip = SKIPPED[self.command][group]
+            skip = skipped(self.command, group).union(BATCH_LIMITS)
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
         if self.command == "fit":
             for name in BATCH_LIMITS:
                 # Lightning's annotation has float before int, so 1 would mean all batches.
                 purpose = "Number or fraction of batches."
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
-        for name in TRAINER_DEFAULTS.keys() - SKIPPED[self.command]["trainer"]:
+        for name in TRAINER_DEFAULTS.keys() - skipped(self.command, "trainer"):
             parser.set_defaults({f"trainer.{name}": TRAINER_DEFAULTS[name]})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -245,10 +245,7 @@ class IrisCLI(LightningCLI):
             SeedEpochs(),
             StopOnSignal(),
             TensorBoardReport(self.config.figures),
-            BestCheckpoint(filename="best", monitor="loss/val", enable_version_counter=False),
-            LastCheckpoint(
-                filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-            ),
+            *checkpoint_callbacks(),
             folder,
         ]
         loggers = []

@@ -25,10 +25,10 @@ TRAINER_DEFAULTS = {
 }
 BATCH_LIMITS = ("limit_train_batches", "limit_val_batches")
 FROM_TABLE = {"feature_names", "class_names", "impute", "one_hot_features"}
-FROM_CHECKPOINT = {"split", "split_seed", "stratify", "features", "exclude", "categorical"}
+SPLIT = {"split", "split_seed", "stratify"}
+COLUMNS = {"features", "exclude", "categorical"}
 # Trainer options that have no effect on this model and data, or do not work with a run's folder.
 NOT_IN_FIT = {
-    *BATCH_LIMITS,  # added with another type
     "barebones",
     "enable_checkpointing",
     "fast_dev_run",
@@ -130,23 +130,25 @@ COMMANDS: dict[str, list[Callable[..., None]]] = {
 }
 
 
-# Parameters of each group's class that are not options of a command.
-TRAINER = {*option_names(L.Trainer)}
-EVALUATION = {
-    "model": {*option_names(IrisClassifier)},
-    "data": FROM_CHECKPOINT,
-    "trainer": TRAINER - IN_EVALUATION,
-}
-SKIPPED: dict[str, dict[str, set[str]]] = {
-    "fit": {"model": FROM_TABLE, "data": set(), "trainer": NOT_IN_FIT},
-    "validate": EVALUATION,
-    "test": EVALUATION,
-    "crossvalidate": {
-        "model": FROM_TABLE,
-        "data": {"num_workers"},
-        "trainer": TRAINER - IN_FOLDS,
-    },
-}
+def skipped(command: str, group: str) -> set[str]:
+    """Returns the parameters of a group's class that are not options of a command."""
+    names = {*option_names(GROUPS[group])}
+    evaluates = command in ("validate", "test")
+    if group == "model":
+        if evaluates:  # the checkpoint has them
+            return names
+        return FROM_TABLE
+    if group == "trainer":
+        if evaluates:
+            return names - IN_EVALUATION
+        if command == "crossvalidate":
+            return names - IN_FOLDS
+        return NOT_IN_FIT
+    if evaluates:
+        return SPLIT | COLUMNS
+    if command == "crossvalidate":
+        return {"num_workers"}
+    return set()
 
 
 def known_options() -> set[str]:

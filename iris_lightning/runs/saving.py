@@ -39,6 +39,15 @@ class LastCheckpoint(BestCheckpoint):
     """Saves `last.ckpt` after every epoch; `save_last` would only save it when `best.ckpt` is."""
 
 
+def checkpoint_callbacks() -> list[ModelCheckpoint]:
+    """Returns the callbacks that save `best.ckpt` and `last.ckpt`."""
+    best = BestCheckpoint(filename="best", monitor="loss/val", enable_version_counter=False)
+    last = LastCheckpoint(
+        filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+    )
+    return [best, last]
+
+
 class RunFolder(Callback):
     """Claims a run's folder, directs checkpoints into it, and describes the run.
 
