@@ -11,7 +11,6 @@ from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, newest_run
 from iris_lightning.weights.reading import (
     Weights,
     make_weights,
-    network_options,
     read_torch,
     read_weights,
 )
@@ -101,16 +100,12 @@ def epochs_done(checkpoint: dict[str, Any]) -> int:
 
 def weights_in(checkpoint: dict[str, Any], path: Path) -> Weights:
     """Returns the weights of the network in a checkpoint; `path` is for messages."""
-    options = checkpoint["hyper_parameters"]
-    recorded = checkpoint["iris_lightning"].get("network_options") or {}
     state = {}
     for name, tensor in checkpoint["state_dict"].items():
         if str(name).startswith("network."):
             state[str(name).removeprefix("network.")] = tensor
-    metadata = network_options(options | recorded)
-    metadata["feature_names"] = options.get("feature_names")
-    metadata["class_names"] = options.get("class_names")
-    metadata["na_values"] = checkpoint["datamodule_hyper_parameters"].get("na_values")
+    metadata = checkpoint["datamodule_hyper_parameters"] | checkpoint["hyper_parameters"]
+    metadata |= checkpoint["iris_lightning"].get("network_options") or {}
     return make_weights(path, state, metadata)
 
 
