@@ -166,16 +166,13 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     signed = share(others, pl.all().str.contains(SIGNS))
     for values in others.iter_columns():
         name = values.name
-        option = ""
+        is_doubtful = swapped[name] >= 0.5
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)
-            if is_unclear and swapped[name] == 1:
-                option = "true, or false for thousands"
-        elif swapped[name] >= 0.5:
-            option = str(not decimal_comma).lower()
-        if option:
-            cells.doubtful[name] = (values.drop_nulls()[0], option)
+            is_doubtful = is_unclear and swapped[name] == 1
+        if is_doubtful:
+            cells.doubtful[name] = values.drop_nulls()[0]
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:

@@ -90,7 +90,7 @@ class Cells:
     Attributes:
         missing: Texts that mean a missing value.
         formatted: Numeric columns with thousands separators or units.
-        doubtful: Columns that may have the other decimal mark: an example, and the right option.
+        doubtful: Columns that may have the other decimal mark, and an example of each.
         notes: Notes for the user on how the cells were read.
         csv_format: Options for polars to write a CSV file in the same format.
     """
@@ -105,7 +105,7 @@ class Cells:
         self.csv_format: dict[str, Any] = {}
         self.notes: list[str] = []
         self.formatted: set[str] = set()
-        self.doubtful: dict[str, tuple[str, str]] = {}
+        self.doubtful: dict[str, str] = {}
 
     @cached_property
     def sample(self) -> pl.DataFrame:
@@ -143,7 +143,7 @@ class Cells:
         formatted = selected & cs.by_name(*self.formatted)
         numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64)
         missing = [*self.missing, "nan", "NaN"]
-        codes = pl.Series(missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
+        codes = pl.Series(missing).cast(pl.Float64, strict=False)  # such as -999
         is_missing = numbers.is_in(codes.to_list())
         expressions: list[pl.Expr] = [pl.when(~is_missing).then(numbers)]
         plain = _stripped(selected - cs.numeric() - formatted)
