@@ -152,10 +152,10 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     x, y = np.meshgrid(*ticks.T)
     features = train.nanmean(dim=0).repeat(GRID_SIZE**2, 1)
     features[:, pair] = torch.from_numpy(np.stack([x, y], axis=-1)).to(train).flatten(0, 1)
-    probabilities = trained.predict(features).unflatten(0, x.shape).numpy()
+    probabilities = trained.predict(features).unflatten(0, x.shape)
     num_classes = max(3, probabilities.shape[2])  # of two, scikit-learn would draw one
-    response = np.zeros((*x.shape, num_classes))
-    response[..., : probabilities.shape[2]] = probabilities
+    padding = num_classes - probabilities.shape[2]
+    response = nn.functional.pad(probabilities, (0, padding)).numpy()
     colors = [f"C{number}" for number in range(num_classes)]
     display = DecisionBoundaryDisplay(
         xx0=x, xx1=y, n_classes=num_classes, response=response, multiclass_colors=colors
@@ -163,8 +163,8 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     display.plot("pcolormesh", axes, vmin=0, vmax=1, alpha=0.5, rasterized=True)
     for number, name in enumerate(trained.data.class_names):
         points = val[targets == number][:MAX_POINTS_PER_CLASS, pair]
-        style: dict[str, Any] = {"color": colors[number], "markeredgecolor": "black"}
-        axes.plot(*points.T, MARKERS[number], label=_shorten(name), **style)
+        (line,) = axes.plot(*points.T, MARKERS[number], label=_shorten(name))
+        line.set(color=colors[number], markeredgecolor="black")
 
 
 def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: str) -> "Figure":

@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 
 
 NaValues = list[str | int | float | bool | None] | None
-PRINTED_MISSING = (
-    "None",
-    "nan",
-    "NaT",
-    "<NA>",
-)  # missing values as Python, NumPy and pandas print them
+# Missing values as Python, NumPy and pandas print them.
+PRINTED_MISSING = ("None", "nan", "NaT", "<NA>")
 
 
 class IrisPredictor(nn.Module):
@@ -79,8 +75,8 @@ class IrisPredictor(nn.Module):
             UserError: If weights are not finite.
         """
         weights.check_finite(path)
-        names = weights.feature_names, weights.class_names
-        return cls(weights.network(path), *names, weights.na_values)
+        network = weights.network(path)
+        return cls(network, weights.feature_names, weights.class_names, weights.na_values)
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, from features, `(rows, features)`."""
@@ -118,7 +114,7 @@ class IrisPredictor(nn.Module):
             values = np.asarray(rows, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise UserError(f"{expected}: {error}") from error
-        if values.ndim != 2 or values.shape[1] != len(names):
+        if values.shape[1:] != names.shape:
             raise UserError(f"{expected}, got {values.shape}")
         features = torch.tensor(values).float()
         is_invalid = features.isinf()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from iris_lightning.table import CsvFormat, Table, check_new_columns, result_columns
 from iris_lightning.tables.formats import UNREADABLE, TableFile
+from iris_lightning.tables.predictions import prediction_columns
 
 
 class HeldOutRows:
@@ -50,10 +51,7 @@ class HeldOutRows:
             probabilities: Shape `(rows, classes)`, one row per row of `table`.
         """
         classes = np.array(self.table.class_names, dtype=object)
-        predictions = classes[probabilities.argmax(axis=1)]
-        first, *others = result_columns(classes)
-        results = pl.DataFrame(probabilities, others)
-        results.insert_column(0, pl.Series(first, predictions, dtype=pl.String))
+        results = prediction_columns(classes, probabilities)
         if self.table.kept is not None:
             kept = pl.Series(self.table.kept.numpy())
             position = pl.when(kept).then(kept.cum_sum() - 1)

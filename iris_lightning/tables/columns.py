@@ -109,31 +109,26 @@ def _measure(
     file: TableFile, rows: pl.LazyFrame, names: Sequence[str], labels: Collection[str]
 ) -> dict[str, Column]:
     columns = {}
-    selected = file.sample.select(cs.by_name(*names))
-    for name in selected.select(UNREADABLE).columns:
-        reason = f"values of type {file.kinds[name].base_type()}"
+    kinds = file.sample.schema
+    for name in file.sample.select(cs.by_name(*names) & UNREADABLE).columns:
+        reason = f"values of type {kinds[name].base_type()}"
         columns[name] = Column(name, "text", reason)
-    numeric = file.numeric.difference(labels, columns)
-    numbers = [name for name in names if name in numeric]
+    numbers = file.numeric.difference(labels).intersection(names)
     parsed = rows.select(file.numbers(numbers)).collect(engine="streaming")
     for column in parsed.iter_columns():
         name = column.name
         finite = column.filter(column.is_finite())
-        kind = "float" if file.kinds[name].is_float() else "number"
+        kind = "float" if kinds[name].is_float() else "number"
         role, reason = find_role(name, kind, finite)
         columns[name] = Column(name, role, reason)
-    texts = selected.drop(cs.by_name(*columns))
-    stripped = texts.select(file.texts(cs.all()))
-    dates = share(stripped, pl.all().str.contains(DATE))
-    labels_of = file.labels(*texts.columns).cast(pl.Categorical)
-    labelled = rows.select(labels_of).collect(engine="streaming")
+    texts = [name for name in names if name not in columns]
+    labelled = rows.select(file.labels(*texts).cast(pl.Categorical)).collect(engine="streaming")
     for column in labelled.iter_columns():
-        name = column.name
         values = column.drop_nulls()
-        kind = "date" if dates[name] == 1 else "text"
-        role, reason = find_role(name, kind, values)
         categories = values.unique().cast(pl.String).sort()
-        columns[name] = Column(name, role, reason, categories.to_list())
+        kind = "date" if categories.str.contains(DATE).all() else "text"
+        role, reason = find_role(column.name, kind, values)
+        columns[column.name] = Column(column.name, role, reason, categories.to_list())
     return columns
 
 
@@ -171,16 +166,13 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     signed = share(others, pl.all().str.contains(SIGNS))
     for values in others.iter_columns():
         name = values.name
-        option = ""
+        is_doubtful = swapped[name] >= 0.5
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)
-            if is_unclear and swapped[name] == 1:
-                option = "true, or false for thousands"
-        elif swapped[name] >= 0.5:
-            option = str(not decimal_comma).lower()
-        if option:
-            cells.doubtful[name] = (values.drop_nulls()[0], option)
+            is_doubtful = is_unclear and swapped[name] == 1
+        if is_doubtful:
+            cells.doubtful[name] = values.drop_nulls()[0]
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:

@@ -5,7 +5,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ class Cells:
     Attributes:
         missing: Texts that mean a missing value.
         formatted: Numeric columns with thousands separators or units.
-        doubtful: Columns that may have the other decimal mark: an example, and the right option.
+        doubtful: Columns that may have the other decimal mark, and an example of each.
         notes: Notes for the user on how the cells were read.
         csv_format: Options for polars to write a CSV file in the same format.
     """
@@ -105,27 +105,22 @@ class Cells:
         self.csv_format: dict[str, Any] = {}
         self.notes: list[str] = []
         self.formatted: set[str] = set()
-        self.doubtful: dict[str, tuple[str, str]] = {}
-
-    @cached_property
-    def kinds(self) -> pl.Schema:
-        """The data types of the columns."""
-        return self.rows.collect_schema()
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The column names."""
-        return self.kinds.names()
-
-    @cached_property
-    def numeric(self) -> set[str]:
-        """The columns that hold numbers; `find_numbers` adds those of text."""
-        return {name for name, kind in self.kinds.items() if kind.is_numeric()}
+        self.doubtful: dict[str, str] = {}
 
     @cached_property
     def sample(self) -> pl.DataFrame:
         """The first rows."""
         return self.rows.head(SAMPLE_ROWS).collect(engine="streaming")
+
+    @property
+    def names(self) -> list[str]:
+        """The column names."""
+        return self.sample.columns
+
+    @cached_property
+    def numeric(self) -> set[str]:
+        """The columns that hold numbers; `find_numbers` adds those of text."""
+        return set(self.sample.select(cs.numeric()).columns)
 
     def texts(self, selected: cs.Selector) -> pl.Expr:
         """Returns columns as stripped text, null where missing."""
@@ -148,7 +143,7 @@ class Cells:
         formatted = selected & cs.by_name(*self.formatted)
         numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64)
         missing = [*self.missing, "nan", "NaN"]
-        codes = pl.Series(missing).cast(pl.Float64, strict=False).drop_nulls()  # such as -999
+        codes = pl.Series(missing).cast(pl.Float64, strict=False)  # such as -999
         is_missing = numbers.is_in(codes.to_list())
         expressions: list[pl.Expr] = [pl.when(~is_missing).then(numbers)]
         plain = _stripped(selected - cs.numeric() - formatted)
@@ -162,21 +157,21 @@ class Cells:
         return expressions
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
-        """Returns the columns of the features, as numbers or text, and the class as `CLASS`."""
-        label = pl.lit(None, pl.String)
-        if target is not None:
-            label = self.labels(target)
+        """Returns the columns of the features, as numbers or text, and the target as `CLASS`."""
         texts = {feature.column for feature in features if feature.category is not None}
-        numbers = self.numbers(number_columns(features))
-        return [*numbers, self.labels(*texts), label.alias(CLASS)]
+        expressions = [*self.numbers(number_columns(features)), self.labels(*texts)]
+        if target is not None:
+            expressions.append(self.labels(target).alias(CLASS))
+        return expressions
 
     def inputs(
         self, features: Sequence[Feature], target: str | None = None, fills_categories: bool = True
     ) -> pl.LazyFrame:
-        """Returns the encoded features, `CLASS` and `MISSING`."""
+        """Returns the encoded features, `MISSING` and, if there is a target, `CLASS`."""
         values = self.rows.select(self.values(features, target))
         missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
-        return values.select(*encode(features, fills_categories), CLASS, missing)
+        label = cs.by_name(CLASS, require_all=False)
+        return values.select(*encode(features, fills_categories), label, missing)
 
 
 def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -204,31 +199,43 @@ class TableFile(Cells):
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
         with self.reading():
-            if not source.lower().endswith(".parquet"):
-                self.rows = self._open_csv(source)
+            if source.lower().endswith(".parquet"):
+                self.rows = pl.scan_parquet(source, glob=False).rename(normalize)
             else:
-                rows = pl.scan_parquet(source, glob=False)
-                header = rows.collect_schema().names()
-                names = self._strip(header)
-                self.rows = rows.rename(dict(zip(header, names, strict=True)))
+                self.rows = self._open_csv(source)
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
-        separator, self.skipped = self._read_start(path)
-        for number, line in enumerate(self.skipped, 1):
+        separator, skipped = self._read_start(path)
+        for number, line in enumerate(skipped, 1):
             if line:
                 self.notes.append(f"skipped line {number}: {line[:50]!r}")
         if self.csv.separator is not None:
             separator = SEPARATORS.get(self.csv.separator, self.csv.separator)
         decimal_comma = bool(self.csv.decimal_comma)
         self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
-        header = self._scan_csv(has_header=False).head(1).collect()
+        scan = partial(
+            pl.scan_csv,
+            self.source,
+            separator=separator,
+            skip_lines=len(skipped),
+            infer_schema=False,
+            glob=False,
+            truncate_ragged_lines=True,
+        )
+        header = scan(has_header=False).head(1).collect()
         if header.is_empty():
             raise UserError(f"{self.name}: the header has an unclosed quote")
         names = [f"column_{i + 1}" for i in range(header.width)]
         if self.csv.header:
             names = self._strip(header.row(0))
-        self._check_width(names)
-        rows = self._scan_csv(new_columns=names, has_header=self.csv.header)
+        # Reading some of the columns, polars would not notice a row with more cells.
+        wider = dict.fromkeys([*names, EXTRA], pl.String)
+        rows = scan(has_header=False, schema=wider, missing_columns="insert")
+        row = find_row(rows, pl.col(EXTRA).is_not_null())
+        if row is not None:
+            row += not self.csv.header
+            raise UserError(f"{self.name}: row {row} has more cells than the header")
+        rows = scan(new_columns=names, has_header=self.csv.header)
         # A lazy filter would take time quadratic in the number of columns.
         return rows.map_batches(_drop_blank_rows, streamable=True)
 
@@ -241,25 +248,6 @@ class TableFile(Cells):
         if self.csv.encoding is None:
             self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
         return read_start(self.source, self.name)
-
-    def _scan_csv(self, **options: Any) -> pl.LazyFrame:
-        options["separator"] = self.csv_format["separator"]
-        options["skip_lines"] = len(self.skipped)
-        return pl.scan_csv(
-            self.source, infer_schema=False, glob=False, truncate_ragged_lines=True, **options
-        )
-
-    def _check_width(self, names: Sequence[str]) -> None:
-        """Raises an error for a row with more cells than the header.
-
-        Reading some of the columns, polars would not notice it.
-        """
-        schema = dict.fromkeys([*names, EXTRA], pl.String)
-        rows = self._scan_csv(has_header=False, schema=schema, missing_columns="insert")
-        row = find_row(rows, pl.col(EXTRA).is_not_null())
-        if row is not None:
-            row += not self.csv.header
-            raise UserError(f"{self.name}: row {row} has more cells than the header")
 
     def _strip(self, header: Sequence[str | None]) -> list[str]:
         names: list[str] = []

@@ -21,6 +21,9 @@ from iris_lightning.tables.formats import TableFile, check_suffix, encode, numbe
 from iris_lightning.tables.validation import check_values
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from iris_lightning.predictor import IrisPredictor
 
 
@@ -50,8 +53,7 @@ def predict_table(
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        prediction, *others = result_columns(predictor.classes_)
-        check_new_columns([prediction, *others], file.names, name)
+        check_new_columns(result_columns(predictor.classes_), file.names, name)
         expressions = file.values(features)
         counters: list[Counter[str]] = []  # of each batch, as batches run in several threads
         examples: dict[str, str] = {}
@@ -60,11 +62,9 @@ def predict_table(
             values = rows.select(expressions)
             inputs = values.select(encode(features, predictor.imputes))
             probabilities = predictor.predict_proba(inputs.to_numpy())
-            most_probable = predictor.classes_[probabilities.argmax(axis=1)]
-            predictions = pl.Series(prediction, most_probable, dtype=pl.String)
             counters.append(Counter(rows=rows.height))
             counters.append(count_gaps(values, features, examples))
-            return rows.with_columns(predictions, *pl.DataFrame(probabilities, others))
+            return rows.hstack(prediction_columns(predictor.classes_, probabilities))
 
         schema = add_predictions(file.sample.clear()).schema
         table = file.rows.map_batches(add_predictions, streamable=True, schema=schema)
@@ -80,6 +80,16 @@ def predict_table(
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
     return sum(counters, Counter())
+
+
+def prediction_columns(
+    classes: "NDArray[np.object_]", probabilities: "NDArray[np.floating]"
+) -> pl.DataFrame:
+    """Returns the columns that predictions add to a table: `result_columns`."""
+    prediction, *others = result_columns(classes)
+    most_probable = classes[probabilities.argmax(axis=1)]
+    predictions = pl.Series(prediction, most_probable, dtype=pl.String)
+    return pl.DataFrame(probabilities, others).insert_column(0, predictions)
 
 
 def count_gaps(

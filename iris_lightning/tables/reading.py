@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
-import polars.selectors as cs
 import torch
 
 from iris_lightning.errors import UserError, join_names
@@ -89,10 +88,10 @@ def read_table(
     place = f"{path}: column {target!r} ({target_reason})"
     classes, targets = _encode_classes(frame[CLASS], class_names, place)
     check_new_columns(result_columns(classes), names, path)
-    values = frame.select(cs.by_name(*names)).cast(pl.Float32)
+    values = frame[names].cast(pl.Float32)
     return Table(
         torch.from_numpy(values.to_numpy(order="c", writable=True)),
-        torch.from_numpy(targets.to_numpy(writable=True)),
+        targets.to_torch(),
         names,
         classes,
         target,
@@ -131,14 +130,13 @@ def _choose_features(
     for feature in find_features(names, file.names, file.name):
         name = feature.column
         column = columns[name]
+        is_number = name in file.numeric and column.role != "inexact"
         if name in exclude:
             continue
-        if feature.category in column.categories and column.role != "target":
-            features.append(feature)
-        elif column.role == "category" and feature.category is None:
+        if column.role == "category" and feature.category is None:
             for category in column.categories:
                 features.append(Feature(f"{name}={category}", name, category))
-        elif name in file.numeric and column.role not in ("target", "inexact"):
+        elif column.role != "target" and (is_number or feature.category in column.categories):
             features.append(feature)
         else:
             found = f"{file.name}: {feature.name!r} cannot be a feature"
@@ -191,7 +189,7 @@ def _drop_rows(
         )
     if keep.all():
         return frame, None, notes
-    return frame.filter(keep), torch.from_numpy(keep.to_numpy(writable=True)), notes
+    return frame.filter(keep), keep.to_torch(), notes
 
 
 def _encode_classes(

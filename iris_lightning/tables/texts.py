@@ -48,7 +48,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged, or in UTF-16"
         raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
     first = file.head(START_LINES).collect().to_series()
-    lines = first.str.strip_prefix("\ufeff").str.strip_chars(" \r").to_list()
+    lines = first.str.strip_chars("\ufeff \r").to_list()
     separator = None
     skipped: list[str] = []
     for line in lines:

@@ -39,8 +39,10 @@ def check_decimal_mark(file: Cells, names: Iterable[str]) -> None:
     """Raises an error for numbers with the other decimal mark or with an ambiguous comma."""
     for name in names:
         if name in file.doubtful:
-            example, value = file.doubtful[name]
-            found = f"{file.name}: column {name!r} holds numbers such as {example!r}"
+            found = f"{file.name}: column {name!r} holds numbers such as {file.doubtful[name]!r}"
+            value = str(not file.csv.decimal_comma).lower()
+            if name in file.formatted:
+                value = "true, or false for thousands"
             raise UserError(found, remedy=("decimal_comma", value))
 
 

@@ -1,6 +1,5 @@
 """Reads the weights of a network, and the names and options that belong to them."""
 
-import inspect
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
-from iris_lightning.weights.averaging import PREFIX, EnsembleNetwork, base_network, count_members
+from iris_lightning.weights.averaging import PREFIX, EnsembleNetwork, count_members
 
 NAME_LISTS = ("feature_names", "class_names", "na_values")
+UNSEEN_OPTIONS = ("activation", "one_hot")  # which the shapes of the weights do not show
 
 
 class Weights(NamedTuple):
@@ -106,7 +106,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in list(file.keys())}
             texts = file.metadata() or {}
-        for name in (*NAME_LISTS, *inspect.signature(IrisNetwork).parameters):
+        for name in (*NAME_LISTS, *UNSEEN_OPTIONS):
             if name in texts:
                 metadata[name] = json.loads(texts[name])
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
@@ -133,8 +133,8 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Args:
         path: Where they were read, for messages.
         state: Should be the state dict of an `IrisNetwork`.
-        metadata: Has names and options of the network, and may have other entries; by default,
-            the names are those of Iris.
+        metadata: Names and options of the network, among others; by default, the names are those
+            of Iris.
 
     Raises:
         UserError: If they are not those of an `IrisNetwork`.
@@ -144,19 +144,19 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
         for name, tensor in state.items():
             weights[name.replace("_orig_mod.", "")] = tensor.float()  # of a compiled network
         options = _infer_options(weights)
-        for name in ("activation", "one_hot"):
+        for name in UNSEEN_OPTIONS:
             if name in metadata:
                 options[name] = metadata[name]
         features = [*map(str, metadata.get("feature_names") or IRIS_FEATURES)]
         classes = [*map(str, metadata.get("class_names") or IRIS_CLASSES)]
-    except (AttributeError, IndexError, TypeError) as error:
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: holds no weights of this project's network") from error
     result = Weights(weights, options, features, classes, metadata.get("na_values"))
-    network = base_network(result.network(path))
-    sizes = {"feature_names": network.in_features, "class_names": network.num_classes}
+    result.network(path)  # raises an error if the options do not suit the weights
+    sizes = {"feature_names": options["in_features"], "class_names": options["num_classes"]}
     for name, size in sizes.items():
         names = getattr(result, name)
-        if len(names) != size or len({*names}) != size:
+        if not len(names) == len({*names}) == size:
             found = f"expected {size} distinct names, got {join_names(names)}"
             raise UserError(f"{path}: {name}: {found}")
     return result
@@ -174,12 +174,11 @@ def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     for name in sorted(shapes, key=lambda name: (len(name), name)):  # layer 10 after layer 2
         if name.startswith("layers.") and len(shapes[name]) == 2:
             layers.append(shapes[name])
-    bins, numbers = 0, 0
-    if len(shapes.get("edges", ())) == 2:
-        bins, numbers = shapes["edges"][0] - 1, shapes["edges"][1]
+    num_edges, num_binned = shapes.get("edges", (1, 0))
+    bins = num_edges - 1
     sizes = [layer[0] for layer in layers]
     return {
-        "in_features": layers[0][1] - bins * numbers,
+        "in_features": layers[0][1] - bins * num_binned,
         "num_classes": sizes[-1],
         "hidden": sizes[:-1],
         "standardize": "mean" in shapes,
