@@ -51,7 +51,7 @@ class IrisCLI(LightningCLI):
         args: Its arguments.
 
     Attributes:
-        source: The checkpoint or weights file in use, or `None`.
+        source: The checkpoint in use, or `None`.
         checkpoint: Content of the checkpoint in use, or an empty dict.
         ckpt_path: Path of that checkpoint.
         num_members: Number of networks to train or evaluate as one; 1 in `crossvalidate`.
@@ -110,17 +110,14 @@ class IrisCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, with the options of the checkpoint or the run as defaults."""
         self.config = config = parse(parser, args, known_options())
-        weights = config.get("weights")
         resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
-            source = find_source(config.ckpt_path, weights, root=self.root)
+            source = find_source(config.ckpt_path, root=self.root)
             self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
             recorded = {"data": recorded_options(source.checkpoint, IrisDataModule)}
             if resumes:
                 recorded = self._resume(source, args)
             self.config = parse(parser, args, known_options(), recorded)
-        elif weights is not None:
-            self.source = find_source(weights=weights)
         if self.trains:
             self._check_training(args)
         else:
@@ -161,7 +158,6 @@ class IrisCLI(LightningCLI):
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
         # Includes the result of a `BatchSizeFinder`.
         options["data"] |= recorded_options(source.checkpoint, IrisDataModule)
-        options["weights"] = None  # the run has started from them already
         return options
 
     def instantiate_classes(self) -> None:
@@ -179,8 +175,6 @@ class IrisCLI(LightningCLI):
             options = {**self.config.model, **self.datamodule.classifier_options()}
         self.model = self._build("model", options)
         self.model.trained_on = trained_on
-        if self.source and not self.checkpoint:
-            self._start_from(self.source)
         if self.config.get("optimizer") or self.config.get("lr_scheduler"):
             self._set_optimizer(self.model)
         self.trainer = self.instantiate_trainer(**self._trainer_parts())
@@ -200,13 +194,6 @@ class IrisCLI(LightningCLI):
             return kind(**options)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
-
-    def _start_from(self, source: Source) -> None:
-        """Initializes the network with weights that are typed."""
-        if self.num_members > 1:
-            raise UserError("only a single network can start from weights", "members")
-        names = self.datamodule.class_names
-        source.weights.initialize(self.model.network, names, source.path)
 
     def _set_optimizer(self, model: IrisClassifier) -> None:
         """Replaces the classifier's optimizer and scheduler by those chosen on the command line."""

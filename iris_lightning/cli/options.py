@@ -78,14 +78,11 @@ def train(
     """
 
 
-def fit(
-    ckpt_path: str | None = None, weights: str | None = None, threads: PositiveInt | None = None
-) -> None:
+def fit(ckpt_path: str | None = None, threads: PositiveInt | None = None) -> None:
     """Options of `fit`.
 
     Args:
         ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
-        weights: Weights to start from: a .pth or .safetensors file.
         threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
@@ -153,7 +150,7 @@ def skipped(command: str, group: str) -> set[str]:
 
 def known_options() -> set[str]:
     """Returns the names of the options of all commands."""
-    names = {"optimizer", "lr_scheduler"}
+    names = {"optimizer", "lr_scheduler", "weights"}  # `fit` of version 0.1.0 had the last one
     for functions in COMMANDS.values():
         for function in functions:
             names.update(inspect.signature(function).parameters)

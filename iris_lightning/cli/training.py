@@ -65,8 +65,6 @@ def _echo_start(cli: IrisCLI) -> None:
     if num_repeated:
         repeated = f"{num_repeated} of {len(rows['test'])} test rows equal a train row"
         echo(f"{table.source}: {repeated}, so test may be too good")
-    if cli.source:
-        echo(f"starting from {cli.source}")
 
 
 def _echo_result(cli: IrisCLI) -> None:

@@ -44,22 +44,6 @@ class Weights(NamedTuple):
             texts[name] = json.dumps(value)
         return texts
 
-    def initialize(self, network: Any, class_names: Sequence[str], path: Path) -> None:
-        """Loads the weights into an `IrisNetwork` that has not been trained.
-
-        Raises:
-            UserError: If they are those of a network with other options or classes. The message
-                begins with the path.
-        """
-        same_options = network.options | self.options == network.options
-        if not same_options or list(self.class_names) != list(class_names):
-            made = f"made with {self.options} for the classes {join_names(self.class_names)}"
-            raise UserError(f"{path}: {made}", "weights")
-        try:
-            network.load_state_dict(self.state)
-        except RuntimeError as error:
-            raise UserError(f"{path}: holds the weights of another network", "weights") from error
-
     def check_finite(self, path: Path) -> None:
         """Raises an error if training has diverged; `path` is for the message."""
         for tensor in self.state.values():

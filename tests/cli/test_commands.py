@@ -169,17 +169,6 @@ def test_a_run_is_used_from_another_folder(
     assert capsys.readouterr().out.splitlines()[-1] == here
 
 
-def test_weights_of_other_classes_are_no_start(capsys: pytest.CaptureFixture[str]) -> None:
-    small_table("one.csv", "y")
-    small_table("two.csv", "z")
-    fit("--data.path", "one.csv", *SHORT)
-    main(["export", "model.safetensors"])
-    weights = ["--weights", "model.safetensors", *SHORT]
-    assert "for the classes x, y" in fails(capsys, "fit", "--data.path", "two.csv", *weights)
-    fit("--data.path", "one.csv", *weights)
-    assert "starting from weights: model.safetensors\n" in capsys.readouterr().out
-
-
 def test_columns_whose_names_look_like_numbers(folder: Path) -> None:
     (folder / "rows.csv").write_text("1e3,no,2E5\n" + "1,2,x\n2,1,y\n3,4,x\n" * 20)
     fit("--data.path", "rows.csv", "--data.na_values", '[.nan, "1e5"]', *SHORT)
@@ -188,7 +177,7 @@ def test_columns_whose_names_look_like_numbers(folder: Path) -> None:
 
 
 HELP = {  # options that the help of a command lists, and one that the command does not have
-    "fit": ["--config", "--data.split_seed", "--model.hidden", "--weights", "--model.class_names"],
+    "fit": ["--config", "--data.split_seed", "--model.hidden", "--members", "--model.class_names"],
     "test": ["--ckpt_path", "--trainer.devices", "--data.path", "--model.class_names"],
     "crossvalidate": ["--folds", "--model.lr", "--model.class_names"],
     "predict": ["  table ", "--output", "--ckpt_path", "--weights", "--separator", "--trainer"],

@@ -163,13 +163,11 @@ def test_without_a_test_split_every_row_is_used(capsys: pytest.CaptureFixture[st
         ["--members", "0"],
         ["--members", "500"],
         ["--members", "2", "--trainer.strategy", "ddp", "--trainer.devices", "2"],
-        ["--members", "2", "--weights", "model.pth"],
     ],
 )
 def test_impossible_ensembles_are_refused(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save(IrisClassifier().network.state_dict(), "model.pth")
     with pytest.raises(SystemExit) as error:
         fit(*options, "--trainer.accelerator", "cpu")
     assert error.value.code == 2
