@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
@@ -21,9 +23,6 @@ from iris_lightning.tables.formats import TableFile, check_suffix, encode, numbe
 from iris_lightning.tables.validation import check_values
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from iris_lightning.predictor import IrisPredictor
 
 
@@ -83,7 +82,7 @@ def predict_table(
 
 
 def prediction_columns(
-    classes: "NDArray[np.object_]", probabilities: "NDArray[np.floating]"
+    classes: NDArray[np.object_], probabilities: NDArray[np.floating]
 ) -> pl.DataFrame:
     """Returns the columns that predictions add to a table: `result_columns`."""
     prediction, *others = result_columns(classes)
