@@ -90,8 +90,6 @@ class IrisNetwork(nn.Module):
             "bins": bins,
             "one_hot": list(one_hot),
         }
-        self.in_features = in_features
-        self.num_classes = num_classes
         self.standardize = standardize
         self.impute = impute
         self.bins = bins

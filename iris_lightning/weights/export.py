@@ -11,7 +11,6 @@ from torch import nn
 
 from iris_lightning.errors import UserError
 from iris_lightning.files import atomic_write, check_output
-from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights
 
 
@@ -62,7 +61,7 @@ def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
     # It reports that torchvision is not installed, which is not needed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     classifier = nn.Sequential(network, nn.Softmax(dim=1)).eval()
-    example = torch.zeros(2, base_network(network).in_features)
+    example = torch.zeros(2, weights.options["in_features"])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
