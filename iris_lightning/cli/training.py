@@ -43,8 +43,7 @@ def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
 
 def _echo_start(cli: IrisCLI) -> None:
     table, rows = cli.datamodule.table, cli.datamodule.rows
-    if "train" not in rows:
-        raise UserError(f"{table.source}: not the table that the checkpoint was trained with")
+    cli.datamodule.tensors("train")  # raises an error if the run had another table
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     network = f"{cli.num_parameters} parameters on {cli.trainer.strategy.root_device}"
     if cli.trainer.world_size > 1:

@@ -13,6 +13,7 @@ from iris_lightning.table import Table
 
 def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     """Returns the baselines, with their preprocessing of the table's features."""
+    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import make_column_transformer
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.dummy import DummyClassifier
@@ -31,7 +32,7 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     for name, classifier in {
         "logistic_regression": LogisticRegression(max_iter=1000),
         "linear_discriminant_analysis": LinearDiscriminantAnalysis(),
-        "svc_rbf": SVC(),
+        "svc_rbf": CalibratedClassifierCV(SVC(), ensemble=False),  # for probabilities
         "k_nearest_neighbors": KNeighborsClassifier(),
         "random_forest": RandomForestClassifier(random_state=seed),
     }.items():
@@ -69,9 +70,8 @@ def score_baselines(
         names: Names of the baselines to score; by default all.
 
     Returns:
-        The metrics of each classifier in each fold, shape `(repeats, folds)`. `SVC` has no
-        log-loss. A classifier that cannot be trained has no metrics at all: nearest neighbors, for
-        example, with fewer rows than neighbors.
+        The metrics of each classifier in each fold, shape `(repeats, folds)`. A classifier that
+        cannot be trained has none: nearest neighbors, for example, with fewer rows than neighbors.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -85,15 +85,12 @@ def score_baselines(
         if names is not None and name not in names:
             continue
         features = raw if classifier is boosting else table.features.double().numpy()
-        method = "predict"
-        if hasattr(classifier, "predict_proba"):
-            method = "predict_proba"
         predictions = []
         try:
             for folds in assigned.numpy():
                 splitter = PredefinedSplit(folds)
                 predicted = cross_val_predict(
-                    classifier, features, table.targets, cv=splitter, method=method
+                    classifier, features, table.targets, cv=splitter, method="predict_proba"
                 )
                 predictions.append(predicted)
             scores[name] = score_folds(table, np.stack(predictions), assigned)

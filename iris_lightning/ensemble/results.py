@@ -150,37 +150,31 @@ def metric_names(summary: dict[str, Any]) -> list[str]:
     return [name for name, value in summary.items() if isinstance(value, dict) and "mean" in value]
 
 
-def score_folds(table: Table, predictions: NDArray[Any], assigned: Tensor) -> Scores:
+def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tensor) -> Scores:
     """Computes the metrics of each fold.
 
     They are those of `iris_lightning/metrics.py`, and scikit-learn's `log_loss`, in nats.
 
     Args:
         table: The table.
-        predictions: Predictions for each row while held out: either probabilities, shape
-            `(repeats, rows, classes)`, or classes, shape `(repeats, rows)`. Classes alone have no
-            log-loss and no ROC AUC.
+        probabilities: Predictions for each row while held out, shape `(repeats, rows, classes)`.
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
     """
     from sklearn.metrics import log_loss
 
     labels = range(len(table.class_names))
-    has_probabilities = predictions.ndim == 3
     metrics = make_test_metrics(len(labels))
-    if not has_probabilities:
-        del metrics["roc_auc"]
     values = defaultdict[str, list[float]](list)
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         rows = assigned[repeat] == fold
         targets = table.targets[rows]
-        predicted = torch.from_numpy(predictions[repeat])[rows]
+        predicted = torch.from_numpy(probabilities[repeat])[rows]
         for name, metric in metrics.items():
-            metric.update(predicted.log() if has_probabilities else predicted, targets)
+            metric.update(predicted.log(), targets)
             value: Any = metric.compute()  # a metric has one value, a collection would have several
             values[name].append(float(value))
             metric.reset()
-        if has_probabilities:
-            values["log_loss"].append(log_loss(targets, predicted, labels=labels))
+        values["log_loss"].append(log_loss(targets, predicted, labels=labels))
     scores = {}
     for name, fold_values in values.items():
         scores[name] = np.reshape(fold_values, (len(assigned), -1))

@@ -21,7 +21,6 @@ from iris_lightning.runs.threads import threads
 
 MAX_STACK_BYTES = 1e9  # imported libraries take another 0.6e9
 MAX_STACK_SIZE = 1000  # networks; larger stacks are no faster
-MAX_CURVE_POINTS = 50
 TRAINER: dict[str, Any] = {
     "devices": 1,
     "logger": False,
@@ -120,8 +119,6 @@ def train_folds(
         result.epochs = trainer.max_epochs or 0
         if result.epochs < 1:
             raise UserError(f"max_epochs: expected at least 1, got {result.epochs}")
-        if result.choose == "last":  # validation is for the curves only
-            trainer.check_val_every_n_epoch = math.ceil(result.epochs / MAX_CURVE_POINTS)
         patience = _take_patience(trainer)
         if result.choose == "last" and patience < math.inf:
             raise UserError("last: cannot be combined with EarlyStopping", "choose")
