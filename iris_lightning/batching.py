@@ -1,4 +1,4 @@
-"""Batches, which several processes can share without counting any row twice."""
+"""Batches that several processes can share, with every row counted once."""
 
 import math
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ def seeded_generator(*numbers: int) -> torch.Generator:
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """A dataset that is indexed by whole batches: three times as fast as row by row.
+    """A dataset that is indexed by a tensor of row numbers: three times as fast as row by row.
 
     Args:
         features: Float32, shape `(rows, features)`.
         targets: Int64, shape `(rows,)`.
         batch_size: Rows per batch, over all processes. The last batch may have fewer.
-        process: Number of this process.
+        process: Rank of this process, from 0.
         num_processes: Number of processes that share each batch.
     """
 
@@ -65,9 +65,9 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 class BatchOrder(DistributedSampler[Any]):
     """Yields the row numbers of each batch; their order depends on seed and epoch alone.
 
-    So a resumed run continues in the same order without any saved state. It is a
-    `DistributedSampler` because Lightning does not replace one, and calls its `set_epoch`. It has a
-    single replica, since it is `Batches` that divides each batch among processes.
+    A resumed run thus continues in the same order without any saved state. It is a
+    `DistributedSampler` because Lightning keeps such a sampler, and calls its `set_epoch`. It has a
+    single replica, since `Batches` already divides each batch among the processes.
     """
 
     def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
@@ -94,9 +94,9 @@ class BatchLoader(DataLoader[tuple[Tensor, Tensor]]):
 
 
 class FixedBatches(list[tuple[Tensor, Tensor]]):
-    """The same batches in every epoch.
+    """The same batches in every epoch, for `overfit_batches`.
 
-    Lightning would treat the items of a plain list as several loaders.
+    Lightning would take a plain list for a list of loaders.
     """
 
 
@@ -104,7 +104,7 @@ Loader = BatchLoader | FixedBatches
 
 
 def batch_loss(losses: Tensor) -> Tensor:
-    """Returns the mean loss of a batch, which several processes may share.
+    """Returns a loss whose gradient, averaged over all processes, is that of the batch's mean loss.
 
     Lightning averages the gradients of all processes. Each process's sum of losses is scaled so
     that this average is the gradient of the mean over all rows, whatever the shares.

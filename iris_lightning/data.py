@@ -68,7 +68,7 @@ def split_rows(
             splits.append(split)
     except ValueError as error:
         rarest = int(targets.bincount().min())
-        found = f"splits of {sizes} rows cannot have equal shares of a class with {rarest} rows"
+        found = f"splits of {sizes} rows cannot all have every class (the rarest has {rarest} rows)"
         raise UserError(f"{found}; expected more rows, or false", "stratify") from error
     return [*splits, rows]
 
@@ -125,7 +125,7 @@ class IrisDataModule(L.LightningDataModule):
             raise ValueError(f"missing: expected mean, drop or error, got {missing!r}")
         self.csv = CsvFormat(**csv)
         if path is None and (exclude or categorical or target not in (None, "species")):
-            raise ValueError("path: expected one beside target, exclude and categorical, got null")
+            raise ValueError("path: target, exclude and categorical need a file, got null")
         _check_range("batch_size", batch_size, 1)
         _check_range("split_seed", split_seed, 0)
         _check_range("num_workers", num_workers, 0)
@@ -166,12 +166,12 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
-                # Version 0.1.0, which did not record the columns, had NaN there.
+                # Version 0.1.0, whose checkpoints have no `columns`, encoded these as NaN.
                 fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
                 warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
-        if not self.trained_on:  # checkpoints record the columns that were chosen
+        if not self.trained_on:  # so that checkpoints record the columns chosen here
             options["target"] = table.target
             options["features"] = table.feature_names
         return table
@@ -237,7 +237,7 @@ class IrisDataModule(L.LightningDataModule):
         """Counts test rows that are also in the train split."""
         rows = torch.cat([self.table.features, self.table.targets.unsqueeze(1)], dim=1)
         factors = torch.randint(2**62, rows.shape[1:], generator=torch.Generator().manual_seed(0))
-        # Equal rows have equal hashes; that others have is as good as impossible.
+        # Equal rows have equal hashes; a collision of others is all but impossible.
         hashes = (rows.view(torch.int32) * factors).sum(dim=1)
         return int(torch.isin(hashes[self.rows["test"]], hashes[self.rows["train"]]).sum())
 
@@ -256,18 +256,20 @@ class IrisDataModule(L.LightningDataModule):
         return description
 
     def keep_to(self, trained_on: dict[str, Any]) -> None:
-        """Uses the table and the split of a trained classifier, overriding the options.
+        """Uses the features, classes and split of a trained classifier instead of the options.
 
         Args:
-            trained_on: Its result of `describe_split`; empty to follow the options.
+            trained_on: What `describe_split` returned in its training; empty to follow the options.
         """
         if trained_on == self.trained_on:
             return
+        if "table" in vars(self) and trained_on == self.describe_split():
+            return  # it uses them already
         self.trained_on = trained_on
         vars(self).pop("rows", None)
         self._tensors.clear()
         if "table" in vars(self) and not self.table.is_named(trained_on):
-            del self.table  # reads it again, with the names of the classifier
+            del self.table  # it is read again, with the names of the classifier
 
     def _follow_classifier(self) -> None:
         """Uses the split of the Trainer's classifier, if it is trained."""
@@ -283,9 +285,8 @@ class IrisDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Stores the seed of the run, which all processes take from the main process."""
-        self.seed = torch.initial_seed()
         if stage == "fit" and self.trainer:
-            self.seed = self.trainer.strategy.broadcast(self.seed)
+            self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
     def train_dataloader(self) -> Loader:
         """Loads the train split, shuffled every epoch with a seed derived from the run's."""

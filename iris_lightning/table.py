@@ -53,7 +53,7 @@ class Column(NamedTuple):
         role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant`, `empty`, or
             `inexact` (distinct numbers that are equal in float32).
         reason: Reason for the role.
-        categories: The categories, sorted.
+        categories: The distinct labels, sorted; empty for a column of numbers.
     """
 
     name: str
@@ -145,7 +145,7 @@ def majority_share(targets: Tensor) -> float:
 
 
 def result_columns(class_names: Iterable[str]) -> list[str]:
-    """Returns the columns that predictions add to a table."""
+    """Returns the names of the columns that predictions add to a table."""
     return ["prediction", *(f"probability_{name}" for name in class_names)]
 
 

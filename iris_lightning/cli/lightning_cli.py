@@ -42,7 +42,7 @@ RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
 
 
 class IrisCLI(LightningCLI):
-    """A `LightningCLI` for one command: its parser only has the options of that command.
+    """A `LightningCLI` whose parser has only the options of one command.
 
     Options recorded in a checkpoint or a resumed run are used as defaults.
 
@@ -124,7 +124,7 @@ class IrisCLI(LightningCLI):
             self.config.seed_everything = False  # no random numbers are drawn
 
     def _check_training(self, args: list[str]) -> None:
-        """Sets the default number of epochs, and checks that no typed option is without effect."""
+        """Sets the default number of epochs, and refuses `--model.lr` beside `--optimizer`."""
         trainer = self.config.trainer
         limits = (trainer.max_epochs, trainer.get("max_time"), trainer.get("max_steps", -1))
         if limits == (None, None, -1):
@@ -156,7 +156,7 @@ class IrisCLI(LightningCLI):
             expected = "expected the last.ckpt of a run, or last"
             raise UserError(f"{source.path}: {expected}", "ckpt_path")
         options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
-        # Includes the result of a `BatchSizeFinder`.
+        # The checkpoint also has the batch size that a `BatchSizeFinder` found.
         options["data"] |= recorded_options(source.checkpoint, IrisDataModule)
         return options
 
@@ -166,7 +166,9 @@ class IrisCLI(LightningCLI):
         trained_on = self.checkpoint.get("trained_on", {})
         self.num_members = trained_on.get("members", 1)
         if self.command == "fit":
-            self.num_members = int(self.config.members)  # of a plain type, for checkpoints
+            self.num_members = int(
+                self.config.members
+            )  # a plain int, so that checkpoints can store it
         options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
         self.datamodule = self._build("data", options)
         self.datamodule.keep_to(trained_on)  # before the table is read
@@ -196,7 +198,7 @@ class IrisCLI(LightningCLI):
             raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
 
     def _set_optimizer(self, model: IrisClassifier) -> None:
-        """Replaces the classifier's optimizer and scheduler by those chosen on the command line."""
+        """Replaces the classifier's optimizer and scheduler with those of the command line."""
         make: Callable[..., Any] = model.make_optimizer
         if self.config.optimizer:
             make = partial(instantiate_class, init=self.config_init.optimizer)
@@ -212,7 +214,7 @@ class IrisCLI(LightningCLI):
         vars(model)["make_optimizer"] = make_optimizer
 
     def _trainer_parts(self) -> dict[str, Any]:
-        """Returns arguments of the Trainer that replace the user's options of these names.
+        """Returns the Trainer's arguments that override the user's options.
 
         In `fit`, this project's callbacks, logger and plugin are added to the user's.
         """

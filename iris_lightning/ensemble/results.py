@@ -17,6 +17,7 @@ from iris_lightning.metrics import make_test_metrics
 from iris_lightning.table import Table
 
 MAX_PRINTED_CLASSES = 12
+CLASS_SCORES = ("precision", "recall", "f1-score", "support")
 Scores = dict[str, NDArray[np.float64]]  # metric name -> value per fold, shape (repeats, folds)
 
 
@@ -36,9 +37,9 @@ class CrossValidation:
     Attributes:
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
         probabilities: Predictions for each row while held out, shape `(repeats, rows, classes)`.
-        curves: By epoch, for each stack, its loss and accuracy on train and validation rows, shape
-            `(4, members)`.
-        epochs: Number of epochs of each fold's training.
+        curves: For each epoch, a tensor per stack with the metrics in `CURVES` of all its networks,
+            shape `(4, networks)`.
+        epochs: Maximum number of epochs of a fold.
         networks: For each stack, the state dict of its networks, stacked.
         baselines: Scores of scikit-learn's classifiers, by name.
 
@@ -73,7 +74,7 @@ class CrossValidation:
     def __str__(self) -> str:
         """Returns the metrics of the folds, and of each class if there are few, as tables."""
         summary = self.summary()
-        names = metric_names(summary)
+        names = list(self.scores)
         rows = [["", *names], _cells("iris_lightning", summary, names)]
         for name, baseline in summary["baselines"].items():
             rows.append(_cells(name, baseline, names))
@@ -85,7 +86,7 @@ class CrossValidation:
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
         meaning = f"±: standard error over the {over}"
-        meaning += "; of a difference, for other rows (corrected resampled t-test)"
+        meaning += "; of a difference, also over other rows (corrected resampled t-test)"
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -124,30 +125,20 @@ class CrossValidation:
         return summary
 
     def _class_report(self) -> dict[str, Any]:
-        from sklearn.metrics import classification_report, confusion_matrix
+        from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
         names = self.table.class_names
         targets = np.tile(self.table.targets, self.repeats)
         predictions = self.probabilities.argmax(axis=2).ravel()
         labels = range(len(names))
         confusion = confusion_matrix(targets, predictions, labels=labels)
-        report = classification_report(
-            targets,
-            predictions,
-            labels=labels,
-            target_names=names,
-            output_dict=True,
-            zero_division=0,
+        columns = precision_recall_fscore_support(
+            targets, predictions, labels=labels, zero_division=0
         )
         by_class = {}
-        for name in names:
-            by_class[name] = report[name]
+        for name, *scores in zip(names, *columns, strict=True):
+            by_class[name] = dict(zip(CLASS_SCORES, map(float, scores), strict=True))
         return {"classes": names, "confusion": confusion.tolist(), "by_class": by_class}
-
-
-def metric_names(summary: dict[str, Any]) -> list[str]:
-    """Returns the names of the metrics in a summary."""
-    return [name for name, value in summary.items() if isinstance(value, dict) and "mean" in value]
 
 
 def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tensor) -> Scores:

@@ -3,7 +3,6 @@
 import copy
 import inspect
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -76,10 +75,10 @@ class StackedClassifier(L.LightningModule):
         data: The table and the batch size.
         groups: Seed and rows of each member. A group is an ensemble, or a single classifier; all
             groups have the same size.
-        choose: `best` to keep the weights of each member's epoch with the lowest loss on its
-            validation rows, `last` to keep those of the last epoch.
-        patience: Number of validations in a row in which no member of a group improves before the
-            weights of the group are final. Training ends when those of all groups are.
+        choose: `best` keeps each member's weights from the epoch with its lowest validation loss;
+            `last` keeps those of the last epoch.
+        patience: The weights of a group become final after this many validations in a row in which
+            none of its members improves. Training ends once all groups are final.
 
     Attributes:
         step: Holds a copy of `model` with the stacked parameters and buffers of all members.
@@ -117,20 +116,19 @@ class StackedClassifier(L.LightningModule):
             found = f"the network of this {type(model).__name__} was replaced after construction"
             raise UserError(f"{found}; override make_network instead")
         parameters, buffers = stack_module_state(classifiers)
-        for name, parameter in stacked.named_parameters():
-            parameter.data = parameters[name].to(parameter)
-        for name, buffer in stacked.named_buffers():
-            buffer.data = buffers[name].to(buffer)
+        tensors = {**parameters, **buffers}
+        for name, tensor in (*stacked.named_parameters(), *stacked.named_buffers()):
+            tensor.data = tensors[name].to(tensor)
         self.step = _MemberStep(stacked)
         self.best = self.step
         if choose == "best":
             self.best = copy.deepcopy(self.step).requires_grad_(False)
-        self.register_buffer("best_losses", torch.full((len(self.members),), torch.nan))
+        self.register_buffer("best_losses", torch.full((len(self.members),), torch.inf))
         self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
-        # By split, the sums over the rows of the epoch so far, for each batch: the loss, correct
-        # predictions and rows of each member, shape `(3, members)`.
-        self._sums = defaultdict[str, list[Tensor]](list)
+        # For each split, sums over the rows of this epoch so far: the loss, the correct predictions
+        # and the rows of each member, shape `(3, members)`.
+        self._sums: dict[str, Tensor] = {}
 
     def train_dataloader(self) -> StackBatches:
         """Loads the train rows."""
@@ -153,7 +151,7 @@ class StackedClassifier(L.LightningModule):
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
         rows = torch.stack([losses.detach(), is_correct, torch.ones_like(losses)])
-        self._sums[split].append((rows * is_real).sum(dim=2))
+        self._sums[split] = self._sums.get(split, 0) + (rows * is_real).sum(dim=2)
         return logits, losses, weighted_losses
 
     def on_train_epoch_start(self) -> None:
@@ -166,26 +164,26 @@ class StackedClassifier(L.LightningModule):
         return (losses * batch.row_weights).sum()
 
     def validation_step(self, batch: StackBatch, batch_idx: int) -> None:
-        """Adds a batch of validation rows to the curves."""
+        """Adds a batch of validation rows to the sums for the curves."""
         self.compute(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
         """Adds a point to the curves, and keeps the weights of members that have improved.
 
-        By now, all train rows of the epoch have been seen.
+        With one validation per epoch, all train rows of the epoch have been seen by now.
         """
         means = []
         for split in ("train", "val"):
-            loss, correct, rows = torch.stack(self._sums[split]).sum(dim=0)
+            loss, correct, rows = self._sums[split]
             means += [loss / rows, correct / rows]
-        self._sums["val"].clear()
+        del self._sums["val"]
         self.curves[self.current_epoch] = torch.stack(means).cpu()
         if self.choose == "best":
             self._keep_best(means[CURVES.index("loss/val")])
 
     def _keep_best(self, losses: Tensor) -> None:
         is_open = self.waits < self.patience
-        is_better = (losses < self.best_losses) | self.best_losses.isnan()
+        is_better = losses < self.best_losses
         has_improved = is_better.view(len(self.waits), -1) & is_open.unsqueeze(1)
         self.waits = torch.where(has_improved.any(dim=1), 0, self.waits + 1)
         self.copy_to_best(has_improved.flatten())
@@ -194,13 +192,15 @@ class StackedClassifier(L.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        """Keeps the weights of members that were never validated."""
-        self.copy_to_best(self.best_losses.isnan())
+        """Keeps the weights of members that have no finite validation loss."""
+        if self.choose == "best":
+            self.copy_to_best(self.best_losses.isinf())
 
     def copy_to_best(self, chosen: Tensor) -> None:
         """Keeps the current weights of some members, given as a mask of shape `(members,)`."""
-        for best, tensor in zip(_tensors(self.best), _tensors(self.step), strict=True):
-            best[chosen] = tensor[chosen]
+        tensors = self.step.state_dict()
+        for name, best in self.best.state_dict().items():
+            best[chosen] = tensors[name][chosen]
 
     def predict_step(self, batch: StackBatch, batch_idx: int) -> Tensor:
         """Returns logits, shape `(members, rows, classes)`."""
@@ -213,11 +213,11 @@ class StackedClassifier(L.LightningModule):
     def make_optimizer(
         self, make: Callable[[Iterable[nn.Parameter]], OptimizerLRScheduler]
     ) -> OptimizerLRScheduler:
-        """Returns the optimizer that a classifier's `make_optimizer` makes."""
+        """Calls a classifier's `make_optimizer` on the stacked parameters."""
         parameters = list(self.step.parameters())
         stacked_tensors = [parameter.data for parameter in parameters]
-        # Parameter groups may depend on shapes, such as no weight decay for biases. So show
-        # `make_optimizer` the shapes of a single member.
+        # Parameter groups may depend on shapes (no weight decay for biases, say), so
+        # `make_optimizer` is shown those of a single member.
         for parameter in parameters:
             parameter.data = parameter.data[0]
         optimizer = make(self.step.parameters())
@@ -262,7 +262,7 @@ class StackedClassifier(L.LightningModule):
 
 
 def mean_and_quartiles(curves: Tensor) -> list[list[float]]:
-    """Returns the mean and both quartiles over the members of each metric in `CURVES`."""
+    """Returns the mean, lower and upper quartile over the members of each metric in `CURVES`."""
     values = curves.double()
     columns = [values.mean(dim=1), values.quantile(0.25, dim=1), values.quantile(0.75, dim=1)]
     rows: list[list[float]] = torch.stack(columns, dim=1).tolist()
@@ -276,10 +276,6 @@ def _call(step: _MemberStep, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]
         own_tensors(step), (batch.features, batch.targets)
     )
     return outputs
-
-
-def _tensors(step: _MemberStep) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*step.parameters(), *step.buffers())]
 
 
 def _check_overrides(model: IrisClassifier) -> None:
@@ -296,7 +292,7 @@ def _check_overrides(model: IrisClassifier) -> None:
 
 
 def _make_member(model: IrisClassifier, table: Table, member: Member) -> IrisClassifier:
-    """Makes the classifier of a member, exactly as after `seed_everything(member.seed)`."""
+    """Makes the classifier of a member, as after `torch.manual_seed(member.seed)`."""
     parameters = inspect.signature(type(model)).parameters.values()
     options = dict(model.hparams)
     if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):

@@ -67,7 +67,7 @@ def cross_validate(
             all rows that are not held out, and predict with the last epoch.
         baselines: Whether to score scikit-learn's classifiers on the same folds.
         **trainer: Options of `lightning.Trainer`, such as `max_epochs`, which is 5 by default. An
-            `EarlyStopping` on `loss/val` among its callbacks stops each fold by itself.
+            `EarlyStopping` on `loss/val` among its callbacks stops each fold independently.
 
     Raises:
         UserError: If the table or an option is not suitable, or if training diverges.
@@ -137,9 +137,9 @@ def train_folds(
 
 
 def _take_patience(trainer: L.Trainer) -> float:
-    """Removes the `EarlyStopping` from a Trainer and returns its patience; infinity without one.
+    """Removes `EarlyStopping` from a Trainer and returns its patience, or infinity without one.
 
-    Each fold stops by itself, so `StackedClassifier` does it.
+    `StackedClassifier` stops each fold independently instead.
     """
     patience = math.inf
     for stopping in trainer.early_stopping_callbacks:
@@ -147,7 +147,7 @@ def _take_patience(trainer: L.Trainer) -> float:
         if vars(stopping) != vars(supported):
             expected = "expected the monitor loss/val, and no other option than patience"
             raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
-        patience = stopping.patience
+        patience = min(patience, stopping.patience)
         cast("Any", trainer).callbacks.remove(stopping)
     return patience
 
@@ -168,7 +168,7 @@ def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule)
     for parameter in model.parameters():
         activations += sum(parameter.shape)  # a layer's outputs and inputs
     batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
-    # Weights, those of the best epoch, gradients, optimizer state and temporary copies.
+    # Current and best weights, gradients, optimizer state and temporary copies.
     floats = 9 * parameters
     # Row number, loss and weight of each train row.
     floats += 16 * rows

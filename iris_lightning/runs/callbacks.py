@@ -62,10 +62,11 @@ class EpochRecord(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Repeats the last step of `ReduceLROnPlateau` and the decision of `EarlyStopping`.
 
-        Lightning does both after it saves the checkpoints of an epoch, so they are not in them.
+        Checkpoints have neither: the scheduler steps after they are saved, and `should_stop` is not
+        part of them.
         """
         for stopping in trainer.early_stopping_callbacks:
-            if stopping.wait_count >= stopping.patience:
+            if stopping.stopped_epoch:
                 trainer.should_stop = True
         metrics = self.resumed.get("callback_metrics", {})
         trainer.callback_metrics.update(metrics)
@@ -77,7 +78,7 @@ class EpochRecord(Callback):
 class SeedEpochs(Callback):
     """Seeds every epoch, for dropout and the like, with a seed derived from the run's seed.
 
-    So a resumed run draws the same random numbers without restoring the generators' states.
+    A resumed run thus draws the same random numbers without saved generator states.
     """
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

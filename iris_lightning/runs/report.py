@@ -45,7 +45,7 @@ class TensorBoardReport(Callback):
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
-        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # would hide the metrics
+        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # it would hide the others
         >>> trainer = L.Trainer(logger=logger, callbacks=[TensorBoardReport()])
     """
 
@@ -54,8 +54,8 @@ class TensorBoardReport(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # In epoch 1 again: TensorBoard drops the points of epoch 0 if a run is resumed there.
-        if trainer.current_epoch > 1:
+        # Once more in the next epoch: resuming after the first one discards all its points.
+        if trainer.current_epoch > (trainer.check_val_every_n_epoch or 1):
             return
         charts = {}
         for tag in trainer.callback_metrics:

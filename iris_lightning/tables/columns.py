@@ -1,6 +1,6 @@
 """Finds the role of each column in a table: a number, a category, an identifier and so on.
 
-All columns are measured together; `find_role` decides from the measurements of one column.
+All columns are parsed together; `find_role` then looks at the values of one.
 """
 
 import re
@@ -25,7 +25,7 @@ from iris_lightning.tables.formats import (
 MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
-MAX_CHUNKS = 200  # of a column in which merged numbers are counted
+MAX_CHUNKS = 200  # of a column that are checked for merged numbers
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 # Names of ID columns and row numbers.
@@ -35,21 +35,21 @@ ID_NAME = re.compile(
     re.IGNORECASE,
 )
 # Dates such as 2026-11-30, 30.11.26 or 11/30/2026, with or without a time; and times alone.
-DATE = (
-    r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})|\d{1,2}:\d{2})"
+DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})|\d{1,2}:\d{2})"
     r"([T :].*)?$"
 )
 
 
-def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
+def find_role(name: str, kind: str, values: pl.Series, num_distinct: int) -> tuple[str, str]:
     """Returns the role of a column and the reason for it.
 
     Args:
         name: The column.
         kind: `number`; `float`, a data type that row numbers do not have; `text` or `date`.
-        values: Its values, without missing ones.
+        values: Its values; of numbers, only the valid ones.
+        num_distinct: Number of distinct values.
     """
-    num_distinct = values.n_unique()
     if num_distinct == 0:
         return "empty", "no values"
     if num_distinct == 1:
@@ -58,7 +58,7 @@ def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
         return "identifier", "no name"
     if kind == "date":
         return "date", "dates or times"
-    is_distinct = num_distinct >= MIN_ID_DISTINCT * len(values)
+    is_distinct = num_distinct >= MIN_ID_DISTINCT * values.count()
     may_identify = kind != "float" and is_distinct and ID_NAME.fullmatch(name) is not None
     if kind == "number":
         steps = values.diff().drop_nulls()
@@ -73,7 +73,7 @@ def find_role(name: str, kind: str, values: pl.Series) -> tuple[str, str]:
         return "number", "numbers"
     if num_distinct > MAX_CATEGORIES:
         return "text", f"more than {MAX_CATEGORIES} distinct texts"
-    if len(values) < MIN_CATEGORY_ROWS * num_distinct:
+    if values.count() < MIN_CATEGORY_ROWS * num_distinct:
         return "text", "few texts occur more than once"
     return "category", f"{num_distinct} categories"
 
@@ -92,7 +92,9 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
     if file.sample.height == SAMPLE_ROWS:
         undecided = []
         for name, column in columns.items():
-            if name in labels or column.role not in ("number", "text", "date"):
+            has_many = len(column.categories) > MAX_CATEGORIES
+            is_decided = has_many or column.role in ("number", "date")
+            if name in labels or not is_decided:
                 undecided.append(name)
         columns |= _measure(file, file.rows, undecided, labels)
     role, reason, categories = columns[target][1:]
@@ -113,22 +115,22 @@ def _measure(
     for name in file.sample.select(cs.by_name(*names) & UNREADABLE).columns:
         reason = f"values of type {kinds[name].base_type()}"
         columns[name] = Column(name, "text", reason)
-    numbers = file.numeric.difference(labels).intersection(names)
+    numbers = [name for name in names if name in file.numeric and name not in labels]
     parsed = rows.select(file.numbers(numbers)).collect(engine="streaming")
     for column in parsed.iter_columns():
         name = column.name
         finite = column.filter(column.is_finite())
         kind = "float" if kinds[name].is_float() else "number"
-        role, reason = find_role(name, kind, finite)
+        role, reason = find_role(name, kind, finite, finite.n_unique())
         columns[name] = Column(name, role, reason)
     texts = [name for name in names if name not in columns]
     labelled = rows.select(file.labels(*texts).cast(pl.Categorical)).collect(engine="streaming")
-    for column in labelled.iter_columns():
-        values = column.drop_nulls()
-        categories = values.unique().cast(pl.String).sort()
-        kind = "date" if categories.str.contains(DATE).all() else "text"
-        role, reason = find_role(column.name, kind, values)
-        columns[column.name] = Column(column.name, role, reason, categories.to_list())
+    distinct = pl.all().drop_nulls().unique().cast(pl.String).sort()
+    categories = labelled.select(distinct.implode()).row(0, named=True)
+    for name, found in categories.items():
+        kind = "date" if all(map(DATE.match, found)) else "text"
+        role, reason = find_role(name, kind, labelled[name], len(found))
+        columns[name] = Column(name, role, reason, found)
     return columns
 
 
@@ -149,7 +151,7 @@ def find_numbers(cells: Cells) -> None:
 
 def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     decimal_comma = bool(cells.csv.decimal_comma)
-    # In such files, 1,234 may be a decimal, and 1.000 a thousand.
+    # Files with semicolons often have decimal commas: 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
     plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
     numeric = [name for name in texts.columns if plain[name] >= 0.5]
@@ -186,9 +188,9 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
 def merges(column: pl.Series) -> bool:
     """Returns whether float32 merges many of the distinct numbers in a part of a column.
 
-    A long column of precise measurements has numbers that merge, too, so that only numbers that are
-    near each other in the table are compared. Of a very long column, 100 to 200 parts are compared,
-    at equal distances.
+    Even precise measurements collide somewhere in a long column, so only numbers within chunks of
+    neighboring rows are compared. Of a very long column, 100 to 200 evenly spaced chunks are
+    compared.
     """
     chunks = np.array_split(column.to_numpy(), len(column) // SAMPLE_ROWS + 1)
     for chunk in chunks[:: len(chunks) // MAX_CHUNKS + 1]:

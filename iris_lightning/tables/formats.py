@@ -132,10 +132,10 @@ class Cells:
 
         They are normalized, so that `1.0` equals `1` and `True` equals `true`.
         """
-        texts = _stripped(cs.by_name(*names)).str.normalize("NFC")
-        numbers = texts.str.replace(WHOLE_DECIMAL, "${1}")
-        booleans = pl.when(texts.is_in(BOOLEANS)).then(texts.str.to_lowercase())
-        return pl.when(~texts.is_in(self.missing)).then(booleans.otherwise(numbers))
+        cells = _stripped(cs.by_name(*names))
+        booleans = pl.when(cells.is_in(BOOLEANS)).then(cells.str.to_lowercase())
+        texts = cells.str.normalize("NFC").str.replace(WHOLE_DECIMAL, "${1}")
+        return pl.when(~cells.is_in(self.missing)).then(booleans.otherwise(texts))
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
