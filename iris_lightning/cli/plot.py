@@ -38,7 +38,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     with own_style(), as_user_error():
         figures = dict(plots)
         write_figures(figures, folder)
-    print(f"{what}\n{relative_path(folder)}: {len(figures)} plots, each as .png and .svg")
+    print(f"{what}\n{relative_path(folder)}: {', '.join(figures)}, each as .png and .svg")
 
 
 def _draw_checkpoint(source: Source) -> "Iterator[tuple[str, Figure]]":

@@ -93,7 +93,9 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     echo(str(source))
     source.weights.check_finite(source.path)
     if not len(rows[split]):
-        raise UserError("the training used every row: its data.split has no test split")
+        raise UserError(
+            "the training used every row: its data.split has no test split; try crossvalidate"
+        )
     if "train" in rows:
         part = f"the {split} split of the training"
         if split == "val" and cli.num_members > 1:

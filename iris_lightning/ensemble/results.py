@@ -85,15 +85,15 @@ class CrossValidation:
             columns = "".join(f"{cell:20}" for cell in cells)
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
-        meaning = f"±: standard error over the {over}"
-        meaning += "; of a difference, also over other rows (corrected resampled t-test)"
+        meaning = f"±: standard error over the {over}; of a difference, that with other rows, too,"
+        meaning += " by the corrected resampled t-test"
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
         """Returns precision, recall, F1 and rows of each class as lines of a table."""
         if len(by_class) > MAX_PRINTED_CLASSES:
             return []
-        lines = ["", f"{'class':30}{'precision':12}{'recall':12}{'f1':12}rows"]
+        lines = ["", f"{'class (all folds)':30}{'precision':12}{'recall':12}{'f1':12}rows"]
         for name, scores in by_class.items():
             cells = [f"{scores[key]:<12.4f}" for key in ("precision", "recall", "f1-score")]
             lines.append(f"{name:30.29}{''.join(cells)}{scores['support'] / self.repeats:.0f}")

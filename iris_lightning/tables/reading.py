@@ -113,7 +113,7 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
     filled = [column for column in file.names if file.sample[column].count() > 0]
-    return (filled or file.names)[-1], "the last column"
+    return (filled or file.names)[-1], "the last column; --data.target to change"
 
 
 def _choose_features(

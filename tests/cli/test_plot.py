@@ -32,7 +32,7 @@ def test_it_writes_each_plot_twice(run: Path, capsys: pytest.CaptureFixture[str]
     main(["plot"])
     assert capsys.readouterr().out.splitlines() == [
         f"checkpoint: {run}/checkpoints/best.ckpt (epoch 0)",
-        f"figures: {len(PLOTS)} plots, each as .png and .svg",
+        f"figures: {', '.join(PLOTS)}, each as .png and .svg",
     ]
     assert files("figures") == {f"{name}.{kind}" for name in PLOTS for kind in ("png", "svg")}
     assert all(min(Image.open(path).size) >= 500 for path in Path("figures").glob("*.png"))

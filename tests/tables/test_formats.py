@@ -275,7 +275,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD, {"features": []}, "no column can be a feature"),
         (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
         ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has only one class"),
-        (IDENTIFIERS, {}, "'b' .the last column. holds 50 distinct values in 50 rows"),
+        (IDENTIFIERS, {}, "'b' .the last column.* holds 50 distinct values in 50 rows"),
         (CONTINUOUS, {}, "'b'.*needs classes"),
         (COUNTS, {}, "'b'.* 80 distinct values in 300 rows.*needs classes"),
         (GOOD + "1,red,2cm,a\n", {}, "'width', row 21: .*'2cm'"),
