@@ -166,9 +166,7 @@ class IrisCLI(LightningCLI):
         trained_on = self.checkpoint.get("trained_on", {})
         self.num_members = trained_on.get("members", 1)
         if self.command == "fit":
-            self.num_members = int(
-                self.config.members
-            )  # a plain int, so that checkpoints can store it
+            self.num_members = int(self.config.members)  # a plain int, for checkpoints
         options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
         self.datamodule = self._build("data", options)
         self.datamodule.keep_to(trained_on)  # before the table is read
