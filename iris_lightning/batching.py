@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 
 def seeded_generator(*numbers: int) -> torch.Generator:
@@ -22,68 +22,56 @@ def seeded_generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """A dataset that is indexed by a tensor of row numbers: three times as fast as row by row.
+class BatchDataset(TensorDataset):
+    """Tensors that are indexed by the row numbers of a whole batch."""
 
-    Args:
-        features: Float32, shape `(rows, features)`.
-        targets: Int64, shape `(rows,)`.
-        batch_size: Rows per batch, over all processes. The last batch may have fewer.
-        process: Rank of this process, from 0.
-        num_processes: Number of processes that share each batch.
-    """
-
-    def __init__(
-        self,
-        features: Tensor,
-        targets: Tensor,
-        batch_size: int,
-        process: int = 0,
-        num_processes: int = 1,
-    ) -> None:
-        self.features = features
-        self.targets = targets
-        self.batch_size = batch_size
-        self.process = process
-        self.num_processes = num_processes
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns this process's share of a batch; it may be empty, as there is no padding.
-
-        Args:
-            rows: Row numbers of the whole batch, int64.
-        """
-        start = len(rows) * self.process // self.num_processes
-        stop = len(rows) * (self.process + 1) // self.num_processes
-        share = rows[start:stop]
-        return self.features.index_select(0, share), self.targets.index_select(0, share)
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Returns the rows of each tensor; for long tables, four times as fast as indexing."""
+        return tuple(tensor.index_select(0, rows) for tensor in self.tensors)
 
 
 class BatchOrder(DistributedSampler[Any]):
     """Yields the row numbers of each batch; their order depends on seed and epoch alone.
 
-    A resumed run thus continues in the same order without any saved state. It is a
-    `DistributedSampler` because Lightning keeps such a sampler, and calls its `set_epoch`. It has a
-    single replica, since `Batches` already divides each batch among the processes.
+    A resumed run thus continues in the same order without any saved state. Of each batch, a process
+    gets its share, which may be empty, as there is no padding. It is a `DistributedSampler` because
+    Lightning keeps such a sampler, and calls its `set_epoch`.
+
+    Args:
+        dataset: The rows.
+        batch_size: Rows per batch, over all processes. The last batch may have fewer.
+        num_processes: Number of processes that share each batch.
+        rank: Rank of this process, from 0.
+        shuffle: Whether to shuffle the rows in every epoch.
+        seed: Seed of the order.
     """
 
-    def __init__(self, batches: Batches, shuffle: bool = False, seed: int = 0) -> None:
-        super().__init__(batches, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
-        self.batches = batches
-        self.num_samples = math.ceil(len(batches) / batches.batch_size)
+    def __init__(
+        self,
+        dataset: TensorDataset,
+        batch_size: int,
+        num_processes: int,
+        rank: int,
+        shuffle: bool,
+        seed: int,
+    ) -> None:
+        super().__init__(dataset, num_processes, rank, shuffle, seed)
+        self.num_rows = len(dataset)
+        self.batch_size = batch_size
+        self.num_samples = math.ceil(self.num_rows / batch_size)
 
     def __iter__(self) -> Iterator[Any]:
-        order = torch.arange(len(self.batches))
+        order = torch.arange(self.num_rows)
         if self.shuffle:
             generator = seeded_generator(self.seed, self.epoch)
-            order = torch.randperm(len(self.batches), generator=generator)
-        return iter(order.split(self.batches.batch_size))
+            order = torch.randperm(self.num_rows, generator=generator)
+        for rows in order.split(self.batch_size):
+            start = len(rows) * self.rank // self.num_replicas
+            stop = len(rows) * (self.rank + 1) // self.num_replicas
+            yield rows[start:stop]
 
 
-class BatchLoader(DataLoader[tuple[Tensor, Tensor]]):
+class BatchLoader(DataLoader[tuple[Tensor, ...]]):
     """A `DataLoader` that indexes the tensors directly if it has no workers, which is faster."""
 
     def __iter__(self) -> Any:
@@ -93,7 +81,7 @@ class BatchLoader(DataLoader[tuple[Tensor, Tensor]]):
         return map(self.dataset.__getitem__, self.sampler)
 
 
-class FixedBatches(list[tuple[Tensor, Tensor]]):
+class FixedBatches(list[tuple[Tensor, ...]]):
     """The same batches in every epoch, for `overfit_batches`.
 
     Lightning would take a plain list for a list of loaders.

@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from iris_lightning.batching import Batches, BatchLoader, BatchOrder, FixedBatches, Loader
+from iris_lightning.batching import BatchDataset, BatchLoader, BatchOrder, FixedBatches, Loader
 from iris_lightning.errors import UserError
 from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import to_builtin
@@ -304,18 +304,20 @@ class IrisDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> Loader:
         trainer: Any = self.trainer
-        batches = Batches(*self.tensors(split), self.batch_size)
-        order = BatchOrder(batches, shuffle=split == "train", seed=self.seed)
+        num_processes, rank = 1, 0
         if trainer:
-            batches.process = trainer.global_rank
-            batches.num_processes = trainer.world_size
+            num_processes, rank = trainer.world_size, trainer.global_rank
+        dataset = BatchDataset(*self.tensors(split))
+        is_train = split == "train"
+        order = BatchOrder(dataset, self.batch_size, num_processes, rank, is_train, self.seed)
+        if trainer:
             # Lightning may iterate over the loader before it calls `set_epoch` in a resumed run.
             order.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
         if trainer and trainer.overfit_batches:  # Lightning would load a `DataLoader` row by row
             order.shuffle = False
-            return FixedBatches(batches[rows] for rows in order)
+            return FixedBatches(map(dataset.__getitem__, order))
         return BatchLoader(
-            batches,
+            dataset,
             batch_size=None,
             sampler=order,
             num_workers=self.hparams["num_workers"],
