@@ -317,6 +317,15 @@ def test_one_data_module_with_two_seeds() -> None:
     assert_same_weights(other, train(2, IrisDataModule(), epochs=1).state_dict())
 
 
+def test_a_second_training_does_not_read_the_table_again() -> None:
+    path = write_flowers("other.csv")
+    data = IrisDataModule(path)
+    for _ in range(2):
+        model = IrisClassifier(**data.classifier_options())
+        plain_trainer(max_epochs=1).fit(model, data)
+        Path(path).unlink(missing_ok=True)
+
+
 def test_global_random_state_is_unchanged() -> None:
     found = []
     for run in (True, False):

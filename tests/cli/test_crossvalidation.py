@@ -100,6 +100,15 @@ def test_baselines_are_measured_on_the_same_folds(capsys: pytest.CaptureFixture[
         assert np.shape(baseline["accuracy"]["values"]) == (1, 2)
 
 
+def test_classes_may_be_called_like_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["accuracy", "macro avg", "mean"]
+    pl.DataFrame({"x": range(60), "kind": names * 20}).write_csv("rows.csv")
+    crossvalidate("--data.path", "rows.csv", "--data.features", "[x]")
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if re.match(r"(accuracy|macro avg|mean) .* 20$", line)]) == 3
+    assert [*summary()["by_class"]] == names
+
+
 def test_best_stays_the_newest_run_of_fit(capsys: pytest.CaptureFixture[str]) -> None:
     fit("--trainer.max_epochs", "1")
     crossvalidate("--trainer.max_epochs", "1")

@@ -63,3 +63,9 @@ def test_roles_are_those_of_all_rows(late: str, role: str) -> None:
     rows = [f"{i},{i % 9},{'xy'[i % 2]}" for i in range(1, 5001)]
     Path("table.csv").write_text("\n".join(["n,size,kind", *rows, f"{late},1,x\n"]))
     assert IrisDataModule("table.csv").table.roles["n"] == role
+
+
+def test_categories_that_start_late_are_found() -> None:
+    rows = ["1.5,,x"] * 4998 + ["2.5,red,y", "3.5,blue,y"] * 300
+    Path("table.csv").write_text("\n".join(["size,colour,kind", *rows]))
+    assert IrisDataModule("table.csv").table.roles["colour"] == "category"
