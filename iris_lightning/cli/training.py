@@ -53,11 +53,12 @@ def _echo_start(cli: IrisCLI) -> None:
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:
-        done = f"{cli.checkpoint['epoch'] + 1} of {cli.trainer.max_epochs} epochs"
-        echo(f"resuming {relative_path(cli.run)} after {done}")
+        echo(f"resuming {relative_path(cli.run)} after {cli.checkpoint['epoch'] + 1} epochs")
         loop = cli.checkpoint["loops"]["fit_loop"]
-        if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-            echo("it was stopped within an epoch: an uninterrupted run may give other results")
+        options = cli.config.trainer
+        is_limited = options.max_steps != -1 or options.max_time is not None
+        if is_limited or not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+            echo("limited by steps or time, it may differ from an uninterrupted run")
         return
     echo(*table.describe())
     num_repeated = cli.datamodule.count_repeated_rows()
