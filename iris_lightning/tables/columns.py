@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import polars as pl
 import polars.selectors as cs
+from numpy.typing import NDArray
 
 from iris_lightning.errors import UserError
 from iris_lightning.table import Column
@@ -25,9 +26,10 @@ from iris_lightning.tables.formats import (
 MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
-MAX_CHUNKS = 200  # of a column that are checked for merged numbers
+MAX_CHUNKS = 20  # of a column that are checked for merged numbers
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
+NO_NUMBERS = np.empty(0)
 # Names of ID columns and row numbers.
 ID_NAME = re.compile(
     r"unnamed: ?\d+|__index_level_\d+__|row[ _.]?(names?|id|num(ber)?)|index|(.*[\W_])?id|id[\W_].*"
@@ -41,14 +43,21 @@ DATE = re.compile(
 )
 
 
-def find_role(name: str, kind: str, values: pl.Series, num_distinct: int) -> tuple[str, str]:
+def find_role(
+    name: str,
+    kind: str,
+    num_values: int,
+    num_distinct: int,
+    numbers: NDArray[np.float64] = NO_NUMBERS,
+) -> tuple[str, str]:
     """Returns the role of a column and the reason for it.
 
     Args:
         name: The column.
         kind: `number`; `float`, a data type that row numbers do not have; `text` or `date`.
-        values: Its values; of numbers, only the valid ones.
+        num_values: Number of its values.
         num_distinct: Number of distinct values.
+        numbers: Its values, if they are numbers.
     """
     if num_distinct == 0:
         return "empty", "no values"
@@ -58,22 +67,21 @@ def find_role(name: str, kind: str, values: pl.Series, num_distinct: int) -> tup
         return "identifier", "no name"
     if kind == "date":
         return "date", "dates or times"
-    is_distinct = num_distinct >= MIN_ID_DISTINCT * values.count()
+    is_distinct = num_distinct >= MIN_ID_DISTINCT * num_values
     may_identify = kind != "float" and is_distinct and ID_NAME.fullmatch(name) is not None
     if kind == "number":
-        steps = values.diff().drop_nulls()
-        counts_up = values[0] in (0, 1) and (steps == 1).all()
-        are_whole = (values % 1 == 0).all()
+        counts_up = numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
+        are_whole = bool((numbers % 1 == 0).all())
         may_identify = counts_up or (may_identify and are_whole)
     if may_identify:
         return "identifier", "identifies the rows"
     if kind in ("number", "float"):
-        if merges(values):
+        if merges(numbers):
             return "inexact", "numbers that are equal in float32; subtract an offset first"
         return "number", "numbers"
     if num_distinct > MAX_CATEGORIES:
         return "text", f"more than {MAX_CATEGORIES} distinct texts"
-    if values.count() < MIN_CATEGORY_ROWS * num_distinct:
+    if num_values < MIN_CATEGORY_ROWS * num_distinct:
         return "text", "few texts occur more than once"
     return "category", f"{num_distinct} categories"
 
@@ -94,7 +102,9 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         for name, column in columns.items():
             has_many = len(column.categories) > MAX_CATEGORIES
             is_decided = has_many or column.role in ("number", "date")
-            if name in labels or not is_decided:
+            if name == target:  # the classes of all rows are found when they are read
+                is_decided = bool(column.categories)
+            if name in categorical or not is_decided:
                 undecided.append(name)
         columns |= _measure(file, file.rows, undecided, labels)
     role, reason, categories = columns[target][1:]
@@ -115,21 +125,22 @@ def _measure(
     for name in file.sample.select(cs.by_name(*names) & UNREADABLE).columns:
         reason = f"values of type {kinds[name].base_type()}"
         columns[name] = Column(name, "text", reason)
-    numbers = [name for name in names if name in file.numeric and name not in labels]
-    parsed = rows.select(file.numbers(numbers)).collect(engine="streaming")
-    for column in parsed.iter_columns():
-        name = column.name
-        finite = column.filter(column.is_finite())
+    numeric = [name for name in names if name in file.numeric and name not in labels]
+    parsed = rows.select(file.numbers(numeric)).collect(engine="streaming")
+    for name in parsed.columns:
+        numbers = parsed[name].to_numpy()
+        numbers = numbers[np.isfinite(numbers)]
         kind = "float" if kinds[name].is_float() else "number"
-        role, reason = find_role(name, kind, finite, finite.n_unique())
+        role, reason = find_role(name, kind, len(numbers), len(np.unique(numbers)), numbers)
         columns[name] = Column(name, role, reason)
     texts = [name for name in names if name not in columns]
     labelled = rows.select(file.labels(*texts).cast(pl.Categorical)).collect(engine="streaming")
     distinct = pl.all().drop_nulls().unique().cast(pl.String).sort()
-    categories = labelled.select(distinct.implode()).row(0, named=True)
-    for name, found in categories.items():
+    categories = labelled.select(distinct.implode())
+    for name in texts:
+        found = categories.item(0, name).to_list()
         kind = "date" if all(map(DATE.match, found)) else "text"
-        role, reason = find_role(name, kind, labelled[name], len(found))
+        role, reason = find_role(name, kind, labelled[name].count(), len(found))
         columns[name] = Column(name, role, reason, found)
     return columns
 
@@ -153,6 +164,8 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     decimal_comma = bool(cells.csv.decimal_comma)
     # Files with semicolons often have decimal commas: 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
+    digits = share(texts, pl.all().str.contains("[0-9]"))
+    texts = texts.select(cs.by_name(*(name for name in digits if digits[name] >= 0.5)))
     plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
     numeric = [name for name in texts.columns if plain[name] >= 0.5]
     cells.numeric.update(numeric)
@@ -162,40 +175,45 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
         for name in numeric:
             if 0 < marked[name] == thousands[name] < plain[name]:
                 cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
-    others = texts.drop(numeric)
+    others = texts.select(cs.all() - cs.by_name(*numeric))
     swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(others, pl.all().str.contains(FORMATTED))
     signed = share(others, pl.all().str.contains(SIGNS))
-    for values in others.iter_columns():
-        name = values.name
+    examples = others.select(pl.all().drop_nulls().first())
+    for name in others.columns:
         is_doubtful = swapped[name] >= 0.5
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)
             is_doubtful = is_unclear and swapped[name] == 1
         if is_doubtful:
-            cells.doubtful[name] = values.drop_nulls()[0]
+            cells.doubtful[name] = examples.item(0, name)
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
     """Returns the fraction of each column that meets a condition, ignoring nulls."""
     if texts.width == 0:
         return {}
-    fraction = condition.sum() / pl.all().count()
-    return texts.select(fraction.fill_nan(0)).row(0, named=True)
+    counts = texts.select(pl.all().count()).row(0)
+    found = texts.select(condition.sum()).row(0)  # dividing these in polars would be slow
+    shares = {}
+    for name, number, count in zip(texts.columns, found, counts, strict=True):
+        shares[name] = number / max(1, count)
+    return shares
 
 
-def merges(column: pl.Series) -> bool:
+def merges(numbers: NDArray[np.float64]) -> bool:
     """Returns whether float32 merges many of the distinct numbers in a part of a column.
 
     Even precise measurements collide somewhere in a long column, so only numbers within chunks of
-    neighboring rows are compared. Of a very long column, 100 to 200 evenly spaced chunks are
+    neighboring rows are compared. Of a very long column, 10 to 20 evenly spaced chunks are
     compared.
     """
-    chunks = np.array_split(column.to_numpy(), len(column) // SAMPLE_ROWS + 1)
+    chunks = np.array_split(numbers, len(numbers) // SAMPLE_ROWS + 1)
     for chunk in chunks[:: len(chunks) // MAX_CHUNKS + 1]:
-        distinct = pl.Series(chunk).unique()
-        kept = distinct.cast(pl.Float32).n_unique()
-        if kept < (1 - MAX_MERGED) * len(distinct):
+        distinct = np.unique(chunk)
+        with np.errstate(over="ignore"):  # too large numbers are reported when they are used
+            kept = np.unique(distinct.astype(np.float32))
+        if len(kept) < (1 - MAX_MERGED) * len(distinct):
             return True
     return False

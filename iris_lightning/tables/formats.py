@@ -52,9 +52,8 @@ def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]
     for feature in features:
         value = cs.by_name(feature.column).as_expr()  # `pl.col` has patterns such as `*`
         if feature.category is not None:
-            value = (value == feature.category).cast(pl.Float32)
-            if fills_categories:
-                value = value.fill_null(0)
+            compare = value.eq_missing if fills_categories else value.eq
+            value = compare(pl.lit(feature.category)).cast(pl.Float32)
         expressions.append(value.alias(feature.name))
     return expressions
 
@@ -157,11 +156,14 @@ class Cells:
         return expressions
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
-        """Returns the columns of the features, as numbers or text, and the target as `CLASS`."""
+        """Returns the columns of the features, and the target, unchanged, as `CLASS`.
+
+        Those of features are numbers, or text that is null where a value is missing.
+        """
         texts = {feature.column for feature in features if feature.category is not None}
         expressions = [*self.numbers(number_columns(features)), self.labels(*texts)]
         if target is not None:
-            expressions.append(self.labels(target).alias(CLASS))
+            expressions.append(_stripped(cs.by_name(target)).alias(CLASS))
         return expressions
 
     def inputs(

@@ -103,7 +103,7 @@ def count_gaps(
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():
-        cells = values[column]
+        cells = values[column].alias("")  # see `columns.py`
         gaps[f"missing values in {column!r}"] = cells.null_count()
         if not categories:
             continue

@@ -67,7 +67,7 @@ def read_table(
         check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        check_decimal_mark(file, file.names)
+        check_decimal_mark(file, [name for name in file.names if name not in exclude])
         if class_names is not None:
             inputs = find_features(features or (), file.names, path)
         else:
@@ -75,6 +75,7 @@ def read_table(
         names = [feature.name for feature in inputs]
         rows = file.inputs(inputs, target, fills_categories).cast({CLASS: pl.Categorical})
         frame = rows.collect(engine="streaming")
+        frame = frame.with_columns(_labels(file, frame[CLASS]))
         check_values(file, frame.lazy(), inputs, missing != "error")
         used = {name: columns[name] for name in (*categories_by_column(inputs), target)}
         notes = file.notes + notes_on_values(file, frame, used)
@@ -169,6 +170,13 @@ def _notes_on_columns(columns: Mapping[str, Column], exclude: Sequence[str]) -> 
     return notes
 
 
+def _labels(file: TableFile, cells: pl.Series) -> pl.Series:
+    """Returns the class of each row, found for distinct cells only, which is faster."""
+    distinct = cells.unique()
+    labels = distinct.to_frame().select(file.labels(CLASS)).to_series()
+    return cells.replace_strict(distinct, labels, return_dtype=pl.Categorical)
+
+
 def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
@@ -205,7 +213,7 @@ def _encode_classes(
         raise UserError(
             f"{place} has the unknown class {unknown[0]!r}; known: {join_names(classes)}"
         )
-    positions = labels.cast(pl.String).cast(pl.Enum(classes)).to_physical()
+    positions = labels.cast(pl.Enum(classes)).to_physical()
     return classes, positions.cast(pl.Int64)
 
 

@@ -96,7 +96,7 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():
-        if frame.height > SAMPLE_ROWS and merges(values):
+        if frame.height > SAMPLE_ROWS and merges(values.to_numpy()):
             notes.append(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )

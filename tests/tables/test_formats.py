@@ -99,7 +99,9 @@ def test_error_suggests_the_other_decimal_mark(decimal_comma: bool) -> None:
         read_table(write(text), decimal_comma=decimal_comma)
 
 
-@pytest.mark.parametrize("name", ["*", "^.*$", "Länge, 'x' (µm)", 'a "b"\nc', "class", "row"])
+@pytest.mark.parametrize(
+    "name", ["*", "^.*$", "^)$", "Länge, 'x' (µm)", 'a "b"\nc', "class", "row"]
+)
 def test_unusual_column_names(name: str) -> None:
     rows = pl.read_csv(write(GOOD)).rename({"width": name})
     rows.write_csv("table.csv")

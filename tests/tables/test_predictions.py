@@ -56,6 +56,25 @@ def test_all_rows_and_columns_are_kept(checkpoint: str) -> None:
     np.testing.assert_allclose(table[PROBABILITIES], logits.softmax(dim=1), atol=1e-7)
 
 
+@pytest.mark.parametrize("names", [("*", "^x$"), ("^)$", "*"), ("^.*$", "^$")])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_names_that_polars_takes_for_patterns(names: tuple[str, str], suffix: str) -> None:
+    number, category = names
+    rows = pl.DataFrame({"a": [1.5, 2, 3, None] * 5, "b": ["u", "v", "w", None] * 5, "c": "1,5"})
+    rows = rows.with_columns(kind=pl.Series(["x", "y"] * 10))
+    probabilities = []
+    for unusual in ({}, {"a": number, "b": category}):
+        table = rows.rename(unusual)
+        if suffix == ".csv":
+            table.write_csv("table.csv")
+        else:
+            table.write_parquet("table.parquet")
+        fit("--data.path", f"table{suffix}", "--data.exclude", "[c]", "--trainer.max_epochs", "1")
+        main(["predict", f"table{suffix}", "--output", "out.csv"])
+        probabilities.append(pl.read_csv("out.csv")["probability_x"])
+    assert probabilities[0].equals(probabilities[1])
+
+
 @pytest.mark.parametrize(
     ("source", "output"),
     [
