@@ -3,29 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from iris_lightning.classifier import IrisClassifier
-    from iris_lightning.data import IrisDataModule
-    from iris_lightning.ensemble.classifier import EnsembleClassifier
-    from iris_lightning.ensemble.data import EnsembleDataModule
-    from iris_lightning.ensemble.training import cross_validate
-    from iris_lightning.errors import UserError
-    from iris_lightning.network import IrisNetwork
-    from iris_lightning.predictor import IrisPredictor, load
-    from iris_lightning.runs.report import TensorBoardReport
-
-__all__ = [
-    "EnsembleClassifier",
-    "EnsembleDataModule",
-    "IrisClassifier",
-    "IrisDataModule",
-    "IrisNetwork",
-    "IrisPredictor",
-    "TensorBoardReport",
-    "UserError",
-    "cross_validate",
-    "load",
-]
+if TYPE_CHECKING:  # the aliases mark these names as public
+    from iris_lightning.classifier import IrisClassifier as IrisClassifier
+    from iris_lightning.data import IrisDataModule as IrisDataModule
+    from iris_lightning.ensemble.classifier import EnsembleClassifier as EnsembleClassifier
+    from iris_lightning.ensemble.data import EnsembleDataModule as EnsembleDataModule
+    from iris_lightning.ensemble.training import cross_validate as cross_validate
+    from iris_lightning.errors import UserError as UserError
+    from iris_lightning.network import IrisNetwork as IrisNetwork
+    from iris_lightning.predictor import IrisPredictor as IrisPredictor
+    from iris_lightning.predictor import load as load
+    from iris_lightning.runs.report import TensorBoardReport as TensorBoardReport
 
 __version__ = "0.1.0"
 
@@ -41,6 +29,7 @@ _MODULES = {
     "cross_validate": "ensemble.training",
     "load": "predictor",
 }
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:

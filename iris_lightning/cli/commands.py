@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from iris_lightning.errors import UserError
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import find_source
+from iris_lightning.table import CsvFormat
 from iris_lightning.weights.export import export as write
 
 MAX_COUNTS = 6  # in the closing line
@@ -18,41 +19,33 @@ def predict(
     ckpt_path: str | None = None,
     weights: str | None = None,
     run: str | None = None,
-    decimal_comma: bool | None = None,
-    separator: Literal[",", ";", "tab", "|"] | None = None,
-    na_values: list[str | int | float | bool | None] | None = None,
-    encoding: str | None = None,
+    **csv: Any,
 ) -> None:
     """Predicts the class of every row of a table, with the probability of each class.
 
     Args:
-        table: CSV or Parquet file with a column for each feature; - for CSV from standard input.
+        table: CSV or Parquet file with a column for each feature; - for CSV from standard input. By
+            default, a CSV file is read like that of the training.
         output: CSV or Parquet file to write, with all columns of the table, prediction and
             probability_<class>; - for standard output.
         ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
         run: Folder of a run, to use its best checkpoint or all networks of its cross-validation.
-        decimal_comma: Whether numbers in CSV files are written as 5,1; by default as in training.
-        separator: Column delimiter of a CSV file; by default, it is detected.
-        na_values: Texts that mean a missing value, such as '[-999]'; by default as in training.
-        encoding: Encoding of a CSV file; by default as in training, else detected.
+        **csv: How a CSV file is written: options of `CsvFormat`.
     """
     source = find_source(ckpt_path, weights, run)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
     # Imported here, so that a mistake in the options is reported before polars is imported.
-    from iris_lightning.table import CsvFormat
     from iris_lightning.tables.predictions import predict_table
 
-    trained = source.data
-    if decimal_comma is None:
-        decimal_comma = trained.get("decimal_comma")
-    if na_values is None:
-        na_values = trained.get("na_values", source.weights.na_values)
-    if encoding is None:
-        encoding = trained.get("encoding")
-    csv = CsvFormat(separator, decimal_comma, na_values, encoding, trained.get("header", True))
+    usual = vars(CsvFormat())
+    trained = {"na_values": source.weights.na_values, **source.data}
+    options = vars(CsvFormat(**csv))
+    for name, value in usual.items():
+        if options[name] == value:
+            options[name] = trained.get(name, value)
     try:
-        counts = predict_table(predictor, table, output, csv)
+        counts = predict_table(predictor, table, output, CsvFormat(**options))
     except UserError as error:
         error.add_note(str(source))  # which may be the wrong one for this table
         raise

@@ -1,15 +1,11 @@
 """The command `crossvalidate`."""
 
-import lightning as L
-
 from iris_lightning.cli.console import Progress, echo, echo_next_steps
 from iris_lightning.cli.lightning_cli import IrisCLI, as_list
 from iris_lightning.cli.parsing import as_user_error
-from iris_lightning.ensemble.baselines import score_baselines
-from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.saving import open_run, write_curves, write_networks, write_results
-from iris_lightning.ensemble.training import TRAINER, train_folds
+from iris_lightning.ensemble.training import cross_validate
 from iris_lightning.files import relative_path
 from iris_lightning.runs.callbacks import EpochRecord, StopOnSignal
 from iris_lightning.runs.saving import describe_run
@@ -20,44 +16,39 @@ def crossvalidate(args: list[str]) -> CrossValidation:
     """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
     cli = IrisCLI("crossvalidate", args)
     config, table = cli.config, cli.datamodule.table
-    seed = config.seed_everything
-    result = CrossValidation(
-        table,
-        config.folds,
-        config.repeats,
-        config.fold_seed,
-        seed,
-        config.members,
-        config.choose,
-    )
-    rows = HeldOutRows(table, cli.datamodule.hparams["path"], cli.datamodule.csv)
     networks = f"{config.repeats} repeats x {config.folds} folds"
     if config.members > 1:
         networks += f" x {config.members} members"
     networks += f" of {cli.num_parameters} parameters"
     device = cli.trainer.strategy.root_device
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
-
-    def make_trainer() -> L.Trainer:
-        record = EpochRecord()
-        progress = Progress(record, config.trainer.enable_progress_bar, prints_lines=False)
-        callbacks = as_list(cli.config_init.trainer.callbacks)
-        callbacks += [StopOnSignal(), record, progress]
-        return cli.instantiate_trainer(**TRAINER, callbacks=callbacks)
-
+    if config.baselines:
+        echo("then scikit-learn's classifiers on the same folds")
+    record = EpochRecord()
+    progress = Progress(record, config.trainer.enable_progress_bar, prints_lines=False)
+    trainer = dict(cli.config_init.trainer)
+    trainer["callbacks"] = [*as_list(trainer["callbacks"]), StopOnSignal(), record, progress]
+    trainer["enable_progress_bar"] = False  # `Progress` shows one bar over all epochs
     with open_run(cli.root, config.name) as run:
         try:
             with as_user_error():
-                train_folds(result, cli.model, cli.datamodule, make_trainer, config.max_parallel)
-            names: list[str] | None = ["majority"]
-            if config.baselines:
-                echo("training scikit-learn's classifiers on the same folds ...")
-                names = None
-            result.baselines = score_baselines(table, result.assigned, seed, names)
+                result = cross_validate(
+                    cli.model,
+                    cli.datamodule,
+                    config.folds,
+                    config.repeats,
+                    config.fold_seed,
+                    config.seed_everything,
+                    config.max_parallel,
+                    config.members,
+                    config.choose,
+                    config.baselines,
+                    **trainer,
+                )
         except Stopped as stopped:
             stopped.remedy = "nothing was saved"
             raise
-        write_results(run, result, rows)
+        write_results(run, result)
         describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
         if config.keep:

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import torch
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.ensemble.held_out import HeldOutRows
 from iris_lightning.ensemble.plots import draw_run
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES, mean_and_quartiles
 from iris_lightning.files import atomic_write
 from iris_lightning.plots import own_style
 from iris_lightning.runs.folders import NETWORKS, SUMMARY, claim_run, remove_run, training_alone
+from iris_lightning.tables.predictions import prediction_columns
 from iris_lightning.weights.averaging import PREFIX
 from iris_lightning.weights.export import export
 from iris_lightning.weights.reading import Weights
@@ -33,16 +35,20 @@ def open_run(root: Path, name: str | None) -> Iterator[Path]:
             remove_run(run)
 
 
-def write_results(run: Path, result: CrossValidation, rows: HeldOutRows) -> None:
+def write_results(run: Path, result: CrossValidation) -> None:
     """Writes `predictions.csv`, then `summary.json`.
 
     Args:
         run: Folder of the run.
         result: The cross-validation.
-        rows: Rows of its table.
     """
+    table = result.table
+    classes = np.array(table.class_names, dtype=object)
+    kept = torch.ones(len(table.targets)) if table.kept is None else table.kept
+    rows = pl.DataFrame({"row": kept.nonzero()[:, 0] + 1, "class": classes[table.targets]})
+    predictions = prediction_columns(classes, result.probabilities.mean(axis=0))
     with atomic_write(run / "predictions.csv") as new:
-        rows.write(new, result.probabilities.mean(axis=0))
+        rows.hstack(predictions).write_csv(new)
     summary = json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(run / SUMMARY) as new:
         new.write_text(f"{summary}\n", encoding="utf-8")

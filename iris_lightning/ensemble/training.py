@@ -1,7 +1,7 @@
 """Cross-validation: trains the folds in stacks."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -21,7 +21,8 @@ from iris_lightning.runs.threads import threads
 
 MAX_STACK_BYTES = 1e9  # imported libraries take another 0.6e9
 MAX_STACK_SIZE = 1000  # networks; larger stacks are no faster
-TRAINER: dict[str, Any] = {
+TRAINER: dict[str, Any] = {  # options that differ from Lightning's defaults
+    "max_epochs": 5,
     "devices": 1,
     "logger": False,
     "enable_checkpointing": False,
@@ -80,60 +81,47 @@ def cross_validate(
     table = data.table
     if not isinstance(model, IrisClassifier):
         model = IrisClassifier(**{**data.classifier_options(), **(model or {})})
+    table.check_names(model.hparams)
     result = CrossValidation(table, folds, repeats, fold_seed, seed, members, choose)
-
-    def make_trainer() -> L.Trainer:
-        return L.Trainer(**{"max_epochs": 5, **trainer}, **TRAINER)
-
-    train_folds(result, model, data, make_trainer, max_parallel)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if max_parallel is None:
+        max_parallel = max(1, _largest_stack(model, parameters, data) // members)
+    if max_parallel < 1:
+        raise UserError(f"expected at least 1, got {max_parallel}", "max_parallel")
+    groups = groups_of_folds(result.assigned, data, members, seed, choose)
+    for stack in split_into_stacks(groups, data.batch_size, max_parallel * members):
+        work = len(stack) * members * parameters * data.batch_size
+        with isolate_rng(), threads(None, work):
+            _train_stack(result, model, data, stack, L.Trainer(**{**TRAINER, **trainer}))
     names = None if baselines else ["majority"]
     result.baselines = score_baselines(table, result.assigned, seed, names)
     return result
 
 
-def train_folds(
+def _train_stack(
     result: CrossValidation,
     model: IrisClassifier,
     data: IrisDataModule,
-    make_trainer: Callable[[], L.Trainer],
-    max_parallel: int | None = None,
+    groups: Sequence[list[Member]],
+    trainer: L.Trainer,
 ) -> None:
-    """Trains the folds in stacks, and adds their predictions and curves to the result.
-
-    Args:
-        result: The cross-validation.
-        model: Template of each fold's classifier.
-        data: The table and the batch size.
-        make_trainer: Returns a new Trainer, made with the options in `TRAINER`.
-        max_parallel: Number of folds to train at once.
-    """
-    data.table.check_names(model.hparams)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    if max_parallel is None:
-        max_parallel = max(1, _largest_stack(model, parameters, data) // result.members)
-    if max_parallel < 1:
-        raise UserError(f"expected at least 1, got {max_parallel}", "max_parallel")
-    groups = groups_of_folds(result.assigned, data, result.members, result.seed, result.choose)
-    for stack in split_into_stacks(groups, data.batch_size, max_parallel * result.members):
-        trainer = make_trainer()
-        result.epochs = trainer.max_epochs or 0
-        if result.epochs < 1:
-            raise UserError(f"max_epochs: expected at least 1, got {result.epochs}")
-        patience = _take_patience(trainer)
-        if result.choose == "last" and patience < math.inf:
-            raise UserError("last: cannot be combined with EarlyStopping", "choose")
-        work = len(stack) * result.members * parameters * data.batch_size
-        with isolate_rng(), threads(None, work):
-            stacked = StackedClassifier(model, data, stack, result.choose, patience)
-            trainer.fit(stacked)
-            batches = cast("list[Tensor]", trainer.predict(stacked))
-        logits = torch.cat(batches, dim=1).double()
-        for group, group_logits in zip(stack, logits.split(result.members), strict=True):
-            _add_predictions(result, group[0], group_logits)
-        for epoch, curves in stacked.curves.items():
-            result.curves[epoch].append(curves)
-        network = stacked.best.classifier.network
-        result.networks.append(network.state_dict())
+    """Trains some of the folds, and adds their predictions and curves to the result."""
+    result.epochs = trainer.max_epochs or 0
+    if result.epochs < 1:
+        raise UserError(f"max_epochs: expected at least 1, got {result.epochs}")
+    patience = _take_patience(trainer)
+    if result.choose == "last" and patience < math.inf:
+        raise UserError("last: cannot be combined with EarlyStopping", "choose")
+    stacked = StackedClassifier(model, data, groups, result.choose, patience)
+    trainer.fit(stacked)
+    batches = cast("list[Tensor]", trainer.predict(stacked))
+    logits = torch.cat(batches, dim=1).double()
+    for group, group_logits in zip(groups, logits.split(result.members), strict=True):
+        _add_predictions(result, group[0], group_logits)
+    for epoch, curves in stacked.curves.items():
+        result.curves[epoch].append(curves)
+    network = stacked.best.classifier.network
+    result.networks.append(network.state_dict())
 
 
 def _take_patience(trainer: L.Trainer) -> float:

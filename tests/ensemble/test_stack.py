@@ -120,7 +120,7 @@ def test_a_member_equals_a_classifier_trained_alone(case: str) -> None:
     table = data.table
     names = {"feature_names": table.feature_names, "class_names": table.class_names}
     options = names | options
-    make_trainer = partial(L.Trainer, max_epochs=3, **TRAINER, **trainer_options)
+    make_trainer = partial(L.Trainer, **{**TRAINER, "max_epochs": 3, **trainer_options})
     assigned = assign_folds(table, 4, 1, fold_seed=1)
     groups = groups_of_folds(assigned, data, num_members=1, seed=5, choose="last")
     stacks = list(split_into_stacks(groups, data.batch_size, max_parallel=3))
