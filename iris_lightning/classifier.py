@@ -1,6 +1,5 @@
 """Loss, optimizer, metrics and steps around a network."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -56,7 +55,7 @@ class IrisClassifier(L.LightningModule):
             can use the same.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range. Adam checks `lr` and `weight_decay`.
 
     Example:
         >>> IrisClassifier()(torch.tensor([[5.1, 3.5, 1.4, 0.2]])).shape
@@ -82,11 +81,6 @@ class IrisClassifier(L.LightningModule):
         super().__init__()
         if class_weight not in ("balanced", None):
             raise ValueError(f"class_weight: expected balanced or null, got {class_weight!r}")
-        if not 0 < lr < math.inf:
-            raise ValueError(f"lr: expected a finite number above 0, got {lr}")
-        if not 0 <= weight_decay < math.inf:
-            expected = "expected a finite number of at least 0"
-            raise ValueError(f"weight_decay: {expected}, got {weight_decay}")
         self.save_hyperparameters()
         self.hparams.update(to_builtin(dict(self.hparams)))
         self.network = self.make_network()

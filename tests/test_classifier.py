@@ -189,7 +189,6 @@ def test_scaling_uses_the_train_split_only() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("lr", float("nan")),
         ("class_weight", "balance"),
         ("activation", "relo"),
         ("hidden", [16, 0]),

@@ -39,7 +39,6 @@ def crossvalidate(args: list[str]) -> CrossValidation:
                     config.repeats,
                     config.fold_seed,
                     config.seed_everything,
-                    config.max_parallel,
                     config.members,
                     config.choose,
                     config.baselines,

@@ -78,21 +78,19 @@ def train(
     """
 
 
-def fit(ckpt_path: str | None = None, threads: PositiveInt | None = None) -> None:
+def fit(ckpt_path: str | None = None) -> None:
     """Options of `fit`.
 
     Args:
         ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
-        threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
 
-def evaluate(ckpt_path: str | None = None, threads: PositiveInt | None = None) -> None:
+def evaluate(ckpt_path: str | None = None) -> None:
     """Options of `validate` and `test`.
 
     Args:
         ckpt_path: Checkpoint: best or last of the newest run, a file, or the folder of a run.
-        threads: Number of PyTorch threads; by default 1 for small batches.
     """
 
 
@@ -101,7 +99,6 @@ def crossvalidate(
     repeats: int = 10,
     fold_seed: int = 0,
     choose: Literal["best", "last"] = "best",
-    max_parallel: int | None = None,
     baselines: bool = False,
     keep: bool = False,
 ) -> None:
@@ -113,12 +110,12 @@ def crossvalidate(
         fold_seed: Seed of the folds, like scikit-learn's random_state.
         choose: Weights to keep: those of the epoch with the best validation loss, as in fit, or
             those of the last, trained on all rows that are not held out.
-        max_parallel: Number of folds to train at once; it does not change the results.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
         keep: Whether to keep the networks, for predict --run.
     """
 
 
+FORMER = {"max_parallel", "threads", "weights"}  # options of earlier versions, ignored in configs
 COMMANDS: dict[str, list[Callable[..., None]]] = {
     "fit": [train, fit],
     "validate": [evaluate],
@@ -150,7 +147,7 @@ def skipped(command: str, group: str) -> set[str]:
 
 def known_options() -> set[str]:
     """Returns the names of the options of all commands."""
-    names = {"optimizer", "lr_scheduler", "weights"}  # `fit` of version 0.1.0 had the last one
+    names = {"optimizer", "lr_scheduler", *FORMER}
     for functions in COMMANDS.values():
         for function in functions:
             names.update(inspect.signature(function).parameters)

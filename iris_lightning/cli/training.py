@@ -38,7 +38,7 @@ def test(args: list[str]) -> IrisCLI:
 
 
 def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
-    return threads(cli.config.threads, cli.num_parameters * cli.datamodule.batch_size)
+    return threads(cli.num_parameters * cli.datamodule.batch_size)
 
 
 def _echo_start(cli: IrisCLI) -> None:

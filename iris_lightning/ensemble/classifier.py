@@ -56,11 +56,9 @@ class EnsembleClassifier(IrisClassifier):
             return
         self.check_trainer(self.trainer)
         data = cast("Any", self.trainer).datamodule
-        if not isinstance(data, EnsembleDataModule):
-            raise UserError("an ensemble needs an EnsembleDataModule", "members")
-        if data.hparams["members"] != self.hparams["members"]:
-            found = f"{data.hparams['members']} in the data, {self.hparams['members']} in the model"
-            raise UserError(f"expected equal numbers, got {found}", "members")
+        number = self.hparams["members"]
+        if not isinstance(data, EnsembleDataModule) or data.hparams["members"] != number:
+            raise UserError(f"an ensemble of {number} needs an EnsembleDataModule of {number}")
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer

@@ -56,15 +56,10 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     if folds > smallest:
         found = f"the class {table.class_names[rarest]!r} has {smallest} rows"
         raise UserError(f"{found}; expected at least one per fold, for {folds} folds", "folds")
-    try:
-        splitter = RepeatedStratifiedKFold(
-            n_splits=folds, n_repeats=repeats, random_state=fold_seed
-        )
-        assigned = torch.empty(repeats, len(targets), dtype=torch.int32)
-        for i, (_, held_out) in enumerate(splitter.split(targets, targets)):
-            assigned[i // folds, torch.from_numpy(held_out)] = i % folds
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=fold_seed)
+    assigned = torch.empty(repeats, len(targets), dtype=torch.int32)
+    for i, (_, held_out) in enumerate(splitter.split(targets, targets)):
+        assigned[i // folds, torch.from_numpy(held_out)] = i % folds
     return assigned
 
 
@@ -146,9 +141,9 @@ def inner_splits(
 
 
 def split_into_stacks(
-    groups: Iterable[list[Member]], batch_size: int, max_parallel: int
+    groups: Iterable[list[Member]], batch_size: int, largest: int
 ) -> Iterator[list[list[Member]]]:
-    """Collects groups into stacks of at most `max_parallel` members.
+    """Collects groups into stacks of at most `largest` members, or of one group.
 
     All members of a stack take equally many steps: one that ran out of rows would still be changed
     by its momentum.
@@ -158,6 +153,6 @@ def split_into_stacks(
         steps = math.ceil(len(group[0].train) / batch_size)
         stack = open_stacks.setdefault(steps, [])
         stack.append(group)
-        if (len(stack) + 1) * len(group) > max_parallel:
+        if (len(stack) + 1) * len(group) > largest:
             yield open_stacks.pop(steps)
     yield from open_stacks.values()

@@ -226,7 +226,7 @@ class StackedClassifier(L.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        """Refuses optimizers and precisions that would make members depend on each other."""
+        """Refuses optimizers that would make members depend on each other."""
         stacked = set(self.step.parameters())
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__
@@ -238,9 +238,6 @@ class StackedClassifier(L.LightningModule):
                     raise UserError(
                         f"make_optimizer: {name} has parameters that do not belong to the model"
                     )
-        if getattr(self.trainer.precision_plugin, "scaler", None):
-            found = "16-mixed would skip a step in all members whenever one overflows"
-            raise UserError(f"{found}; expected bf16-mixed", "precision")
 
     def configure_gradient_clipping(
         self,

@@ -39,13 +39,14 @@ def cross_validate(
     repeats: int = 10,
     fold_seed: int = 0,
     seed: int = 20,
-    max_parallel: int | None = None,
     members: int = 1,
     choose: Literal["best", "last"] = "best",
     baselines: bool = False,
     **trainer: Any,
 ) -> CrossValidation:
-    """Cross-validates a classifier; all folds are trained at once, as one stacked model.
+    """Cross-validates a classifier; the folds are trained at once, as stacked models.
+
+    A stack has at most 1000 networks, and fewer if it would need more than 2 GB of memory.
 
     In each fold, the held-out rows are the test split. The others are divided as for a training: in
     the proportion of the data module's train and validation splits or, for an ensemble, into inner
@@ -61,8 +62,6 @@ def cross_validate(
         fold_seed: Seed of the folds: scikit-learn's `random_state`.
         seed: Seed from which the initial weights and the order of the rows in each fold are
             derived.
-        max_parallel: Number of folds to train at once; by default up to 1000 networks in all, using
-            at most 2 GB. It does not affect the results, except for rounding and dropout.
         members: Number of classifiers per fold, whose probabilities are averaged.
         choose: `best` to predict with the epoch of the lowest validation loss; `last` to train on
             all rows that are not held out, and predict with the last epoch.
@@ -84,14 +83,11 @@ def cross_validate(
     table.check_names(model.hparams)
     result = CrossValidation(table, folds, repeats, fold_seed, seed, members, choose)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if max_parallel is None:
-        max_parallel = max(1, _largest_stack(model, parameters, data) // members)
-    if max_parallel < 1:
-        raise UserError(f"expected at least 1, got {max_parallel}", "max_parallel")
+    largest = _largest_stack(model, parameters, data)
     groups = groups_of_folds(result.assigned, data, members, seed, choose)
-    for stack in split_into_stacks(groups, data.batch_size, max_parallel * members):
+    for stack in split_into_stacks(groups, data.batch_size, largest):
         work = len(stack) * members * parameters * data.batch_size
-        with isolate_rng(), threads(None, work):
+        with isolate_rng(), threads(work):
             _train_stack(result, model, data, stack, L.Trainer(**{**TRAINER, **trainer}))
     names = None if baselines else ["majority"]
     result.baselines = score_baselines(table, result.assigned, seed, names)
@@ -163,4 +159,4 @@ def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule)
     # Activations of a batch and their gradients.
     floats += 4 * batch_rows * activations
     bytes_per_network = 4 * floats
-    return max(1, min(MAX_STACK_SIZE, int(MAX_STACK_BYTES / bytes_per_network)))
+    return min(MAX_STACK_SIZE, int(MAX_STACK_BYTES / bytes_per_network))

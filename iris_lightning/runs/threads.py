@@ -12,19 +12,15 @@ MIN_WORK_FOR_THREADS = 2**20
 
 
 @contextmanager
-def threads(number: int | None, work: int) -> Iterator[None]:
-    """Sets torch's number of threads within a block.
+def threads(work: int) -> Iterator[None]:
+    """Lets torch use one thread within a block if the batches are small.
 
     Args:
-        number: Number of threads. By default 1 for small batches, and torch's own choice otherwise.
         work: Rows per batch times parameters.
     """
     previous = torch.get_num_threads()
-    if number is None:
-        number = previous
-        if work < MIN_WORK_FOR_THREADS:
-            number = 1
-    torch.set_num_threads(number)
+    if work < MIN_WORK_FOR_THREADS:
+        torch.set_num_threads(1)
     try:
         yield
     finally:

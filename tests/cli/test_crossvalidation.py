@@ -156,7 +156,6 @@ def test_a_gpu_does_as_the_cpu() -> None:
 
 REFUSED = {
     "more folds than rows of a class": (["--folds", "51"], "--folds"),
-    "none at once": (["--max_parallel", "0"], "--max_parallel"),
     "no epochs": (["--trainer.max_epochs", "0"], "max_epochs"),
     "an optimizer that mixes folds": (["--optimizer", "LBFGS"], "--optimizer: LBFGS"),
     "a scheduler that follows held-out rows": (

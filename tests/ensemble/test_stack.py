@@ -123,7 +123,7 @@ def test_a_member_equals_a_classifier_trained_alone(case: str) -> None:
     make_trainer = partial(L.Trainer, **{**TRAINER, "max_epochs": 3, **trainer_options})
     assigned = assign_folds(table, 4, 1, fold_seed=1)
     groups = groups_of_folds(assigned, data, num_members=1, seed=5, choose="last")
-    stacks = list(split_into_stacks(groups, data.batch_size, max_parallel=3))
+    stacks = list(split_into_stacks(groups, data.batch_size, largest=3))
     assert {1, 3} == {len(stack) for stack in stacks}
     for stack in stacks:
         trainer = make_trainer()
@@ -147,17 +147,18 @@ class Dropping(IrisClassifier):
         return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize(
-    ("model", "max_parallel"),
-    [
-        ({"hidden": [5], "activation": "relu", "lr": 0.02, "class_weight": "balanced"}, 8),
-        (Dropping(), 10),
-    ],
-)
-def test_results_do_not_depend_on_stack_size(model: Any, max_parallel: int) -> None:
+def test_results_do_not_depend_on_stack_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"hidden": [5], "activation": "relu", "lr": 0.02, "class_weight": "balanced"}
     one = cross_validate(model, folds=5, repeats=2, max_epochs=2)
-    other = cross_validate(model, folds=5, repeats=2, max_epochs=2, max_parallel=max_parallel)
+    monkeypatch.setattr("iris_lightning.ensemble.training.MAX_STACK_SIZE", 3)
+    other = cross_validate(model, folds=5, repeats=2, max_epochs=2)
+    assert len(other.networks) == 4
     np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-6)
+
+
+def test_dropout_is_repeatable() -> None:
+    one, other = (cross_validate(Dropping(), folds=5, repeats=1, max_epochs=2) for _ in range(2))
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 
 def test_compiled_networks_can_be_stacked() -> None:

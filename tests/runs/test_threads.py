@@ -23,7 +23,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [([], 1), (["--data.batch_size", "8192"], 2), (["--threads", "2"], 2)],
+    [([], 1), (["--data.batch_size", "8192"], 2)],
 )
 def test_threads_depend_on_the_batch_size_by_default(options: list[str], expected: int) -> None:
     fit("--trainer.max_epochs", "1", *options)
