@@ -17,8 +17,8 @@ from iris_lightning.metrics import epoch_metrics
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
 
 # Options whose buffers are computed from the train split.
-FITTED_NETWORK = ("standardize", "impute", "bins")
-FITTED = (*FITTED_NETWORK, "class_weight")
+NETWORK_STATISTICS = ("standardize", "impute", "bins")
+STATISTICS = (*NETWORK_STATISTICS, "class_weight")
 
 
 class IrisClassifier(L.LightningModule):
@@ -28,8 +28,8 @@ class IrisClassifier(L.LightningModule):
     and the metrics in `iris_lightning/metrics.py` are logged. The logged loss is never weighted,
     even with `class_weight`, so that runs with and without it can be compared.
 
-    To change the network, the optimizer or the loss, override `make_network`, `make_optimizer` or
-    `row_losses`. All commands and `cross_validate` use them.
+    To change the network, the optimizer or the loss, edit `make_network`, `make_optimizer` or
+    `row_losses`, and all commands follow; or override them in a subclass, for use in Python.
 
     Args:
         feature_names: Names of the features, in the order of the columns; by default those of Iris.
@@ -43,16 +43,16 @@ class IrisClassifier(L.LightningModule):
             equally.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
-        impute: Whether to replace missing features (NaN) by their means over the train split.
-        bins: Number of quantile bins that each number is also encoded by, so that the first layer
-            can learn steps; 0 for none.
+        impute: Whether to replace missing features (NaN) with their means over the train split.
+        bins: Number of quantile bins that also encode each number, so that the first layer can
+            learn steps; 0 for none.
         one_hot_features: Features that encode categories as 0 and 1; they are neither scaled nor
             binned.
 
     Attributes:
         network: Any module that computes logits from features.
-        trained_on: Describes the table and the split of the training, so that an `IrisDataModule`
-            can use the same.
+        trained_on: Describes the table and the split it was trained on, so that an
+            `IrisDataModule` can reuse them.
 
     Raises:
         ValueError: If an option is out of range. Adam checks `lr` and `weight_decay`.
@@ -91,8 +91,8 @@ class IrisClassifier(L.LightningModule):
     def make_network(self) -> nn.Module:
         """Returns the network: any module that computes logits from features.
 
-        All options, including those of a subclass, are in `self.hparams`. The commands `predict`
-        and `export` and the function `load` work without Lightning and need an `IrisNetwork`.
+        All options, including those of a subclass, are in `self.hparams`. The commands and `load`
+        can only read checkpoints of an `IrisNetwork`.
 
         Example:
             >>> class LogisticRegression(IrisClassifier):
@@ -106,14 +106,14 @@ class IrisClassifier(L.LightningModule):
         categories = set(options["one_hot_features"])
         names = options["feature_names"]
         return IrisNetwork(
-            len(options["feature_names"]),
-            len(options["class_names"]),
-            options["hidden"],
-            options["activation"],
-            options["standardize"],
-            options["impute"],
-            options["bins"],
-            [i for i, name in enumerate(names) if name in categories],
+            in_features=len(names),
+            num_classes=len(options["class_names"]),
+            hidden=options["hidden"],
+            activation=options["activation"],
+            standardize=options["standardize"],
+            impute=options["impute"],
+            bins=options["bins"],
+            one_hot=[i for i, name in enumerate(names) if name in categories],
         )
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
@@ -213,36 +213,34 @@ class IrisClassifier(L.LightningModule):
         self._log(self.test_metrics)
 
     def _log(self, metrics: MetricCollection) -> None:
-        # Once per epoch: the mean of the batches' means would weight the rows of a smaller last
-        # batch more.
+        # Once per epoch: a mean of batch means would overweight a smaller last batch.
         self.log_dict(metrics.compute(), prog_bar=True, sync_dist=True)
         metrics.reset()
 
     def on_fit_start(self) -> None:
-        """Computes the statistics of the train split."""
+        """Fits the network's buffers, and records what it is trained on."""
         data = cast("Any", self.trainer).datamodule
         if hasattr(data, "tensors"):
             self.fit_statistics(*data.tensors("train"))
             self.trained_on = data.describe_split()
-        elif any(self.hparams[name] for name in FITTED):
-            found = f"{', '.join(FITTED)} need a train split"
-            raise UserError(f"{found}: expected an IrisDataModule")
+        elif any(self.hparams[name] for name in STATISTICS):
+            raise UserError(f"{', '.join(STATISTICS)} need an IrisDataModule")
 
     def fit_statistics(self, features: Tensor, targets: Tensor) -> None:
-        """Computes the means and scales of the features, and the class weights.
+        """Fits the network's buffers and the class weights.
 
         Args:
             features: Shape `(rows, features)`.
             targets: Classes, int64, shape `(rows,)`.
         """
-        if any(self.hparams[name] for name in FITTED_NETWORK):
+        if any(self.hparams[name] for name in NETWORK_STATISTICS):
             network = uncompiled(self.network)
             if not isinstance(network, IrisNetwork):
-                options = ", ".join(FITTED_NETWORK)
-                found = f"{options} need an IrisNetwork, not {class_name(network)}"
-                raise UserError(f"{found}; scale in your own network instead")
-            if not network.is_scaled:  # trained weights need the scale they were trained with
-                network.fit_scaler(features)
+                needs = f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork"
+                remedy = "scale in your own network instead"
+                raise UserError(f"{needs}, not {class_name(network)}; {remedy}")
+            if not network.is_fitted:  # trained weights need the scale they were trained with
+                network.fit_buffers(features)
         if self.hparams["class_weight"] == "balanced":
             weights = balanced_weights(targets, len(self.hparams["class_names"]))
             self.class_weights = weights.to(next(self.parameters()))

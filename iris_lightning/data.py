@@ -13,7 +13,6 @@ from torch import Tensor
 
 from iris_lightning.batching import BatchDataset, BatchLoader, BatchOrder, FixedBatches, Loader
 from iris_lightning.errors import UserError
-from iris_lightning.files import same_file
 from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.table import CsvFormat, Table, TableWarning, load_iris_table
 
@@ -62,8 +61,9 @@ def split_rows(
     splits = []
     try:
         for size in sizes[:-1]:
+            strata = classes[rows.numpy()]
             split, rows = train_test_split(
-                rows, train_size=size, stratify=classes[rows.numpy()], random_state=seed
+                rows, train_size=size, stratify=strata, random_state=seed
             )
             splits.append(split)
     except ValueError as error:
@@ -128,15 +128,15 @@ class IrisDataModule(L.LightningDataModule):
             raise ValueError("path: target, exclude and categorical need a file, got null")
         _check_range("batch_size", batch_size, 1)
         _check_range("split_seed", split_seed, 0)
-        _check_range("num_workers", num_workers, 0)
-        are_fractions = all(fraction >= 0 for fraction in split) and all(split[:2])
-        if len(split) != 3 or not are_fractions or not math.isclose(sum(split), 1):
+        are_fractions = len(split) == 3 and min(split) >= 0 and all(split[:2])
+        if not are_fractions or not math.isclose(sum(split), 1):
             expected = "expected three fractions that sum to 1, of which only the last can be 0"
             raise ValueError(f"split: {expected}, got {list(split)}")
         if path is not None:
             path = os.path.expanduser(path)
         self.save_hyperparameters()
-        self.hparams.update(to_builtin({**self.hparams, **vars(self.csv)}))
+        options = {**self.hparams, **vars(self.csv)}
+        self.hparams.update(to_builtin(options))
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}
@@ -204,7 +204,8 @@ class IrisDataModule(L.LightningDataModule):
         """
         options = {**self.hparams, **self.trained_on}
         if options.get("sha256", self.table.sha256) != self.table.sha256:
-            if same_file(options["path"], self.hparams["path"]):
+            paths = [os.path.realpath(each["path"] or "") for each in (options, self.hparams)]
+            if paths[0] == paths[1]:
                 found = "the table, or how it is read, has changed since the training"
                 raise UserError(f"{self.table.source}: {found}")
             every_row = torch.arange(len(self.table.targets))
@@ -230,16 +231,22 @@ class IrisDataModule(L.LightningDataModule):
             raise UserError(f"{self.table.source}: {found}")
         if split not in self._tensors:
             rows = self.rows[split]
-            self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
+            features = self.table.features[rows]
+            targets = self.table.targets[rows]
+            self._tensors[split] = (features, targets)
         return self._tensors[split]
 
     def count_repeated_rows(self) -> int:
         """Counts test rows that are also in the train split."""
-        rows = torch.cat([self.table.features, self.table.targets.unsqueeze(1)], dim=1)
-        factors = torch.randint(2**62, rows.shape[1:], generator=torch.Generator().manual_seed(0))
+        targets = self.table.targets.unsqueeze(1)
+        rows = torch.cat([self.table.features, targets], dim=1)
+        generator = torch.Generator().manual_seed(0)
+        factors = torch.randint(2**62, rows.shape[1:], generator=generator)
         # Equal rows have equal hashes; a collision of others is all but impossible.
         hashes = (rows.view(torch.int32) * factors).sum(dim=1)
-        return int(torch.isin(hashes[self.rows["test"]], hashes[self.rows["train"]]).sum())
+        train = hashes[self.rows["train"]]
+        test = hashes[self.rows["test"]]
+        return int(torch.isin(test, train).sum())
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""
@@ -268,7 +275,8 @@ class IrisDataModule(L.LightningDataModule):
         self.trained_on = trained_on
         vars(self).pop("rows", None)
         self._tensors.clear()
-        if "table" in vars(self) and not self.table.is_named(trained_on):
+        names = (trained_on.get("feature_names"), trained_on.get("class_names"))
+        if "table" in vars(self) and names != (self.feature_names, self.class_names):
             del self.table  # it is read again, with the names of the classifier
 
     def _follow_classifier(self) -> None:

@@ -54,10 +54,14 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     return known[matches[0]]
 
 
+def shorten(name: str, length: int = MAX_NAME_LENGTH) -> str:
+    """Returns the start of a name, without line breaks."""
+    return " ".join(name.split())[:length]
+
+
 def join_names(names: Sequence[str]) -> str:
     """Formats a list of names for a message; of a long list, only the first names."""
-    listed = [" ".join(name.split())[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]]
-    text = ", ".join(listed)
+    text = ", ".join(map(shorten, names[:MAX_LISTED_NAMES]))
     if len(names) > MAX_LISTED_NAMES:
         text += f" and {len(names) - MAX_LISTED_NAMES} more"
     return text

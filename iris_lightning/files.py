@@ -40,13 +40,6 @@ def relative_path(path: Path) -> str:
     return str(path)
 
 
-def same_file(one: str | None, other: str | None) -> bool:
-    """Returns whether two paths lead to the same file, or both are `None`."""
-    if one is None or other is None:
-        return one == other
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
 def check_output(path: Path, *inputs: Path) -> None:
     """Raises an error if a path cannot be written or is one of the inputs.
 

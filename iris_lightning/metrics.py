@@ -35,7 +35,7 @@ class RocAuc(MulticlassAUROC):
     """
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, average="none", validate_args=False)
+        super().__init__(num_classes, average="none")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds logits; torchmetrics would take logits from 0 to 1 for probabilities."""
@@ -48,7 +48,8 @@ class RocAuc(MulticlassAUROC):
             areas = super().compute()
         targets = dim_zero_cat(self.target)
         rows = targets.bincount(minlength=len(areas))
-        return areas[(rows > 0) & (rows < len(targets))].mean()
+        has_curve = (rows > 0) & (rows < len(targets))
+        return areas[has_curve].mean()
 
 
 class BalancedAccuracy(MulticlassConfusionMatrix):
@@ -65,7 +66,7 @@ class BalancedAccuracy(MulticlassConfusionMatrix):
 def make_test_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics of `test` and `crossvalidate`: those of an epoch, and slower ones."""
     metrics = make_metrics(num_classes)
-    metrics["balanced_accuracy"] = BalancedAccuracy(num_classes, validate_args=False)
+    metrics["balanced_accuracy"] = BalancedAccuracy(num_classes)
     metrics["roc_auc"] = RocAuc(num_classes)
     return metrics
 

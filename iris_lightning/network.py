@@ -35,18 +35,18 @@ class IrisNetwork(nn.Module):
         hidden: Sizes of the hidden layers; `[]` makes it multinomial logistic regression.
         activation: Activation after each hidden layer: a name in `ACTIVATIONS`, or `None`.
         standardize: Whether to scale features with the buffers `mean` and `std`.
-        impute: Whether to replace missing features (NaN) by the buffer `fill` before that.
-        bins: Number of quantile bins per feature. For each of them, the network has an input that
-            rises from 0 to 1 within the bin, next to the feature itself: the piecewise linear
-            encoding of Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep
-            Learning", 2022, section 3.1. A missing feature is in no bin. 0 for no bins.
+        impute: Whether to replace missing features (NaN) with the buffer `fill` before scaling.
+        bins: Number of quantile bins per number; 0 for none. Each bin adds an input that rises from
+            0 to 1 within it, and is 0 for a missing number: the piecewise linear encoding of
+            Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", 2022,
+            section 3.1.
         one_hot: Positions of features that encode categories as 0 and 1. They are neither scaled
             nor binned.
 
-    `fit_scaler` sets the buffers. Until then, NaN is replaced by 0, and nothing is scaled.
+    `fit_buffers` sets the buffers. Until then, `std` is 1, and the others are 0.
 
     Attributes:
-        options: The arguments above, from which the same network can be created again.
+        options: The arguments above: `IrisNetwork(**options)` is the same network.
 
     Raises:
         ValueError: If a size is not positive, or the activation is unknown.
@@ -124,48 +124,50 @@ class IrisNetwork(nn.Module):
         if self.standardize:
             inputs = (inputs - self.mean) / self.std
         if self.bins:
-            inputs = torch.cat([inputs, self._encode(features[:, self.numbers])], dim=1)
+            encoded = self._encode(features[:, self.numbers])
+            inputs = torch.cat([inputs, encoded], dim=1)
         logits: Tensor = self.layers(inputs)
         return logits
 
     def _encode(self, numbers: Tensor) -> Tensor:
         """Returns the place of each number within each bin, shape `(rows, bins * numbers)`."""
         low, high = self.edges[:-1], self.edges[1:]
-        width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # equal edges make a step
-        places = ((numbers.unsqueeze(1) - low) / width).clamp(0, 1)
+        width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # equal edges give a step
+        distances = numbers.unsqueeze(1) - low
+        places = (distances / width).clamp(0, 1)
         return torch.where(places.isnan(), 0.0, places).flatten(1)
 
     @property
-    def is_scaled(self) -> bool:
-        """Whether the buffers were set by `fit_scaler` or loaded with trained weights."""
-        if self.standardize and (self.mean.any() or (self.std != 1).any()):
-            return True
-        if self.bins and self.edges.any():
-            return True
-        return self.impute and bool(self.fill.any())
+    def is_fitted(self) -> bool:
+        """Whether the buffers were set by `fit_buffers` or loaded with trained weights."""
+        for name, buffer in self.named_buffers():
+            initial = float(name == "std")
+            if (buffer != initial).any():
+                return True
+        return False
 
     @torch.no_grad()
-    def fit_scaler(self, features: Tensor) -> None:
+    def fit_buffers(self, features: Tensor) -> None:
         """Sets the buffers to means, standard deviations and quantiles of the train split.
 
-        The result is that of scikit-learn's `SimpleImputer` and `StandardScaler`: the population's
-        standard deviation, and 1 for a constant feature. It is computed in float64, one column at a
-        time to save memory on long tables.
+        As in scikit-learn's `SimpleImputer` and `StandardScaler`, the standard deviation is the
+        population's, and 1 for a constant feature. Everything is computed in float64, one column at
+        a time to save memory on long tables.
 
         Args:
             features: Shape `(rows, in_features)`.
         """
-        for number, i in enumerate(self.numbers):
+        for position, i in enumerate(self.numbers):
             column = features[:, i].double()
-            if self.bins:
-                known = column[~column.isnan()].sort().values
-                if len(known):
-                    ranks = torch.linspace(0, len(known) - 1, self.bins + 1, dtype=torch.float64)
-                    self.edges[:, number] = known[ranks.round().long()]
+            known = column[~column.isnan()]
+            if self.bins and len(known):
+                ranks = torch.linspace(0, len(known) - 1, self.bins + 1, dtype=torch.float64)
+                quantiles = known.sort().values[ranks.round().long()]
+                self.edges[:, position] = quantiles
             if self.impute:
-                fill = column.nanmean().nan_to_num().float()  # 0 if all values are missing
+                fill = column.nanmean().nan_to_num()  # 0 if all values are missing
                 self.fill[i] = fill
-                column = torch.where(column.isnan(), fill.double(), column)
+                column = torch.where(column.isnan(), fill, column)
             if self.standardize:
                 variance, mean = torch.var_mean(column, correction=0)
                 self.mean[i] = mean

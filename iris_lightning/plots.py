@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from iris_lightning.errors import shorten
 from iris_lightning.files import atomic_write
 
-if TYPE_CHECKING:  # importing matplotlib takes a third of a second, so functions do it
+if TYPE_CHECKING:  # matplotlib takes 0.3 s to import, so functions do it when needed
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
@@ -38,7 +39,7 @@ class Trained(NamedTuple):
             `(rows, features)`.
         data: The data it was trained on.
         title: Describes it in captions.
-        network: The network that `predict` uses; only needed for an ensemble.
+        network: The network behind `predict`; only needed for an ensemble.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -48,9 +49,9 @@ class Trained(NamedTuple):
 
     def predict_val(self) -> Tensor:
         """Computes probabilities of the validation rows, shape `(rows, classes)`."""
-        predict_val = getattr(self.data, "predict_val", None)
-        if predict_val is not None:  # each row by the member of an ensemble that has not seen it
-            return cast("Tensor", predict_val(self.network, self.predict))
+        predict_unseen = getattr(self.data, "predict_val", None)
+        if predict_unseen is not None:  # each row by the member that has not seen it
+            return cast("Tensor", predict_unseen(self.network, self.predict))
         return self.predict(self.data.tensors("val")[0])
 
 
@@ -64,12 +65,7 @@ def own_style() -> AbstractContextManager[None]:
 
 
 def write_figures(figures: "Mapping[str, Figure]", folder: Path) -> None:
-    """Writes figures by their names, each as `.png` and `.svg`.
-
-    Args:
-        figures: Figures by name.
-        folder: Folder to write to.
-    """
+    """Writes each figure as `<name>.png` and `<name>.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         for suffix in (".png", ".svg"):
@@ -119,7 +115,7 @@ def _regions(trained: Trained) -> "Figure | None":
     Returns:
         The figure, or `None` if there are too many features or classes, or only one feature.
     """
-    names = [_shorten(name) for name in trained.data.feature_names]
+    names = [shorten(name, MAX_NAME_LENGTH) for name in trained.data.feature_names]
     num_classes = len(trained.data.class_names)
     if not 2 <= len(names) <= MAX_REGION_FEATURES or num_classes > len(MARKERS):
         return None
@@ -129,7 +125,8 @@ def _regions(trained: Trained) -> "Figure | None":
     height = 1.2 + 1.4 * rows
     figure = _figure(f"{trained.title}, validation rows", width, height)
     for first, second in combinations(range(len(names)), 2):
-        axes = figure.add_subplot(rows, columns, 1 + first + columns * (second - 1))
+        row = second - 1
+        axes = figure.add_subplot(rows, columns, 1 + row * columns + first)
         _draw_pair(axes, trained, [first, second])
         axes.set(xlabel=names[first], ylabel=names[second])
         axes.locator_params(nbins=4)
@@ -144,16 +141,17 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
 
     train, _ = trained.data.tensors("train")
     val, targets = trained.data.tensors("val")
-    rows = torch.cat([train, val])[:, pair].double().numpy()
+    rows = torch.cat([train, val])[:, pair].numpy()
     low = np.nanmin(rows, axis=0)
     high = np.nanmax(rows, axis=0)
     margin = 0.05 * (high - low)
     ticks = np.linspace(low - margin, high + margin, GRID_SIZE)
     x, y = np.meshgrid(*ticks.T)
     features = train.nanmean(dim=0).repeat(GRID_SIZE**2, 1)
-    features[:, pair] = torch.from_numpy(np.stack([x, y], axis=-1)).to(train).flatten(0, 1)
+    features[:, pair[0]] = torch.from_numpy(x).flatten()
+    features[:, pair[1]] = torch.from_numpy(y).flatten()
     probabilities = trained.predict(features).unflatten(0, x.shape)
-    num_classes = max(3, probabilities.shape[2])  # of two, scikit-learn would draw one
+    num_classes = max(3, probabilities.shape[2])  # with two, scikit-learn would draw only one
     padding = num_classes - probabilities.shape[2]
     response = nn.functional.pad(probabilities, (0, padding)).numpy()
     colors = [f"C{number}" for number in range(num_classes)]
@@ -163,8 +161,8 @@ def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
     display.plot("pcolormesh", axes, vmin=0, vmax=1, alpha=0.5, rasterized=True)
     for number, name in enumerate(trained.data.class_names):
         points = val[targets == number][:MAX_POINTS_PER_CLASS, pair]
-        (line,) = axes.plot(*points.T, MARKERS[number], label=_shorten(name))
-        line.set(color=colors[number], markeredgecolor="black")
+        label = shorten(name, MAX_NAME_LENGTH)
+        axes.plot(*points.T, MARKERS[number], c=colors[number], mec="black", label=label)
 
 
 def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: str) -> "Figure":
@@ -178,7 +176,7 @@ def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: st
     """
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    names = [_shorten(name) for name in class_names]
+    names = [shorten(name, MAX_NAME_LENGTH) for name in class_names]
     has_counts = len(names) <= MAX_CLASSES_WITH_COUNTS
     side = min(12.0, max(3.0, 0.5 * len(names)) + 1)  # inches
     figure = _figure(title, side + 0.4, side)
@@ -196,22 +194,12 @@ def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: st
 
 
 def _figure(title: str, width: float = 4.4, height: float = 3.0) -> "Figure":
-    """Returns an empty figure, by default as large as TensorBoard displays it.
-
-    Args:
-        title: Caption.
-        width: Width in inches.
-        height: Height in inches.
-    """
+    """Returns an empty figure; the size is in inches, by default that of TensorBoard's display."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=80, layout="constrained")
     figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _shorten(name: str) -> str:
-    return " ".join(name.split())[:MAX_NAME_LENGTH]
 
 
 PLOTS: dict[str, Callable[[Trained], "Figure | None"]] = {

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from iris_lightning.errors import UserError
 from iris_lightning.features import find_features, normalize
 from iris_lightning.runs.checkpoints import read_checkpoint, weights_in
-from iris_lightning.weights.averaging import base_network
 from iris_lightning.weights.reading import Weights, read_weights
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class IrisPredictor(nn.Module):
         self.na_values = na_values
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
-        self.imputes = base_network(network).impute
+        self.imputes = bool(getattr(network, "members", network).impute)
         self.eval()
 
     @classmethod
@@ -148,7 +147,8 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
             series[name] = pl.Series(cells)
         else:
             series[name] = pl.Series(map(str, cells), dtype=pl.String)
-    table = Cells(source, CsvFormat(na_values=predictor.na_values), pl.LazyFrame(series))
+    csv = CsvFormat(na_values=predictor.na_values)
+    table = Cells(source, csv, pl.LazyFrame(series))
     table.missing += PRINTED_MISSING
     find_numbers(table)
     check_values(table, table.inputs(features), features, predictor.imputes)

@@ -98,11 +98,6 @@ class Table:
         classes += f"{join_names(self.class_names)}; the largest has {share:.1%} of the rows"
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
-    def is_named(self, options: Mapping[str, Any]) -> bool:
-        """Returns whether the features and classes are those named in `options`."""
-        names = options.get("feature_names"), options.get("class_names")
-        return names == (self.feature_names, self.class_names)
-
     def check_names(self, options: Mapping[str, Any]) -> None:
         """Raises an error unless a classifier with these options can use the table."""
         for name in ("feature_names", "class_names"):

@@ -306,7 +306,7 @@ def test_plain_loaders_instead_of_the_data_module() -> None:
     trainer.fit(model, data.train_dataloader(), data.val_dataloader())
     assert_same_weights(model.state_dict(), train(1, IrisDataModule()).state_dict())
     for options in ({"standardize": True}, {"class_weight": "balanced"}):
-        with pytest.raises(UserError, match="expected an IrisDataModule"):
+        with pytest.raises(UserError, match="need an IrisDataModule"):
             trainer.fit(IrisClassifier(**options), data.train_dataloader())
 
 

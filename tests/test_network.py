@@ -39,7 +39,7 @@ def test_scaling_equals_scikit_learn() -> None:
     features = features * torch.tensor([1.0, 50.0, 0.0]) + torch.tensor([0.0, 1000.0, 7.0])
     features[::5, :2] = torch.nan
     network = IrisNetwork(in_features=3, standardize=True, impute=True)
-    network.fit_scaler(features)
+    network.fit_buffers(features)
     theirs = make_pipeline(SimpleImputer(), StandardScaler())
     scaled = torch.tensor(theirs.fit_transform(features.double()), dtype=torch.float32)
     torch.testing.assert_close(network(features), network.layers(scaled), rtol=1e-4, atol=1e-4)
@@ -51,7 +51,7 @@ def test_numbers_are_encoded_by_their_place_in_quantile_bins() -> None:
     features[:, 2] = features[:, 2].round()  # of which some quantiles are equal
     features[7, 0] = torch.nan
     network = IrisNetwork(3, 2, [], standardize=True, impute=True, bins=8, one_hot=[1])
-    network.fit_scaler(features)
+    network.fit_buffers(features)
     seen = []
     network.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     network(features)

@@ -68,5 +68,5 @@ def export(output: str, ckpt_path: str | None = None, weights: str | None = None
     """
     source = find_source(ckpt_path, weights)
     predictor = IrisPredictor.from_weights(source.weights, source.path)
-    result = write(predictor.network, source.weights, Path(output), source.path)
-    print(f"{source}\n{output}: {result}")
+    write(predictor.network, source.weights, Path(output), source.path)
+    print(f"{source}\n{output}: {len(source.weights.state)} tensors")

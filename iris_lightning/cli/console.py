@@ -23,12 +23,10 @@ EPOCH_LINES = 20
 LINE = ("loss/train", "loss/val", "accuracy/val")
 # Loggers whose INFO messages say what users know already, or cannot change.
 LOGGERS = (
-    "lightning.fabric.utilities.distributed",
-    "lightning.fabric.utilities.rank_zero",
-    "lightning.fabric.utilities.seed",
+    "lightning.fabric.utilities",
     "lightning.pytorch.accelerators.cuda",
     "lightning.pytorch.trainer.connectors.checkpoint_connector",
-    "lightning.pytorch.utilities.rank_zero",
+    "lightning.pytorch.utilities",
 )
 # Warnings to ignore, by message, since their category is `UserWarning`.
 WARNINGS = (

@@ -25,7 +25,7 @@ from iris_lightning.cli.options import (
 )
 from iris_lightning.cli.parsing import as_user_error, parse
 from iris_lightning.data import IrisDataModule
-from iris_lightning.ensemble.classifier import EnsembleClassifier
+from iris_lightning.ensemble.classifier import EnsembleClassifier, check_trainer
 from iris_lightning.ensemble.data import EnsembleDataModule
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import option_names, to_builtin
@@ -155,7 +155,8 @@ class IrisCLI(LightningCLI):
         if self.run is None:
             expected = "expected the last.ckpt of a run, or last"
             raise UserError(f"{source.path}: {expected}", "ckpt_path")
-        options: dict[str, Any] = yaml.safe_load((self.run / "config.yaml").read_text("utf-8"))
+        config = (self.run / "config.yaml").read_text("utf-8")
+        options: dict[str, Any] = yaml.safe_load(config)
         # The checkpoint also has the batch size that a `BatchSizeFinder` found.
         options["data"] |= recorded_options(source.checkpoint, IrisDataModule)
         return options
@@ -178,8 +179,8 @@ class IrisCLI(LightningCLI):
         if self.config.get("optimizer") or self.config.get("lr_scheduler"):
             self._set_optimizer(self.model)
         self.trainer = self.instantiate_trainer(**self._trainer_parts())
-        if isinstance(self.model, EnsembleClassifier) and self.trains:
-            self.model.check_trainer(self.trainer)  # before it launches processes
+        if self.num_members > 1 and self.trains:
+            check_trainer(self.trainer)  # before it launches processes
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
             self.model.double()  # before Lightning loads weights, which it would round to float32
 

@@ -126,8 +126,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8-sig")
-    aliases = [event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent)]
-    if len(aliases) > MAX_ALIASES:
+    num_aliases = 0
+    for event in yaml.parse(text):
+        num_aliases += isinstance(event, yaml.AliasEvent)
+    if num_aliases > MAX_ALIASES:
         raise ValueError(f"more than {MAX_ALIASES} aliases")
     yaml.compose(text, UniqueKeyLoader)
     options = get_loader("yaml")(text)

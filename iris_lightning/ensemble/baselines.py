@@ -29,14 +29,16 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
     prepare = make_column_transformer((scaled, is_number), remainder="passthrough")
     classifiers: dict[str, Any] = {"majority": DummyClassifier()}
-    for name, classifier in {
-        "logistic_regression": LogisticRegression(max_iter=1000),
-        "linear_discriminant_analysis": LinearDiscriminantAnalysis(),
-        "svc_rbf": CalibratedClassifierCV(SVC(), ensemble=False),  # for probabilities
-        "k_nearest_neighbors": KNeighborsClassifier(),
-        "random_forest": RandomForestClassifier(random_state=seed),
-    }.items():
-        classifiers[name] = make_pipeline(prepare, classifier)
+    linear = LogisticRegression(max_iter=1000)
+    support_vectors = CalibratedClassifierCV(SVC(), ensemble=False)  # for probabilities
+    forest = RandomForestClassifier(random_state=seed)
+    classifiers["logistic_regression"] = make_pipeline(prepare, linear)
+    classifiers["linear_discriminant_analysis"] = make_pipeline(
+        prepare, LinearDiscriminantAnalysis()
+    )
+    classifiers["svc_rbf"] = make_pipeline(prepare, support_vectors)
+    classifiers["k_nearest_neighbors"] = make_pipeline(prepare, KNeighborsClassifier())
+    classifiers["random_forest"] = make_pipeline(prepare, forest)
     return classifiers
 
 
@@ -49,7 +51,9 @@ def raw_columns(table: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         inputs = [f"{column.name}={category}" for category in column.categories]
         one_hot = features[:, np.isin(table.feature_names, inputs)]
         if one_hot.size:
-            columns.append(np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), np.nan))
+            codes = one_hot.argmax(axis=1).astype(np.float64)
+            codes[one_hot.sum(axis=1) == 0] = np.nan
+            columns.append(codes)
     raw = np.column_stack(columns)
     is_code = np.arange(raw.shape[1]) >= is_number.sum()
     return raw, is_code

@@ -52,12 +52,13 @@ class StackBatches:
         self.sampler = self  # Lightning calls `set_epoch` on a loader's sampler
         self.batch_sampler = None  # Lightning expects the attribute
         member_rows: list[Tensor] = [getattr(member, split) for member in members]
-        self.sizes = list(map(len, member_rows))
+        sizes = torch.tensor([len(rows) for rows in member_rows])
         self.rows = pad_sequence(member_rows, batch_first=True)
-        is_real = torch.arange(max(self.sizes)) < torch.tensor(self.sizes)[:, None]
+        is_real = torch.arange(self.rows.shape[1]) < sizes.unsqueeze(1)
         self.row_weights = []
         for mask in is_real.split(batch_size, dim=1):
-            self.row_weights.append(mask / mask.sum(dim=1, keepdim=True).clamp(min=1))
+            num_rows = mask.sum(dim=1, keepdim=True)
+            self.row_weights.append(mask / num_rows.clamp(min=1))
 
     def __len__(self) -> int:
         return len(self.row_weights)
@@ -69,11 +70,13 @@ class StackBatches:
     def _ordered_rows(self) -> Tensor:
         if not self.shuffle:
             return self.rows
-        order = torch.arange(max(self.sizes)).repeat(len(self.members), 1)
-        for positions, member, size in zip(order, self.members, self.sizes, strict=True):
+        rows = self.rows.clone()
+        for position, member in enumerate(self.members):
+            size = len(member.train)
             generator = seeded_generator(member.seed, self.epoch)
-            torch.randperm(size, generator=generator, out=positions[:size])
-        return self.rows.gather(1, order)
+            order = torch.randperm(size, generator=generator)
+            rows[position, :size] = member.train[order]
+        return rows
 
     def __iter__(self) -> Iterator[StackBatch]:
         batches = self._ordered_rows().split(self.batch_size, dim=1)

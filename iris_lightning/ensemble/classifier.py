@@ -16,6 +16,12 @@ from iris_lightning.weights.averaging import EnsembleNetwork
 STACK = "stack."  # prefix of the stack's tensors in a checkpoint
 
 
+def check_trainer(trainer: L.Trainer) -> None:
+    """Raises an error if a Trainer uses several processes."""
+    if trainer.world_size > 1:
+        raise UserError("an ensemble is trained in a single process", "members")
+
+
 class EnsembleClassifier(IrisClassifier):
     """Several classifiers, each trained without one fold of the train and validation rows.
 
@@ -54,7 +60,7 @@ class EnsembleClassifier(IrisClassifier):
         super().setup(stage)
         if stage != "fit":
             return
-        self.check_trainer(self.trainer)
+        check_trainer(self.trainer)
         data = cast("Any", self.trainer).datamodule
         number = self.hparams["members"]
         if not isinstance(data, EnsembleDataModule) or data.hparams["members"] != number:
@@ -64,12 +70,6 @@ class EnsembleClassifier(IrisClassifier):
         self.stack.trainer = self.trainer
         # The network to save is that of the members' best epochs.
         self.stack.best.classifier.network = self.network.members
-
-    @staticmethod
-    def check_trainer(trainer: L.Trainer) -> None:
-        """Raises an error if a Trainer uses several processes."""
-        if trainer.world_size > 1:
-            raise UserError("an ensemble is trained in a single process", "members")
 
     @property
     def is_fitting(self) -> bool:
@@ -146,4 +146,6 @@ class EnsembleClassifier(IrisClassifier):
         if hasattr(self, "stack"):
             return
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(STACK)}
+        for name in list(state):
+            if name.startswith(STACK):
+                del state[name]

@@ -38,7 +38,8 @@ class EnsembleDataModule(IrisDataModule):
         """Row numbers of each split, int64."""
         rows = super().rows
         if "train" in rows:
-            rows["train"] = rows["val"] = torch.cat([rows["train"], rows["val"]])
+            both = torch.cat([rows["train"], rows["val"]])
+            rows["train"] = rows["val"] = both
         return rows
 
     @property

@@ -52,7 +52,8 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     targets = table.targets
-    smallest, rarest = targets.bincount(minlength=len(table.class_names)).min(dim=0)
+    rows = targets.bincount(minlength=len(table.class_names))
+    smallest, rarest = rows.min(dim=0)
     if folds > smallest:
         found = f"the class {table.class_names[rarest]!r} has {smallest} rows"
         raise UserError(f"{found}; expected at least one per fold, for {folds} folds", "folds")
@@ -136,7 +137,9 @@ def inner_splits(
             vals.append(rows[val])
     # Members of a group need equally many steps. So some train on their first row twice.
     longest = max(map(len, trains))
-    trains = [torch.cat([train, train[: longest - len(train)]]) for train in trains]
+    for i, train in enumerate(trains):
+        missing = longest - len(train)
+        trains[i] = torch.cat([train, train[:missing]])
     return list(zip(trains, vals, strict=True))
 
 

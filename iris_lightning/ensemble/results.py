@@ -105,18 +105,12 @@ class CrossValidation:
         It has each metric with its mean, standard error and value in each fold, the confusion
         matrix, precision, recall and F1 of each class, and the differences from the baselines.
         """
-        summary: dict[str, Any] = {
-            "rows": len(self.table.targets),
-            "folds": self.folds,
-            "repeats": self.repeats,
-            "fold_seed": self.fold_seed,
-            "epochs": self.epochs,
-            "members": self.members,
-            "choose": self.choose,
-            **_summarize(self.scores),
-            **self._class_report(),
-            "baselines": {},
-        }
+        summary: dict[str, Any] = {"rows": len(self.table.targets)}
+        for name in ("folds", "repeats", "fold_seed", "epochs", "members", "choose"):
+            summary[name] = getattr(self, name)
+        summary |= _summarize(self.scores)
+        summary |= self._class_report()
+        summary["baselines"] = {}
         for baseline, scores in self.baselines.items():
             differences = {}
             for name, values in scores.items():
@@ -193,9 +187,10 @@ def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:
     samples = values.mean(axis=1)
     if len(values) == 1:
         samples = values[0]
-    error = samples.std(ddof=1) / len(samples) ** 0.5
-    deviation = values.std(ddof=1)
-    return {"mean": float(values.mean()), "std": float(deviation), "standard_error": float(error)}
+    mean = float(values.mean())
+    deviation = float(values.std(ddof=1))
+    error = float(samples.std(ddof=1)) / len(samples) ** 0.5
+    return {"mean": mean, "std": deviation, "standard_error": error}
 
 
 def difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> dict[str, float]:

@@ -44,14 +44,17 @@ def write_results(run: Path, result: CrossValidation) -> None:
     """
     table = result.table
     classes = np.array(table.class_names, dtype=object)
-    kept = torch.ones(len(table.targets)) if table.kept is None else table.kept
-    rows = pl.DataFrame({"row": kept.nonzero()[:, 0] + 1, "class": classes[table.targets]})
+    rows = torch.arange(len(table.targets))
+    if table.kept is not None:
+        rows = table.kept.nonzero()[:, 0]
+    labels = pl.DataFrame({"row": rows + 1, "class": classes[table.targets]})
     predictions = prediction_columns(classes, result.probabilities.mean(axis=0))
     with atomic_write(run / "predictions.csv") as new:
-        rows.hstack(predictions).write_csv(new)
-    summary = json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False)
+        labels.hstack(predictions).write_csv(new)
+    summary = result.summary()
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(run / SUMMARY) as new:
-        new.write_text(f"{summary}\n", encoding="utf-8")
+        new.write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_networks(run: Path, result: CrossValidation, model: IrisClassifier) -> None:

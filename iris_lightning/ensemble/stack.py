@@ -151,7 +151,8 @@ class StackedClassifier(L.LightningModule):
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
         rows = torch.stack([losses.detach(), is_correct, torch.ones_like(losses)])
-        self._sums[split] = self._sums.get(split, 0) + (rows * is_real).sum(dim=2)
+        sums = (rows * is_real).sum(dim=2)
+        self._sums[split] = self._sums.get(split, 0) + sums
         return logits, losses, weighted_losses
 
     def on_train_epoch_start(self) -> None:
@@ -183,11 +184,13 @@ class StackedClassifier(L.LightningModule):
 
     def _keep_best(self, losses: Tensor) -> None:
         is_open = self.waits < self.patience
-        is_better = losses < self.best_losses
-        has_improved = is_better.view(len(self.waits), -1) & is_open.unsqueeze(1)
-        self.waits = torch.where(has_improved.any(dim=1), 0, self.waits + 1)
-        self.copy_to_best(has_improved.flatten())
-        self.best_losses = torch.where(has_improved.flatten(), losses, self.best_losses)
+        is_better = (losses < self.best_losses).view(len(self.waits), -1)
+        is_better &= is_open.unsqueeze(1)
+        self.waits += 1
+        self.waits[is_better.any(dim=1)] = 0
+        improved = is_better.flatten()
+        self.copy_to_best(improved)
+        self.best_losses[improved] = losses[improved]
         if (self.waits >= self.patience).all():
             self.trainer.should_stop = True
 
@@ -261,17 +264,19 @@ class StackedClassifier(L.LightningModule):
 def mean_and_quartiles(curves: Tensor) -> list[list[float]]:
     """Returns the mean, lower and upper quartile over the members of each metric in `CURVES`."""
     values = curves.double()
-    columns = [values.mean(dim=1), values.quantile(0.25, dim=1), values.quantile(0.75, dim=1)]
-    rows: list[list[float]] = torch.stack(columns, dim=1).tolist()
+    mean = values.mean(dim=1)
+    lower = values.quantile(0.25, dim=1)
+    upper = values.quantile(0.75, dim=1)
+    rows: list[list[float]] = torch.stack([mean, lower, upper], dim=1).tolist()
     return rows
 
 
 def _call(step: _MemberStep, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the logits, losses and weighted losses of all members."""
-    call = vmap(partial(functional_call, step, tie_weights=False), randomness="different")
-    outputs: tuple[Tensor, Tensor, Tensor] = call(
-        own_tensors(step), (batch.features, batch.targets)
-    )
+    call = partial(functional_call, step, tie_weights=False)
+    stacked_call = vmap(call, randomness="different")
+    inputs = (batch.features, batch.targets)
+    outputs: tuple[Tensor, Tensor, Tensor] = stacked_call(own_tensors(step), inputs)
     return outputs
 
 

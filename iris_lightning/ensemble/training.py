@@ -48,10 +48,10 @@ def cross_validate(
 
     A stack has at most 1000 networks, and fewer if it would need more than 2 GB of memory.
 
-    In each fold, the held-out rows are the test split. The others are divided as for a training: in
-    the proportion of the data module's train and validation splits or, for an ensemble, into inner
-    folds. The classifier of each fold is the same as if it had been trained alone, with the fold's
-    seed. Nothing is written to disk.
+    In each fold, the held-out rows are the test split. The others are divided as in `fit`: in the
+    ratio of the data module's train and validation splits or, for an ensemble, into inner folds.
+    The classifier of each fold is the same as if it had been trained alone, with the fold's seed.
+    Nothing is written to disk.
 
     Args:
         model: An `IrisClassifier` or an instance of a subclass, or options such as
@@ -79,16 +79,18 @@ def cross_validate(
     data = data or IrisDataModule()
     table = data.table
     if not isinstance(model, IrisClassifier):
-        model = IrisClassifier(**{**data.classifier_options(), **(model or {})})
+        options = {**data.classifier_options(), **(model or {})}
+        model = IrisClassifier(**options)
     table.check_names(model.hparams)
     result = CrossValidation(table, folds, repeats, fold_seed, seed, members, choose)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    largest = _largest_stack(model, parameters, data)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    largest = _largest_stack(model, num_parameters, data)
     groups = groups_of_folds(result.assigned, data, members, seed, choose)
     for stack in split_into_stacks(groups, data.batch_size, largest):
-        work = len(stack) * members * parameters * data.batch_size
+        work = len(stack) * members * num_parameters * data.batch_size
         with isolate_rng(), threads(work):
-            _train_stack(result, model, data, stack, L.Trainer(**{**TRAINER, **trainer}))
+            stack_trainer = L.Trainer(**{**TRAINER, **trainer})
+            _train_stack(result, model, data, stack, stack_trainer)
     names = None if baselines else ["majority"]
     result.baselines = score_baselines(table, result.assigned, seed, names)
     return result
@@ -129,23 +131,24 @@ def _take_patience(trainer: L.Trainer) -> float:
     for stopping in trainer.early_stopping_callbacks:
         supported = EarlyStopping("loss/val", patience=stopping.patience)
         if vars(stopping) != vars(supported):
-            expected = "expected the monitor loss/val, and no other option than patience"
+            expected = "expected the monitor loss/val, and no option besides patience"
             raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
         patience = min(patience, stopping.patience)
         cast("Any", trainer).callbacks.remove(stopping)
     return patience
 
 
-def _add_predictions(result: CrossValidation, fold: Member, padded_logits: Tensor) -> None:
+def _add_predictions(result: CrossValidation, member: Member, padded_logits: Tensor) -> None:
     """Adds the mean probabilities of a fold's members; logits are `(members, rows, classes)`."""
-    logits = padded_logits[:, : len(fold.held_out)]
+    logits = padded_logits[:, : len(member.held_out)]
     if not logits.isfinite().all():
-        found = f"fold {fold.fold} of repeat {fold.repeat} has diverged"
-        raise UserError(f"{found}; try a smaller learning rate")
-    result.probabilities[fold.repeat, fold.held_out] = logits.softmax(dim=2).mean(dim=0)
+        fold = f"fold {member.fold} of repeat {member.repeat}"
+        raise UserError(f"{fold} has diverged; try a smaller learning rate")
+    probabilities = logits.softmax(dim=2).mean(dim=0)
+    result.probabilities[member.repeat, member.held_out] = probabilities
 
 
-def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule) -> int:
+def _largest_stack(model: IrisClassifier, num_parameters: int, data: IrisDataModule) -> int:
     """Estimates how many networks fit into `MAX_STACK_BYTES`."""
     rows, features = data.table.features.shape
     activations = features
@@ -153,7 +156,7 @@ def _largest_stack(model: IrisClassifier, parameters: int, data: IrisDataModule)
         activations += sum(parameter.shape)  # a layer's outputs and inputs
     batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
     # Current and best weights, gradients, optimizer state and temporary copies.
-    floats = 9 * parameters
+    floats = 9 * num_parameters
     # Row number, loss and weight of each train row.
     floats += 16 * rows
     # Activations of a batch and their gradients.

@@ -14,7 +14,7 @@ from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 class EpochRecord(Callback):
     """Records the metrics of an epoch in its checkpoints.
 
-    A resumed run logs them again, since the run may have been killed before it wrote its curves.
+    A resumed run logs them again, in case it was killed before the curves were written.
 
     Attributes:
         validated_epoch: The last epoch that was validated.
@@ -43,7 +43,7 @@ class EpochRecord(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds `metrics`, those of this epoch, and `callback_metrics`, the latest of each kind."""
+        """Adds `metrics`, of this epoch only, and `callback_metrics`, the latest of each."""
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 

@@ -25,36 +25,34 @@ KNOWN_CLASSES = {
         "iris_lightning.weights.averaging.EnsembleNetwork",
     ),
 }
-REQUIRED_ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}
-OPTIONAL_ENTRIES = ("trained_on", "metrics", "datamodule_hyper_parameters", "iris_lightning")
+ENTRIES = {"state_dict": dict, "hyper_parameters": dict, "epoch": int, "global_step": int}
+OPTIONAL_ENTRIES = {"trained_on": dict, "datamodule_hyper_parameters": dict, "iris_lightning": dict}
 
 
 def find_checkpoint(name: str, root: Path) -> Path:
     """Returns the path of a checkpoint.
 
     Args:
-        name: `best` or `last` for those of the newest run, the path of a checkpoint, or the folder
-            of a run for its best checkpoint.
+        name: `best` or `last` of the newest run, the path of a checkpoint, or the folder of a run,
+            which means its `best`.
         root: Folder that contains `lightning_logs/`.
     """
     path = Path(name)
     if name in ("best", "last"):
         run = newest_run(root)
         if run is None:
-            raise UserError(
-                f"no run under {root / RUNS} with a trained network; train one first (fit)"
-            )
+            raise UserError(f"no trained network under {root / RUNS}; run fit first")
         path = run / "checkpoints" / f"{name}.ckpt"
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "expected a checkpoint, the folder of a run, or best or last of the newest run"
+        expected = "expected best, last, a checkpoint or the folder of a run"
         raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
     return path
 
 
 def run_folder(path: Path, name: str) -> Path | None:
-    """Returns the folder of a run if a path is that of its checkpoint `name`, else `None`."""
+    """Returns the folder of the run whose checkpoint `name` is at `path`, or `None`."""
     folder = path.absolute().parent
     is_named = folder.name == "checkpoints" and path.name == f"{name}.ckpt"
     if is_named and (folder.parent / "config.yaml").is_file():
@@ -63,7 +61,7 @@ def run_folder(path: Path, name: str) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint as data: it cannot run code, nor cause anything to be imported.
+    """Reads a checkpoint as data: it can neither run code nor import anything.
 
     Optional entries that are missing, as in checkpoints of earlier versions, are returned empty.
 
@@ -72,11 +70,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             the network is untrained.
     """
     checkpoint: dict[str, Any] = read_torch(path)
-    for name, kind in REQUIRED_ENTRIES.items():
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind):
-            raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint")
     for name in OPTIONAL_ENTRIES:
         checkpoint.setdefault(name, {})
+    for name, kind in {**ENTRIES, **OPTIONAL_ENTRIES}.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
     _check_origin(path, checkpoint["iris_lightning"])
     if checkpoint["global_step"] == 0:
         raise UserError(f"{path}: its network is untrained")
@@ -84,14 +84,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_origin(path: Path, record: dict[str, Any]) -> None:
-    """Refuses newer formats, and the classes of users, which would have to be imported."""
+    """Refuses newer formats, and user-defined classes, which would have to be imported."""
     number = record.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
         raise UserError(f"{path}: was written by a newer version of iris_lightning")
     for entry, known in KNOWN_CLASSES.items():
         found = record.get(entry, known[0])
         if found not in known:
-            loader = "load_from_checkpoint of its own classifier"
+            loader = "load_from_checkpoint of its own class"
             raise UserError(f"{path}: holds a {found}; load it in Python with {loader}")
 
 
@@ -128,7 +128,7 @@ class Source(NamedTuple):
         path: Its file.
         weights: Its weights.
         checkpoint: The content of the file if it is a checkpoint, else empty.
-        data: Options of the data module in training, if they are known.
+        data: Options of its data module, if known.
     """
 
     path: Path
@@ -153,18 +153,21 @@ def find_source(
     Args:
         ckpt_path: A checkpoint, as in `find_checkpoint`; by default `best`.
         weights: A weights file to use instead of a checkpoint.
-        run: Folder of a run whose best checkpoint to use instead, or of a cross-validation.
+        run: Folder of a run to use instead: its best checkpoint, or the networks of its
+            cross-validation.
         root: Folder that contains `lightning_logs/`.
     """
-    if [ckpt_path, weights, run].count(None) < 2:
+    given = [option for option in (ckpt_path, weights, run) if option is not None]
+    if len(given) > 1:
         raise UserError("expected only one of --ckpt_path, --weights and --run")
     data: dict[str, Any] = {}
     if run and Path(run, SUMMARY).is_file():
-        data = yaml.safe_load(Path(run, "config.yaml").read_text("utf-8"))["data"]
+        config = yaml.safe_load(Path(run, "config.yaml").read_text("utf-8"))
+        data = config["data"]
         weights = f"{run}/{NETWORKS}"
         if not Path(weights).is_file():
-            found = f"{run}: its networks were not kept"
-            raise UserError(f"{found}; run crossvalidate again with --keep true", "run")
+            remedy = "run crossvalidate again with --keep true"
+            raise UserError(f"{run}: its networks were not kept; {remedy}", "run")
     if weights is not None:
         return Source(Path(weights), read_weights(Path(weights)), {}, data)
     path = find_checkpoint(run or ckpt_path or "best", root)

@@ -22,11 +22,12 @@ from iris_lightning.plots import Trained, draw_all, own_style
 from iris_lightning.runs.checkpoints import run_folder
 from iris_lightning.runs.folders import training_alone
 from iris_lightning.table import CsvFormat
-from iris_lightning.weights.averaging import base_network
+from iris_lightning.weights.averaging import EnsembleNetwork
+from iris_lightning.weights.reading import read_torch
 
 # HParams shows five columns of options by default: these, and one for all other settings.
 HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
-# Not among the settings, as the column `table` stands for them.
+# Not in the settings: the column `table` covers them.
 TABLE_OPTIONS = {"path", "target", "features", "feature_names", "class_names", "one_hot_features"}
 PREDICTION_BATCH_SIZE = 65536
 
@@ -35,17 +36,17 @@ class TensorBoardReport(Callback):
     """Adds charts, hyperparameters, results and plots to a run's TensorBoard logger.
 
     During training, Custom Scalars shows each metric of the train and validation rows in one chart.
-    At the end, the options and metrics of the best epoch (HParams), its plots (Images) and the
-    network (Graphs) are added. The best epoch is that of the first `ModelCheckpoint` with
+    At the end, it adds the options, the metrics of the best epoch (HParams), its plots (Images) and
+    the network (Graphs). The best epoch is that of the first `ModelCheckpoint` with
     `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
-    `TensorBoardLogger`, nothing is added. It needs an `IrisDataModule`.
+    `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
 
     Args:
         figures: Whether to add plots and the network.
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
-        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # it would hide the others
+        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # it would hide other metrics
         >>> trainer = L.Trainer(logger=logger, callbacks=[TensorBoardReport()])
     """
 
@@ -54,7 +55,7 @@ class TensorBoardReport(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # Once more in the next epoch: resuming after the first one discards all its points.
+        # Repeated in later epochs: resuming after the first one discards its points.
         if trainer.current_epoch > (trainer.check_val_every_n_epoch or 1):
             return
         charts = {}
@@ -64,7 +65,7 @@ class TensorBoardReport(Callback):
                 charts[name] = ["Multiline", [f"{name}/train", tag]]
             if f"{tag}_lower" in trainer.callback_metrics:
                 charts[tag] = ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
-        with suppress(OSError):  # the next call of the logger raises it again
+        with suppress(OSError):  # the logger's next call will raise it
             for logger in _loggers(trainer):
                 logger.experiment.add_custom_scalars({"train and validation": charts})
 
@@ -108,7 +109,7 @@ def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
             path = Path(callback.best_model_path)
             if path.is_file():
-                checkpoint: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
+                checkpoint: dict[str, Any] = read_torch(path)
                 checkpoint.setdefault("metrics", {"loss/val": callback.best_model_score})
                 return checkpoint
     return None
@@ -128,7 +129,7 @@ def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule
 
 
 def _settings(options: Mapping[str, Any]) -> str:
-    """Describes the options that differ from their defaults."""
+    """Describes the options that differ from their defaults; JSON makes tuples equal lists."""
     usual = {}
     for kind in (IrisClassifier, IrisDataModule, CsvFormat):
         for name, parameter in inspect.signature(kind).parameters.items():
@@ -175,13 +176,14 @@ def _draw(
     def predict(features: Tensor) -> Tensor:
         batches = features.split(PREDICTION_BATCH_SIZE)
         with torch.inference_mode():
-            logits = [module(batch.to(parameter)) for batch in batches]
-        return torch.cat(logits).float().softmax(dim=1).cpu()
+            logits = torch.cat([module(batch.to(parameter)) for batch in batches])
+        probabilities = logits.float().softmax(dim=1)
+        return probabilities.cpu()
 
     with own_style():
         for name, figure in draw_all(Trained(predict, data, f"epoch {epoch}", network)):
             logger.experiment.add_figure(f"plots/{name}", figure, epoch)
-    if base_network(network) is not network:  # an ensemble cannot be traced
+    if isinstance(network, EnsembleNetwork):  # it cannot be traced
         return
     features, _ = data.tensors("val")
     with suppress(RuntimeError):  # not every network can be traced; torch prints the reason
@@ -197,7 +199,7 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     if run is None:
         return
     with (
-        training_alone(run),  # TensorBoard would not go back to the curves of a run in training
+        training_alone(run),  # TensorBoard reads no more of one event file once there is another
         SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
     ):
         for name, value in metrics.items():

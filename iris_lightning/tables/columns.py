@@ -16,7 +16,6 @@ from iris_lightning.table import Column
 from iris_lightning.tables.formats import (
     FORMATTED,
     SAMPLE_ROWS,
-    SIGNS,
     UNREADABLE,
     Cells,
     TableFile,
@@ -28,6 +27,7 @@ MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like a
 MIN_CATEGORY_ROWS = 2  # per category, on average
 MAX_CHUNKS = 20  # of a column that are checked for merged numbers
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
+SIGNS = r"[$€£¥%]"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 NO_NUMBERS = np.empty(0)
 # Names of ID columns and row numbers.
@@ -70,8 +70,9 @@ def find_role(
     is_distinct = num_distinct >= MIN_ID_DISTINCT * num_values
     may_identify = kind != "float" and is_distinct and ID_NAME.fullmatch(name) is not None
     if kind == "number":
-        counts_up = numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all())
-        are_whole = bool((numbers % 1 == 0).all())
+        steps = np.diff(numbers)
+        counts_up = numbers[0] in (0, 1) and (steps == 1).all()
+        are_whole = (numbers % 1 == 0).all()
         may_identify = counts_up or (may_identify and are_whole)
     if may_identify:
         return "identifier", "identifies the rows"
@@ -130,17 +131,24 @@ def _measure(
     for name in parsed.columns:
         numbers = parsed[name].to_numpy()
         numbers = numbers[np.isfinite(numbers)]
-        kind = "float" if kinds[name].is_float() else "number"
-        role, reason = find_role(name, kind, len(numbers), len(np.unique(numbers)), numbers)
+        kind = "number"
+        if kinds[name].is_float():
+            kind = "float"
+        num_distinct = len(np.unique(numbers))
+        role, reason = find_role(name, kind, len(numbers), num_distinct, numbers)
         columns[name] = Column(name, role, reason)
     texts = [name for name in names if name not in columns]
-    labelled = rows.select(file.labels(*texts).cast(pl.Categorical)).collect(engine="streaming")
+    categorical = file.labels(*texts).cast(pl.Categorical)
+    labelled = rows.select(categorical).collect(engine="streaming")
     distinct = pl.all().drop_nulls().unique().cast(pl.String).sort()
     categories = labelled.select(distinct.implode())
     for name in texts:
         found = categories.item(0, name).to_list()
-        kind = "date" if all(map(DATE.match, found)) else "text"
-        role, reason = find_role(name, kind, labelled[name].count(), len(found))
+        kind = "text"
+        if all(map(DATE.match, found)):
+            kind = "date"
+        num_values = labelled[name].count()
+        role, reason = find_role(name, kind, num_values, len(found))
         columns[name] = Column(name, role, reason, found)
     return columns
 
@@ -165,7 +173,8 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     # Files with semicolons often have decimal commas: 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
     digits = share(texts, pl.all().str.contains("[0-9]"))
-    texts = texts.select(cs.by_name(*(name for name in digits if digits[name] >= 0.5)))
+    candidates = [name for name in digits if digits[name] >= 0.5]
+    texts = texts.select(cs.by_name(*candidates))
     plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
     numeric = [name for name in texts.columns if plain[name] >= 0.5]
     cells.numeric.update(numeric)

@@ -20,13 +20,13 @@ from iris_lightning.tables.texts import find_row, read_start, to_utf8
 
 SUFFIX = re.compile(r".*\.(parquet|(csv|tsv|txt)(\.gz|\.zst)?)", re.IGNORECASE | re.DOTALL)
 SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
-CLASS = "class "  # the class among the selected columns; stripped names cannot clash with it
+# Added columns. Names in tables are stripped, so the space at the end avoids clashes.
+CLASS = "class "
 MISSING = "missing "  # whether a row has missing features
-EXTRA = "extra "  # a column beyond those of the header
+EXTRA = "extra "  # beyond the columns of the header
 # Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
-SIGNS = r"[$€£¥%]"
-MARKS = r"[$€£¥%,\s]"  # the characters to remove from them
+MARKS = r"[$€£¥%,\s]"  # removed before parsing
 BOOLEANS = ("True", "TRUE", "False", "FALSE")
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 # Columns that polars cannot convert to text.
@@ -46,7 +46,7 @@ def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]
 
     Args:
         features: The features.
-        fills_categories: Whether missing categories also have 0, else they are null.
+        fills_categories: Whether missing categories also have 0 instead of null.
     """
     expressions = []
     for feature in features:
@@ -66,7 +66,7 @@ def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
 
 
 def check_suffix(path: str) -> None:
-    """Raises an error if the name of a file does not end like that of a table."""
+    """Raises an error unless a file has the suffix of a table."""
     if not SUFFIX.fullmatch(path):
         expected = (
             "expected a file that ends in .csv, .tsv, .txt (also with .gz or .zst) or .parquet"
@@ -94,7 +94,7 @@ class Cells:
         csv_format: Options for polars to write a CSV file in the same format.
     """
 
-    first_row = 0
+    first_row = 0  # its number in messages
 
     def __init__(self, name: str, csv: CsvFormat, rows: pl.LazyFrame) -> None:
         self.name = name
@@ -118,7 +118,7 @@ class Cells:
 
     @cached_property
     def numeric(self) -> set[str]:
-        """The columns that hold numbers; `find_numbers` adds those of text."""
+        """The columns of numbers; `find_numbers` adds those that are written as text."""
         return set(self.sample.select(cs.numeric()).columns)
 
     def texts(self, selected: cs.Selector) -> pl.Expr:
@@ -132,33 +132,37 @@ class Cells:
         They are normalized, so that `1.0` equals `1` and `True` equals `true`.
         """
         cells = _stripped(cs.by_name(*names))
-        booleans = pl.when(cells.is_in(BOOLEANS)).then(cells.str.to_lowercase())
         texts = cells.str.normalize("NFC").str.replace(WHOLE_DECIMAL, "${1}")
-        return pl.when(~cells.is_in(self.missing)).then(booleans.otherwise(texts))
+        is_boolean = cells.is_in(BOOLEANS)
+        labels = pl.when(is_boolean).then(cells.str.to_lowercase()).otherwise(texts)
+        is_missing = cells.is_in(self.missing)
+        return pl.when(~is_missing).then(labels)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
         selected = cs.by_name(*names)
+        numeric = selected & cs.numeric()
         formatted = selected & cs.by_name(*self.formatted)
-        numbers = (selected & cs.numeric()).as_expr().cast(pl.Float64)
         missing = [*self.missing, "nan", "NaN"]
         codes = pl.Series(missing).cast(pl.Float64, strict=False)  # such as -999
-        is_missing = numbers.is_in(codes.to_list())
-        expressions: list[pl.Expr] = [pl.when(~is_missing).then(numbers)]
-        plain = _stripped(selected - cs.numeric() - formatted)
+        values = numeric.as_expr().cast(pl.Float64)
+        is_missing = values.is_in(codes.to_list())
+        plain = _stripped(selected - numeric - formatted)
         marked = _stripped(formatted)
         unmarked = marked.str.replace_all(MARKS, "")
         unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked)
-        for texts, numbers in ((plain, plain), (marked, unmarked)):
-            parsed = to_number(numbers, self.csv.decimal_comma)
+
+        def parse(cells: pl.Expr, digits: pl.Expr) -> pl.Expr:
+            parsed = to_number(digits, self.csv.decimal_comma)
             valid = parsed.fill_null(math.inf).name.keep()
-            expressions.append(pl.when(~texts.is_in(missing)).then(valid))
-        return expressions
+            return pl.when(~cells.is_in(missing)).then(valid)
+
+        return [pl.when(~is_missing).then(values), parse(plain, plain), parse(marked, unmarked)]
 
     def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
-        """Returns the columns of the features, and the target, unchanged, as `CLASS`.
+        """Returns the parsed columns of the features, null where missing, and the target as text.
 
-        Those of features are numbers, or text that is null where a value is missing.
+        The target is called `CLASS`.
         """
         texts = {feature.column for feature in features if feature.category is not None}
         expressions = [*self.numbers(number_columns(features)), self.labels(*texts)]
@@ -177,13 +181,13 @@ class Cells:
 
 
 def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(~pl.all_horizontal(pl.all().is_null()))
+    return rows.filter(pl.any_horizontal(pl.all().is_not_null()))
 
 
 class TableFile(Cells):
     """A CSV or Parquet file.
 
-    Column names have no surrounding spaces, and there are no blank rows. The cells of a CSV file
+    Surrounding spaces in column names are removed, and so are blank rows of a CSV file, whose cells
     are text.
 
     Args:
@@ -196,7 +200,6 @@ class TableFile(Cells):
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
-        self.source: str | bytes = source
         check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
@@ -207,7 +210,7 @@ class TableFile(Cells):
                 self.rows = self._open_csv(source)
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
-        separator, skipped = self._read_start(path)
+        source, (separator, skipped) = self._read_start(path)
         for number, line in enumerate(skipped, 1):
             if line:
                 self.notes.append(f"skipped line {number}: {line[:50]!r}")
@@ -217,7 +220,7 @@ class TableFile(Cells):
         self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
         scan = partial(
             pl.scan_csv,
-            self.source,
+            source,
             separator=separator,
             skip_lines=len(skipped),
             infer_schema=False,
@@ -227,39 +230,41 @@ class TableFile(Cells):
         header = scan(has_header=False).head(1).collect()
         if header.is_empty():
             raise UserError(f"{self.name}: the header has an unclosed quote")
-        names = [f"column_{i + 1}" for i in range(header.width)]
         if self.csv.header:
-            names = self._strip(header.row(0))
-        # Reading some of the columns, polars would not notice a row with more cells.
+            names = self._column_names(header.row(0))
+        else:
+            names = [f"column_{i + 1}" for i in range(header.width)]
+        # Later, polars would cut off extra cells without an error.
         wider = dict.fromkeys([*names, EXTRA], pl.String)
         rows = scan(has_header=False, schema=wider, missing_columns="insert")
         row = find_row(rows, pl.col(EXTRA).is_not_null())
         if row is not None:
-            row += not self.csv.header
-            raise UserError(f"{self.name}: row {row} has more cells than the header")
+            if not self.csv.header:
+                row += 1
+            raise UserError(f"{self.name}: row {row} has more cells than the first line")
         rows = scan(new_columns=names, has_header=self.csv.header)
         # A lazy filter would take time quadratic in the number of columns.
         return rows.map_batches(_drop_blank_rows, streamable=True)
 
-    def _read_start(self, path: str) -> tuple[str, list[str]]:
-        """Reads the start of a CSV file; one that is not in UTF-8 is converted in memory."""
+    def _read_start(self, path: str) -> tuple[str | bytes, tuple[str, list[str]]]:
+        """Returns what to read, and its start. A file not in UTF-8 is converted in memory."""
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):
-                return read_start(path, self.name)
-        self.source, encoding = to_utf8(path, self.name, self.csv.encoding)
+                return path, read_start(path, self.name)
+        content, encoding = to_utf8(path, self.name, self.csv.encoding)
         if self.csv.encoding is None:
             self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
-        return read_start(self.source, self.name)
+        return content, read_start(content, self.name)
 
-    def _strip(self, header: Sequence[str | None]) -> list[str]:
+    def _column_names(self, header: Sequence[str | None]) -> list[str]:
         names: list[str] = []
         for cell in header:
             name = normalize(cell or "")
-            if not name and name in names:  # a spreadsheet's empty columns
+            if not name and name in names:  # one column may have no name, as in pandas
                 name = f"column_{len(names) + 1}"
             if name in names:
                 found = f"{self.name}: has two columns {name!r}"
-                raise UserError(f"{found}; if they are a row of data: --data.header false")
+                raise UserError(f"{found}; if the first line is data: --data.header false")
             names.append(name)
         return names
 

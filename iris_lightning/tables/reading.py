@@ -27,7 +27,7 @@ from iris_lightning.tables.validation import (
 
 USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
-MAX_NUMBERED_CLASSES = 50  # unless there are ten rows per class
+MAX_NUMBERED_CLASSES = 50  # more need ten rows each, on average
 
 
 def read_table(
@@ -50,10 +50,10 @@ def read_table(
         features: Columns of the features, or the feature names of a trained model.
         exclude: Columns that are not features.
         categorical: Columns to treat as categories, even if they hold numbers.
-        missing: `mean` (returns missing numbers as NaN), `drop` (the rows) or `error`.
+        missing: `mean` keeps missing numbers as NaN, `drop` drops their rows, `error` raises.
         class_names: The classes of a trained model. By default, the distinct values of the target:
             whole numbers in numerical order, texts in alphabetical order.
-        fills_categories: Whether a missing category is encoded as no category, else as NaN.
+        fills_categories: Whether a missing category is encoded as all 0 instead of NaN.
 
     Raises:
         UserError: If the table cannot be used. Messages name the column and the row, counted from 1
@@ -62,7 +62,7 @@ def read_table(
     file = TableFile(path, csv)
     with file.reading():
         if file.sample.is_empty():
-            raise UserError(f"{path}: has no rows")
+            raise UserError(f"{file.name}: has no rows")
         target, target_reason = _choose_target(file, target)
         check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
@@ -77,7 +77,8 @@ def read_table(
         frame = rows.collect(engine="streaming")
         frame = frame.with_columns(_labels(file, frame[CLASS]))
         check_values(file, frame.lazy(), inputs, missing != "error")
-        used = {name: columns[name] for name in (*categories_by_column(inputs), target)}
+        used = {name: columns[name] for name in categories_by_column(inputs)}
+        used[target] = columns[target]
         notes = file.notes + notes_on_values(file, frame, used)
     notes += _notes_on_categories(columns, inputs)
     if features is None:
@@ -113,8 +114,11 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     for usual in TARGET_NAMES:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
-    filled = [column for column in file.names if file.sample[column].count() > 0]
-    return (filled or file.names)[-1], "the last column; --data.target to change"
+    last = file.names[-1]
+    for column in file.names:
+        if file.sample[column].count() > 0:
+            last = column
+    return last, "the last column; --data.target to change"
 
 
 def _choose_features(
@@ -131,9 +135,9 @@ def _choose_features(
     for feature in find_features(names, file.names, file.name):
         name = feature.column
         column = columns[name]
-        is_number = name in file.numeric and column.role != "inexact"
         if name in exclude:
             continue
+        is_number = name in file.numeric and column.role != "inexact"
         if column.role == "category" and feature.category is None:
             for category in column.categories:
                 features.append(Feature(f"{name}={category}", name, category))
@@ -149,7 +153,7 @@ def _choose_features(
 
 
 def _notes_on_categories(columns: Mapping[str, Column], features: Sequence[Feature]) -> list[str]:
-    """Returns which categories have no input, such as those that a trained network lacks."""
+    """Returns notes on categories without an input, such as those new to a trained network."""
     notes = []
     for name, known in categories_by_column(features).items():
         unknown = sorted(set(columns[name].categories).difference(known))
@@ -171,7 +175,7 @@ def _notes_on_columns(columns: Mapping[str, Column], exclude: Sequence[str]) -> 
 
 
 def _labels(file: TableFile, cells: pl.Series) -> pl.Series:
-    """Returns the class of each row, found for distinct cells only, which is faster."""
+    """Returns the class of each row; parsing only distinct cells is faster."""
     distinct = cells.unique()
     labels = distinct.to_frame().select(file.labels(CLASS)).to_series()
     return cells.replace_strict(distinct, labels, return_dtype=pl.Categorical)
@@ -180,21 +184,25 @@ def _labels(file: TableFile, cells: pl.Series) -> pl.Series:
 def _drop_rows(
     frame: pl.DataFrame, missing: str
 ) -> tuple[pl.DataFrame, torch.Tensor | None, list[str]]:
-    """Drops rows without a class, and rows with missing values if `missing` is `drop`."""
+    """Drops rows without a class, and rows with missing values if `missing` is `drop`.
+
+    Returns:
+        The other rows, which rows they are (`None` for all), and notes.
+    """
     notes = []
     keep = frame[CLASS].is_not_null()
     without_class = frame.height - keep.sum()
     if without_class:
         notes.append(f"dropped {without_class} of {frame.height} rows, which have no class")
     is_missing = frame[MISSING] & keep
-    found = f"{is_missing.sum()} of {frame.height} rows"
-    if is_missing.any() and missing == "drop":
-        keep &= ~is_missing
-        notes.append(f"dropped {found}, which have missing values")
-    elif is_missing.any():
-        notes.append(
-            f"{found} have missing values: numbers get the mean of the train split, categories none"
-        )
+    if is_missing.any():
+        rows = f"{is_missing.sum()} of {frame.height} rows"
+        if missing == "drop":
+            keep &= ~is_missing
+            notes.append(f"dropped {rows}, which have missing values")
+        else:
+            effect = "numbers get the train split's mean, categories all 0"
+            notes.append(f"{rows} have missing values: {effect}")
     if keep.all():
         return frame, None, notes
     return frame.filter(keep), keep.to_torch(), notes
@@ -220,16 +228,17 @@ def _encode_classes(
 def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if len(found) < 2:
         raise UserError(f"{place} has only one class ({found[0]!r}); expected two or more")
-    is_continuous = len(found) > num_rows / 2
+    has_too_many = len(found) > num_rows / 2
     try:
         classes = sorted(found, key=float)
     except ValueError:
         classes = sorted(found)
     else:
-        is_continuous |= not all(float(name).is_integer() for name in classes)
-        is_continuous |= len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)
-    if is_continuous:
-        found_values = f"{place} holds {len(found)} distinct values in {num_rows} rows"
+        has_fractions = not all(float(name).is_integer() for name in classes)
+        has_few_rows = len(found) > MAX_NUMBERED_CLASSES and num_rows < 10 * len(found)
+        has_too_many = has_too_many or has_fractions or has_few_rows
+    if has_too_many:
+        message = f"{place} holds {len(found)} distinct values in {num_rows} rows"
         remedy = ("target", "COLUMN")
-        raise UserError(f"{found_values}; classification needs classes", remedy=remedy)
+        raise UserError(f"{message}; classification needs classes", remedy=remedy)
     return classes

@@ -13,7 +13,7 @@ from iris_lightning.table import SEPARATORS
 START_LINES = 100  # read to detect the delimiter
 QUOTED = r'"[^"]*"'
 FALLBACK = "cp1252"  # the default of Windows in Western Europe and America
-MARKS = {  # byte order marks; UTF-32 comes first, as its mark begins with that of UTF-16
+BYTE_ORDER_MARKS = {  # UTF-32 comes first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -60,9 +60,10 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         skipped.append(line)
     rows = lines[len(skipped) :]
     separator = separator or _find_separator(rows)
-    width = "".join(rows[:1]).count(separator)
-    if width and skipped and skipped[-1].startswith("#") and skipped[-1].count(separator) == width:
-        skipped.pop()  # a header such as `#,name,class`
+    if rows and skipped and skipped[-1].startswith("#"):
+        width = rows[0].count(separator)
+        if width and skipped[-1].count(separator) == width:
+            skipped.pop()  # a header such as `#,name,class`
     return separator, skipped
 
 
@@ -73,7 +74,7 @@ def _find_separator(lines: Sequence[str]) -> str:
     counts = {}
     for separator in SEPARATORS.values():
         width = header.count(separator)
-        # If a row has more than the header, the others belong to texts in cells.
+        # Delimiters beyond the header's count are text inside cells.
         counts[separator] = width + sum(min(width, row.count(separator)) for row in rows)
     return max(counts, key=counts.__getitem__)
 
@@ -89,9 +90,9 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
     content = Path(path).read_bytes()
     if encoding is None:
         encoding = FALLBACK
-        for mark, marked in MARKS.items():
+        for mark, marked_encoding in BYTE_ORDER_MARKS.items():
             if content.startswith(mark):
-                encoding = marked
+                encoding = marked_encoding
                 break
     try:
         return content.decode(encoding).encode(), encoding

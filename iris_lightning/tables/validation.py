@@ -101,7 +101,8 @@ def notes_on_values(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )
         code = values.min()
-        if code in CODES and (values.filter(values != code) >= 0).all():
+        others = values.filter(values != code)
+        if code in CODES and (others >= 0).all():
             remedy = f"if it means missing: --data.na_values '[{code:g}]'"
             notes.append(f"{values.name!r} holds {code:g}; {remedy}")
     for name, column in columns.items():

@@ -3,13 +3,10 @@
 import copy
 import math
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-
-from iris_lightning.network import IrisNetwork
 
 PREFIX = "members."  # of the names of its tensors
 
@@ -28,6 +25,7 @@ class EnsembleNetwork(nn.Module):
         only: Position of a member to use alone; `None` to average all members.
 
     Example:
+        >>> from iris_lightning.network import IrisNetwork
         >>> EnsembleNetwork(IrisNetwork(), 5)(torch.zeros(2, 4)).shape
         torch.Size([2, 3])
     """
@@ -75,8 +73,3 @@ def count_members(state: Mapping[str, Tensor]) -> int:
         if name.startswith(PREFIX) and tensor.dim():
             return len(tensor)
     return 0
-
-
-def base_network(network: nn.Module) -> IrisNetwork:
-    """Returns the module of an ensemble's members, or the network itself."""
-    return cast("IrisNetwork", getattr(network, "members", network))

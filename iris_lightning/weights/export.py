@@ -14,7 +14,7 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.weights.reading import Weights
 
 
-def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> str:
+def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> None:
     """Writes a trained network to a file.
 
     `.pth` is a plain state dict. `.safetensors` holds the same tensors, and the names of the
@@ -27,9 +27,6 @@ def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> s
         weights: Its weights and names.
         path: File to write.
         *inputs: Files that must not be overwritten.
-
-    Returns:
-        A description of what was written, for the user.
     """
     writers = {".pth": _write_pth, ".safetensors": _write_safetensors, ".onnx": _write_onnx}
     if path.suffix not in writers:
@@ -37,7 +34,6 @@ def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> s
     check_output(path, *inputs)
     with atomic_write(path) as new:
         new.write_bytes(writers[path.suffix](network, weights))
-    return f"{len(weights.state)} tensors"
 
 
 def serialize(value: Any) -> bytes:

@@ -61,7 +61,8 @@ class Weights(NamedTuple):
                     network = EnsembleNetwork(network, num_members)
             network.load_state_dict(self.state, assign=True)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            reason = str(error).splitlines()[-1].strip()[:200]  # torch's first line is a heading
+            *_, reason = str(error).splitlines()  # torch's first line is a heading
+            reason = reason.strip()[:200]
             raise UserError(f"{path}: {reason}") from error
         return network.eval().requires_grad_(False)
 
@@ -85,10 +86,11 @@ def read_weights(path: Path, **names: Any) -> Weights:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
-    metadata = {}
+    state, metadata = {}, {}
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in list(file.keys())}
+            for name in list(file.keys()):
+                state[name] = file.get_tensor(name)
             texts = file.metadata() or {}
         for name in (*NAME_LISTS, *UNSEEN_OPTIONS):
             if name in texts:

@@ -75,7 +75,7 @@ def test_mistakes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("table.csv").rename("elsewhere.csv")
     assert "table.csv: no such file" in fails(capsys, "plot")
     Path("lightning_logs").rename("logs")
-    assert "train one first" in fails(capsys, "plot")
+    assert "run fit first" in fails(capsys, "plot")
 
 
 class Discarding:

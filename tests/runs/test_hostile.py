@@ -94,7 +94,7 @@ def test_invalid_checkpoints(content: str, last: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("group", "name", "value"),
     [
-        ("hyper_parameters", "lr", "fast"),
+        ("hyper_parameters", "hidden", "wide"),
         ("trained_on", "split", "all"),
         ("trained_on", "class_names", [1, 2]),
         ("datamodule_hyper_parameters", "batch_size", None),

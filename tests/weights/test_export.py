@@ -26,7 +26,7 @@ def export_trained(activation: str | None, path: str) -> IrisNetwork:
     """Exports a network with random weights and a fitted scale."""
     torch.manual_seed(0)
     network = IrisNetwork(hidden=[7, 5], activation=activation, standardize=True)
-    network.fit_scaler(torch.rand(50, 4) * UNITS)
+    network.fit_buffers(torch.rand(50, 4) * UNITS)
     weights = Weights(network.state_dict(), network.options, FEATURES, CLASSES)
     export(network, weights, Path(path))
     return network.eval()
