@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iris_lightning.cli import main
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, wine
 
 PATHS = [
     "README.md",
@@ -21,7 +21,6 @@ PATHS = [
 LINKING = [*PATHS, "tests/benchmarks/README.md", ".github/CONTRIBUTING.md"]
 TEXTS = {path: (REPOSITORY / path).read_text(encoding="utf-8") for path in LINKING}
 README = TEXTS["README.md"]
-OWN_TABLE = README.partition("## Your own table")[2].partition("\n## ")[0]
 BEST = re.compile(r"^best: .* loss/val (\S+)  accuracy/val (\S+) ", re.MULTILINE)
 
 
@@ -80,7 +79,7 @@ def test_commands_run_in_their_order_and_print_the_figures(
     path: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "wine.csv" in TEXTS[path] and path != "README.md":
-        run(OWN_TABLE, capsys)
+        wine(folder / "wine.csv")
     printed = run(TEXTS[path], capsys)
     assert printed
     for command, values in expected_bests(path).items():

@@ -85,8 +85,8 @@ class CrossValidation:
             columns = "".join(f"{cell:20}" for cell in cells)
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
-        meaning = f"±: standard error over the {over}; of a difference, that with other rows, too,"
-        meaning += " by the corrected resampled t-test"
+        meaning = f"±: standard error over the {over}; of a difference, by the corrected resampled"
+        meaning += " t-test, which also covers other rows"
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
