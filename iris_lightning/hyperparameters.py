@@ -52,7 +52,10 @@ _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[\d_.]+([eE][-+]?\d+)?$"), [*"-+0123456789."]
 )
 _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
-_Dumper.add_multi_representer(int, yaml.SafeDumper.represent_int)  # for types of jsonargparse
+# Types of jsonargparse and Lightning; and others, such as time spans and devices, as text.
+_Dumper.add_multi_representer(int, yaml.SafeDumper.represent_int)
+_Dumper.add_multi_representer(str, yaml.SafeDumper.represent_str)
+_Dumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
 
 
 def to_yaml(options: Any) -> str:

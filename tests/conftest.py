@@ -55,7 +55,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips drawing, which takes half a second per run, except in tests marked `plots`."""
     if not request.node.get_closest_marker("plots"):
-        for function in ("runs.report._draw", "ensemble.saving.draw_run"):
+        for function in ("runs.report._draw", "ensemble.saving.draw_summary"):
             monkeypatch.setattr(f"iris_lightning.{function}", lambda *args: [])
 
 

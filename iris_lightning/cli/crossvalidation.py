@@ -47,12 +47,12 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         except Stopped as stopped:
             stopped.remedy = "nothing was saved"
             raise
-        write_results(run, result)
+        echo("", str(result))
         describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
         if config.keep:
             write_networks(run, result, cli.model)
-    echo("", str(result), f"run:    {relative_path(run)}")
-    echo(f"rows:   {relative_path(run / 'predictions.csv')}")
+        write_results(run, result)  # last: a run with a summary is complete
+    echo(f"run:    {relative_path(run)}", f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(run)
     return result

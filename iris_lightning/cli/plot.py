@@ -1,5 +1,6 @@
 """The command `plot`; its parameters are its options."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +27,10 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     """
     if run is not None and Path(run, SUMMARY).is_file():
         what = f"cross-validation: {run}"
-        from iris_lightning.ensemble.plots import draw_run
+        from iris_lightning.ensemble.plots import draw_summary
 
-        plots = draw_run(Path(run))
+        summary = Path(run, SUMMARY).read_text(encoding="utf-8")
+        plots = draw_summary(json.loads(summary))
     else:
         source = find_source(ckpt_path, run=run)
         what = str(source)

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.ensemble.plots import draw_run
+from iris_lightning.ensemble.plots import draw_summary
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES, mean_and_quartiles
 from iris_lightning.files import atomic_write
@@ -101,5 +101,5 @@ def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
                     writer.add_scalar(tag, value, epoch)
         if plots:
             with own_style():
-                for name, figure in draw_run(run):
+                for name, figure in draw_summary(result.summary()):
                     writer.add_figure(f"plots/{name}", figure)

@@ -133,7 +133,7 @@ def _take_patience(trainer: L.Trainer) -> float:
         if vars(stopping) != vars(supported):
             expected = "expected the monitor loss/val, and no option besides patience"
             raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
-        patience = min(patience, stopping.patience)
+        patience = min(patience, max(1, stopping.patience))
         cast("Any", trainer).callbacks.remove(stopping)
     return patience
 

@@ -129,12 +129,13 @@ def _measure(
     numeric = [name for name in names if name in file.numeric and name not in labels]
     parsed = rows.select(file.numbers(numeric)).collect(engine="streaming")
     for name in parsed.columns:
-        numbers = parsed[name].to_numpy()
-        numbers = numbers[np.isfinite(numbers)]
+        values = parsed[name].to_numpy()
+        values = values[~np.isnan(values)]  # without missing values
+        numbers = values[np.isfinite(values)]
         kind = "number"
         if kinds[name].is_float():
             kind = "float"
-        num_distinct = len(np.unique(numbers))
+        num_distinct = len(np.unique(values))
         role, reason = find_role(name, kind, len(numbers), num_distinct, numbers)
         columns[name] = Column(name, role, reason)
     texts = [name for name in names if name not in columns]
@@ -184,13 +185,13 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
         for name in numeric:
             if 0 < marked[name] == thousands[name] < plain[name]:
                 cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
-    others = texts.select(cs.all() - cs.by_name(*numeric))
+    others = texts.select(cs.by_name(*(name for name in plain if plain[name] < 1)))
     swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(others, pl.all().str.contains(FORMATTED))
     signed = share(others, pl.all().str.contains(SIGNS))
     examples = others.select(pl.all().drop_nulls().first())
     for name in others.columns:
-        is_doubtful = swapped[name] >= 0.5
+        is_doubtful = swapped[name] >= 0.5 > plain[name]
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)

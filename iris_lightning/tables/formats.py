@@ -144,9 +144,9 @@ class Cells:
         numeric = selected & cs.numeric()
         formatted = selected & cs.by_name(*self.formatted)
         missing = [*self.missing, "nan", "NaN"]
-        codes = pl.Series(missing).cast(pl.Float64, strict=False)  # such as -999
+        codes = pl.Series(missing).cast(pl.Float64, strict=False).to_list()  # such as -999
         values = numeric.as_expr().cast(pl.Float64)
-        is_missing = values.is_in(codes.to_list())
+        is_missing = values.is_in(codes)
         plain = _stripped(selected - numeric - formatted)
         marked = _stripped(formatted)
         unmarked = marked.str.replace_all(MARKS, "")
@@ -155,7 +155,8 @@ class Cells:
         def parse(cells: pl.Expr, digits: pl.Expr) -> pl.Expr:
             parsed = to_number(digits, self.csv.decimal_comma)
             valid = parsed.fill_null(math.inf).name.keep()
-            return pl.when(~cells.is_in(missing)).then(valid)
+            is_missing = cells.is_in(missing) | valid.is_in(codes)
+            return pl.when(~is_missing).then(valid)
 
         return [pl.when(~is_missing).then(values), parse(plain, plain), parse(marked, unmarked)]
 

@@ -20,7 +20,7 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.table import CsvFormat, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
 from iris_lightning.tables.formats import TableFile, check_suffix, encode, number_columns
-from iris_lightning.tables.validation import check_values
+from iris_lightning.tables.validation import check_decimal_mark, check_values
 
 if TYPE_CHECKING:
     from iris_lightning.predictor import IrisPredictor
@@ -52,6 +52,7 @@ def predict_table(
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
+        check_decimal_mark(file, number_columns(features))
         check_new_columns(result_columns(predictor.classes_), file.names, name)
         expressions = file.values(features)
         counters: list[Counter[str]] = []  # of each batch, as batches run in several threads

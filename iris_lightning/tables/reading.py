@@ -75,7 +75,10 @@ def read_table(
         names = [feature.name for feature in inputs]
         rows = file.inputs(inputs, target, fills_categories).cast({CLASS: pl.Categorical})
         frame = rows.collect(engine="streaming")
-        frame = frame.with_columns(_labels(file, frame[CLASS]))
+        labels = _labels(file, frame[CLASS])
+        found = labels.drop_nulls().unique().cast(pl.String).to_list()
+        columns[target] = columns[target]._replace(categories=found)
+        frame = frame.with_columns(labels)
         check_values(file, frame.lazy(), inputs, missing != "error")
         used = {name: columns[name] for name in categories_by_column(inputs)}
         used[target] = columns[target]

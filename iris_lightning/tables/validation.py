@@ -117,8 +117,10 @@ def _notes_on_missing(file: TableFile, columns: Mapping[str, Column]) -> list[st
     texts = [text for text in file.missing if text]
     cells = file.rows.select(cs.by_name(*columns) & cs.string())
     stripped = cells.select(pl.all().str.strip_chars())
-    found = stripped.unpivot().filter(pl.col("value").is_in(texts))
-    counts = found.group_by("variable", "value").len().sort("variable", "value")
+    # The spaces avoid clashes with the table's names.
+    found = stripped.unpivot(variable_name="column ", value_name="text ")
+    found = found.filter(pl.col("text ").is_in(texts))
+    counts = found.group_by(pl.all()).len().sort(pl.all())
     counted = []
     for name, text, number in counts.collect(engine="streaming").iter_rows():
         if columns[name].role == "target" and file.csv.na_values is None:

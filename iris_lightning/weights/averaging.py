@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 PREFIX = "members."  # of the names of its tensors
+LOCK = threading.Lock()  # `functional_call` exchanges the tensors of a module while it runs
 
 
 class EnsembleNetwork(nn.Module):
@@ -42,14 +44,15 @@ class EnsembleNetwork(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, classes)`, from features, shape `(rows, features)`."""
         positions = range(self.num_members) if self.only is None else [self.only]
-        tensors = own_tensors(self.members)
         log_probabilities = []
-        for position in positions:
-            state = {}
-            for name, tensor in tensors.items():
-                state[name] = tensor[position]
-            logits = functional_call(self.members, state, (features,), tie_weights=False)
-            log_probabilities.append(logits.log_softmax(dim=1))
+        with LOCK:
+            tensors = own_tensors(self.members)
+            for position in positions:
+                state = {}
+                for name, tensor in tensors.items():
+                    state[name] = tensor[position]
+                logits = functional_call(self.members, state, (features,), tie_weights=False)
+                log_probabilities.append(logits.log_softmax(dim=1))
         total = torch.stack(log_probabilities).logsumexp(dim=0)
         return total - math.log(len(log_probabilities))
 

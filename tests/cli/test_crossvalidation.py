@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from sklearn.metrics import log_loss
 from sklearn.model_selection import RepeatedStratifiedKFold
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -115,6 +116,17 @@ def test_best_stays_the_newest_run_of_fit(capsys: pytest.CaptureFixture[str]) ->
     capsys.readouterr()
     main(["test"])
     assert "version_0/checkpoints/best.ckpt" in capsys.readouterr().out
+
+
+def test_options_of_any_type_are_recorded() -> None:
+    options = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration", "00:00:10:00"]
+    options += ["--trainer.callbacks+=ModelCheckpoint"]
+    options += ["--trainer.callbacks.train_time_interval", "00:01:00"]
+    crossvalidate(*options[:3], "--trainer.max_epochs", "1")
+    fit(*options, "--trainer.max_epochs", "2")
+    cli = fit("--ckpt_path", "last", "--trainer.max_epochs", "3")
+    (timer,) = [each for each in cli.trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
+    assert 0 < (timer.time_remaining() or 0) < 600
 
 
 def test_fit_takes_the_config_of_a_cross_validation() -> None:

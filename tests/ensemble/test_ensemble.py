@@ -96,6 +96,17 @@ def test_its_probabilities_are_the_means_in_every_format() -> None:
     np.testing.assert_allclose(session.run(None, {"features": rows})[0], expected, atol=1e-6)
 
 
+def test_it_predicts_long_tables_in_several_threads() -> None:
+    fit("--members", "3", "--trainer.max_epochs", "1")
+    rows = np.random.default_rng(0).normal(3, 2, size=(20_000, 4))
+    names = IrisDataModule().feature_names
+    pl.DataFrame(rows, names).write_parquet("rows.parquet")
+    main(["predict", "rows.parquet", "--output", "out.parquet"])
+    found = pl.read_parquet("out.parquet").select("^probability_.*$")
+    expected = iris_lightning.load(RUN / "checkpoints" / "best.ckpt").predict_proba(rows)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_resumed_ensemble_is_equal_bit_for_bit() -> None:
     fit(*OPTIONS, "--trainer.max_epochs", "6")
     fit(*OPTIONS, "--trainer.max_epochs", "3")

@@ -145,6 +145,13 @@ def test_empty_tables_give_a_header(suffix: str, checkpoint: str) -> None:
     assert Path("out.csv").read_text() == ",".join([*NAMES, "prediction", *PROBABILITIES]) + "\n"
 
 
+def test_ambiguous_commas_are_refused_as_in_training(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("table.csv").write_text("a,kind\n" + "0.125,x\n1.5,y\n" * 9)
+    fit("--data.path", "table.csv", "--trainer.max_epochs", "1")
+    Path("new.csv").write_text("a;b\n" + "1,000;u\n2,001;v\n" * 9)
+    assert "decimal_comma true, or" in fails(capsys, "predict", "new.csv", "--output", "out.csv")
+
+
 def test_class_names_are_written_as_they_are() -> None:
     names = ["+c", '-"1"', "=1+1", "@a,=b\n"]
     pl.DataFrame({"x": [*range(5)] * 8, "kind": names * 10}).write_csv("in.csv")
