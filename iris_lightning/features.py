@@ -1,6 +1,5 @@
 """The features of a network and the table columns they come from."""
 
-import contextlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -30,17 +29,10 @@ class Feature(NamedTuple):
 
 
 def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
-    """Returns the texts that mean a missing value: the empty text and `na_values`.
-
-    Numbers are included as text with and without decimals.
-    """
+    """Returns the texts that mean a missing value: the empty text and `na_values`."""
     if na_values is None:
         na_values = NA_VALUES
-    texts = {"", *map(str, na_values)}
-    for value in na_values:
-        with contextlib.suppress(ValueError):
-            texts.add(str(float(str(value))))
-    return texts
+    return {"", *map(str, na_values)}
 
 
 def normalize(text: str) -> str:

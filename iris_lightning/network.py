@@ -162,8 +162,7 @@ class IrisNetwork(nn.Module):
             known = column[~column.isnan()]
             if self.bins and len(known):
                 ranks = torch.linspace(0, len(known) - 1, self.bins + 1, dtype=torch.float64)
-                quantiles = known.sort().values[ranks.round().long()]
-                self.edges[:, position] = quantiles
+                self.edges[:, position] = known.sort().values[ranks.round().long()]
             if self.impute:
                 fill = column.nanmean().nan_to_num()  # 0 if all values are missing
                 self.fill[i] = fill

@@ -10,8 +10,6 @@ from iris_lightning.runs.checkpoints import find_source
 from iris_lightning.table import CsvFormat
 from iris_lightning.weights.export import export as write
 
-MAX_COUNTS = 6  # in the closing line
-
 
 def predict(
     table: str,
@@ -49,7 +47,7 @@ def predict(
     except UserError as error:
         error.add_note(str(source))  # which may be the wrong one for this table
         raise
-    largest = [f"{number} {kind}" for kind, number in counts.most_common(MAX_COUNTS)]
+    largest = [f"{number} {kind}" for kind, number in counts.most_common(6)]
     result = "; ".join(largest) or "0 rows"
     stream = sys.stdout
     if output == "-":  # contains the table only

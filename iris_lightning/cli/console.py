@@ -88,14 +88,12 @@ class Progress(L.Callback):
         self.record = record
         self.shows_bar = shows_bar
         self.prints_lines = prints_lines
-        self.best = math.inf  # loss/val
-        self.printed = -1  # the last epoch that was
         self.bar = tqdm(disable=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Shows the bar, and notes which epochs a resumed run has behind it."""
-        self.best = math.inf
-        self.printed = trainer.current_epoch - 1
+        self.best = math.inf  # loss/val
+        self.printed = trainer.current_epoch - 1  # the last epoch that was
         if self.shows_bar and trainer.is_global_zero:
             total = trainer.max_epochs
             if total == -1:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iris_lightning.ensemble.members import assign_folds
-from iris_lightning.errors import UserError
 from iris_lightning.metrics import make_test_metrics
 from iris_lightning.table import Table
 
@@ -56,8 +55,6 @@ class CrossValidation:
     choose: str = "best"
 
     def __post_init__(self) -> None:
-        if self.members < 1:
-            raise UserError(f"expected at least 1, got {self.members}", "members")
         self.assigned = assign_folds(self.table, self.folds, self.repeats, self.fold_seed)
         shape = (*self.assigned.shape, len(self.table.class_names))
         self.probabilities = np.full(shape, np.nan)

@@ -14,7 +14,7 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, missing_texts, normalize
+from iris_lightning.features import Feature, categories_by_column, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
 from iris_lightning.tables.texts import find_row, read_start, to_utf8
 
@@ -31,11 +31,6 @@ BOOLEANS = ("True", "TRUE", "False", "FALSE")
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
 # Columns that polars cannot convert to text.
 UNREADABLE = cs.nested() | cs.binary() | cs.duration()
-
-
-def number_columns(features: Iterable[Feature]) -> list[str]:
-    """Returns the columns of the features that are numbers."""
-    return [feature.column for feature in features if feature.category is None]
 
 
 def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]:
@@ -165,8 +160,10 @@ class Cells:
 
         The target is called `CLASS`.
         """
-        texts = {feature.column for feature in features if feature.category is not None}
-        expressions = [*self.numbers(number_columns(features)), self.labels(*texts)]
+        columns = categories_by_column(features)
+        texts = [name for name in columns if columns[name]]
+        numbers = [name for name in columns if not columns[name]]
+        expressions = [*self.numbers(numbers), self.labels(*texts)]
         if target is not None:
             expressions.append(_stripped(cs.by_name(target)).alias(CLASS))
         return expressions

@@ -19,7 +19,7 @@ from iris_lightning.features import Feature, categories_by_column, find_features
 from iris_lightning.files import atomic_write, check_output
 from iris_lightning.table import CsvFormat, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
-from iris_lightning.tables.formats import TableFile, check_suffix, encode, number_columns
+from iris_lightning.tables.formats import TableFile, check_suffix, encode
 from iris_lightning.tables.validation import check_decimal_mark, check_values
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def predict_table(
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        check_decimal_mark(file, number_columns(features))
+        columns = categories_by_column(features)
+        numbers = [column for column in columns if not columns[column]]
+        check_decimal_mark(file, numbers)
         check_new_columns(result_columns(predictor.classes_), file.names, name)
         expressions = file.values(features)
         counters: list[Counter[str]] = []  # of each batch, as batches run in several threads
@@ -62,14 +64,15 @@ def predict_table(
             values = rows.select(expressions)
             inputs = values.select(encode(features, predictor.imputes))
             probabilities = predictor.predict_proba(inputs.to_numpy())
-            counters.append(Counter(rows=rows.height))
-            counters.append(count_gaps(values, features, examples))
+            counts = count_gaps(values, features, examples)
+            counts["rows"] = rows.height
+            counters.append(counts)
             return rows.hstack(prediction_columns(predictor.classes_, probabilities))
 
         schema = add_predictions(file.sample.clear()).schema
         table = file.rows.map_batches(add_predictions, streamable=True, schema=schema)
         if file.csv_format and output.lower().endswith(".parquet"):
-            table = table.with_columns(file.numbers(number_columns(features)))
+            table = table.with_columns(file.numbers(numbers))
         try:
             _write(table, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:

@@ -83,7 +83,6 @@ def read_table(
         used = {name: columns[name] for name in categories_by_column(inputs)}
         used[target] = columns[target]
         notes = file.notes + notes_on_values(file, frame, used)
-    notes += _notes_on_categories(columns, inputs)
     if features is None:
         notes += _notes_on_columns(columns, exclude)
     frame, kept, dropped = _drop_rows(frame, missing)
@@ -104,7 +103,7 @@ def read_table(
         notes,
         kept,
         target_reason,
-        list(columns.values()),
+        [*columns.values()],
     )
 
 
@@ -153,16 +152,6 @@ def _choose_features(
         reasons = "; ".join(_notes_on_columns(columns, exclude))
         raise UserError(f"{file.name}: no column can be a feature: {reasons}")
     return features
-
-
-def _notes_on_categories(columns: Mapping[str, Column], features: Sequence[Feature]) -> list[str]:
-    """Returns notes on categories without an input, such as those new to a trained network."""
-    notes = []
-    for name, known in categories_by_column(features).items():
-        unknown = sorted(set(columns[name].categories).difference(known))
-        if known and unknown:
-            notes.append(f"categories of {name!r} without an input: {join_names(unknown)}")
-    return notes
 
 
 def _notes_on_columns(columns: Mapping[str, Column], exclude: Sequence[str]) -> list[str]:

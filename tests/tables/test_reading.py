@@ -183,7 +183,6 @@ def test_unknown_categories_and_missing_values_are_predicted_and_counted(
     np.testing.assert_allclose(predicted, model.predict_proba(rows)[:, 0], rtol=1e-5)
     np.testing.assert_allclose(predicted, model.predict_proba(pl.read_csv(path))[:, 0], rtol=1e-5)
     main(["test", "--data.path", "new.csv"])
-    assert "categories of 'island' without an input: Mars" in capsys.readouterr().out
     write("year,species\n2007,Adelie\n", "new.csv")
     assert "no column 'island'" in fails(capsys, "predict", "new.csv")
 
