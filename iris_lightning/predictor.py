@@ -59,7 +59,7 @@ class IrisPredictor(nn.Module):
         self.na_values = na_values
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
-        self.imputes: bool = getattr(network, "members", network).impute
+        self.imputes = bool(getattr(network, "members", network).impute)
         self.eval()
 
     @classmethod
