@@ -113,7 +113,8 @@ def test_predictions_are_probabilities_of_the_test_split(trained: Trained) -> No
     with torch.inference_mode():
         expected = trained.model.network(features).softmax(dim=1)
     rows: Any = features  # as a data set, which a tensor is as well
-    loaders = DataLoader(rows, 4), DataLoader(TensorDataset(features, targets), 4)
+    both = TensorDataset(features, targets)
+    loaders = DataLoader(rows, batch_size=4), DataLoader(both, batch_size=4)
     for source in (trained.data, *loaders):
         batches: Any = trained.trainer.predict(trained.model, source)
         torch.testing.assert_close(torch.cat(batches), expected)

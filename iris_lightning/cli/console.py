@@ -33,6 +33,7 @@ WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # in a resumed run
     "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
     "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
+    "The dirpath has changed from",  # in a checkpoint of another program
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
     r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
     "Glyph .* missing from font",  # in the name of a class

@@ -13,8 +13,6 @@ from iris_lightning.ensemble.members import Member, inner_splits, make_group
 from iris_lightning.ensemble.stack import EVALUATION_BATCH_SIZE
 from iris_lightning.weights.averaging import EnsembleNetwork
 
-NO_ROWS = torch.empty(0, dtype=torch.int64)
-
 
 class EnsembleDataModule(IrisDataModule):
     """A table whose train and validation rows are divided into one fold per member.
@@ -46,7 +44,7 @@ class EnsembleDataModule(IrisDataModule):
     def members(self) -> list[Member]:
         """Seed and rows of each member."""
         splits = inner_splits(self.rows["train"], self, self.hparams["members"])
-        return make_group(splits, self.seed, 0, 0, NO_ROWS)
+        return make_group(splits, self.seed, 0, 0, torch.empty(0, dtype=torch.int64))
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""
