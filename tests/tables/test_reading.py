@@ -39,7 +39,7 @@ def sklearn_table(name: str) -> pl.DataFrame:
 def test_as_accurate_as_logistic_regression(name: str) -> None:
     sklearn_table(name).write_csv("table.csv")
     accurate = str(REPOSITORY / "configs" / "accurate.yaml")
-    fit("--config", accurate, "--data.path", "table.csv", "--trainer.max_epochs", "25")
+    fit("--config", accurate, "--data.path", "table.csv", "--trainer.max_epochs", "12")
     cli = main(["test"])
     table, rows = cli.datamodule.table, cli.datamodule.rows
     features, targets = table.features.numpy(), table.targets.numpy()
