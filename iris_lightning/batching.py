@@ -94,8 +94,7 @@ Loader = BatchLoader | FixedBatches
 def batch_loss(losses: Tensor) -> Tensor:
     """Returns a loss whose gradient, averaged over all processes, is that of the batch's mean loss.
 
-    Lightning averages the gradients of all processes. Each process's sum of losses is scaled so
-    that this average is the gradient of the mean over all rows, whatever the shares.
+    Lightning averages the gradients of all processes, whose shares may differ in size.
 
     Args:
         losses: Losses of this process's rows, shape `(rows,)`.

@@ -48,7 +48,7 @@ def split_rows(
         sizes[i % len(sizes)] += 1
     if 0 in sizes:
         empty = SPLITS[sizes.index(0)]
-        found = f"{list(fractions)} of {num_rows} rows leave the {empty} split empty"
+        found = f"{fractions} of {num_rows} rows leave the {empty} split empty"
         raise UserError(found, "split")
     if not stratify:
         order = torch.randperm(num_rows, generator=torch.Generator().manual_seed(seed))
@@ -166,7 +166,7 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
-                # Version 0.1.0, whose checkpoints have no `columns`, encoded these as NaN.
+                # Version 0.1.0 had no `columns`, and encoded missing categories as NaN.
                 fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
@@ -204,8 +204,8 @@ class IrisDataModule(L.LightningDataModule):
         """
         options = {**self.hparams, **self.trained_on}
         if options.get("sha256", self.table.sha256) != self.table.sha256:
-            paths = [os.path.realpath(each["path"] or "") for each in (options, self.hparams)]
-            if paths[0] == paths[1]:
+            path = os.path.realpath(self.hparams["path"] or "")
+            if os.path.realpath(options["path"] or "") == path:
                 found = "the table, or how it is read, has changed since the training"
                 raise UserError(f"{self.table.source}: {found}")
             every_row = torch.arange(len(self.table.targets))
@@ -242,7 +242,7 @@ class IrisDataModule(L.LightningDataModule):
         rows = torch.cat([self.table.features, targets], dim=1)
         generator = torch.Generator().manual_seed(0)
         factors = torch.randint(2**62, rows.shape[1:], generator=generator)
-        # Equal rows have equal hashes; a collision of others is all but impossible.
+        # Identical rows have equal hashes; a collision of others is all but impossible.
         hashes = (rows.view(torch.int32) * factors).sum(dim=1)
         train = hashes[self.rows["train"]]
         test = hashes[self.rows["test"]]
@@ -259,7 +259,7 @@ class IrisDataModule(L.LightningDataModule):
         for name in ("split", "split_seed", "stratify"):
             description[name] = self.hparams[name]
         description |= self.trained_on
-        description["path"] = self.hparams["path"]
+        description["path"] = self.hparams["path"]  # the table may have moved
         return description
 
     def keep_to(self, trained_on: dict[str, Any]) -> None:

@@ -28,8 +28,8 @@ class CsvFormat:
         decimal_comma: Whether numbers are written with a decimal comma, as in `5,1`.
         na_values: Texts that mean a missing value, besides the empty cell; by default NA, N/A, NaN,
             null, None and ?.
-        encoding: Encoding, such as latin-1. By default, it is detected: UTF-8, UTF-16 or UTF-32
-            with a byte order mark, else Windows-1252.
+        encoding: Encoding, such as latin-1. By default UTF-8, or UTF-16 or UTF-32 with a byte order
+            mark; a file in none of these is read as Windows-1252.
         header: Whether the first row holds the column names; otherwise, the columns are called
             column_1, column_2 and so on.
     """

@@ -43,7 +43,7 @@ def predict(
         if options[name] == value:
             options[name] = trained.get(name, value)
     try:
-        counts = predict_table(predictor, table, output, CsvFormat(**options))
+        counts, notes = predict_table(predictor, table, output, CsvFormat(**options))
     except UserError as error:
         error.add_note(str(source))  # which may be the wrong one for this table
         raise
@@ -52,7 +52,7 @@ def predict(
     stream = sys.stdout
     if output == "-":  # contains the table only
         output, stream = "standard output", sys.stderr
-    print(f"{source}\n{output}: {result}", file=stream)
+    print(source, *notes, f"{output}: {result}", sep="\n", file=stream)
 
 
 def export(output: str, ckpt_path: str | None = None, weights: str | None = None) -> None:

@@ -10,6 +10,7 @@ WIDTH = 118  # characters
 INDENT = 46
 PURPOSES = {  # instead of the help texts of jsonargparse and Lightning
     "config": "YAML file with options, or the name of a preset; can be repeated.",
+    "trainer.max_epochs": "Number of epochs; by default 5, unless there is another limit.",
     "optimizer": "Replaces Adam, as in --optimizer SGD --optimizer.lr 0.1.",
     "lr_scheduler": "Scheduler, as in --lr_scheduler StepLR --lr_scheduler.step_size 2.",
 }

@@ -28,7 +28,7 @@ from iris_lightning.data import IrisDataModule
 from iris_lightning.ensemble.classifier import EnsembleClassifier, check_trainer
 from iris_lightning.ensemble.data import EnsembleDataModule
 from iris_lightning.errors import UserError
-from iris_lightning.hyperparameters import option_names, to_builtin
+from iris_lightning.hyperparameters import option_names
 from iris_lightning.runs.callbacks import EpochRecord, SeedEpochs, StopOnSignal
 from iris_lightning.runs.checkpoints import Source, find_source, recorded_options, run_folder
 from iris_lightning.runs.logger import RunLogger
@@ -53,7 +53,6 @@ class IrisCLI(LightningCLI):
     Attributes:
         source: The checkpoint in use, or `None`.
         checkpoint: Content of the checkpoint in use, or an empty dict.
-        ckpt_path: Path of that checkpoint.
         num_members: Number of networks to train or evaluate as one; 1 in `crossvalidate`.
         run: Folder of the run to resume, or `None`.
         folder: The callback that manages the run's folder, in `fit`.
@@ -70,7 +69,6 @@ class IrisCLI(LightningCLI):
         self.trains = command in ("fit", "crossvalidate")
         self.source: Source | None = None
         self.checkpoint: dict[str, Any] = {}
-        self.ckpt_path: Path | None = None
         self.run: Path | None = None
         silence_noise()
         with as_user_error():
@@ -86,7 +84,7 @@ class IrisCLI(LightningCLI):
                     "allow_abbrev": False,
                 },
                 save_config_callback=None,  # `RunFolder` writes it
-                load_from_checkpoint_support=False,  # checkpoints would name functions to call
+                load_from_checkpoint_support=False,  # it records a function to call
             )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -113,7 +111,7 @@ class IrisCLI(LightningCLI):
         resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
             source = find_source(config.ckpt_path, root=self.root)
-            self.source, self.checkpoint, self.ckpt_path = source, source.checkpoint, source.path
+            self.source, self.checkpoint = source, source.checkpoint
             recorded = {"data": recorded_options(source.checkpoint, IrisDataModule)}
             if resumes:
                 recorded = self._resume(source, args)
@@ -124,14 +122,14 @@ class IrisCLI(LightningCLI):
             self.config.seed_everything = False  # no random numbers are drawn
 
     def _check_training(self, args: list[str]) -> None:
-        """Sets the default number of epochs, and refuses `--model.lr` beside `--optimizer`."""
+        """Sets the default number of epochs, and refuses options of Adam beside `--optimizer`."""
         trainer = self.config.trainer
         limits = (trainer.max_epochs, trainer.get("max_time"), trainer.get("max_steps", -1))
         if limits == (None, None, -1):
             trainer.max_epochs = EPOCHS
         for arg in args:
             if self.config.optimizer and arg.startswith(("--model.lr", "--model.weight_decay")):
-                raise UserError(f"{arg}: has no effect with --optimizer; use --optimizer.lr")
+                raise UserError(f"{arg}: has no effect with --optimizer, which has its own")
 
     @property
     def root(self) -> Path:
@@ -175,9 +173,8 @@ class IrisCLI(LightningCLI):
         if not self.checkpoint:
             options = {**self.config.model, **self.datamodule.classifier_options()}
         self.model = self._build("model", options)
-        self.model.trained_on = trained_on
         if self.config.get("optimizer") or self.config.get("lr_scheduler"):
-            self._set_optimizer(self.model)
+            self._set_optimizer()
         self.trainer = self.instantiate_trainer(**self._trainer_parts())
         if self.num_members > 1 and self.trains:
             check_trainer(self.trainer)  # before it launches processes
@@ -185,9 +182,9 @@ class IrisCLI(LightningCLI):
             self.model.double()  # before Lightning loads weights, which it would round to float32
 
     def _build(self, group: str, options: dict[str, Any]) -> Any:
-        """Creates the data module or the classifier, with an origin for the error's message."""
+        """Creates the data module or the classifier; errors say where its options come from."""
         kind = GROUPS[group]
-        if self.num_members != 1:
+        if self.num_members > 1:
             kind = ENSEMBLES[group]
             options["members"] = self.num_members
         origin = f"{self.source}: " if self.checkpoint else f"--{group}."
@@ -196,8 +193,9 @@ class IrisCLI(LightningCLI):
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise UserError(f"{origin}{str(error).splitlines()[0]}") from error
 
-    def _set_optimizer(self, model: IrisClassifier) -> None:
+    def _set_optimizer(self) -> None:
         """Replaces the classifier's optimizer and scheduler with those of the command line."""
+        model = self.model
         make: Callable[..., Any] = model.make_optimizer
         if self.config.optimizer:
             make = partial(instantiate_class, init=self.config_init.optimizer)
@@ -238,8 +236,8 @@ class IrisCLI(LightningCLI):
         ]
         loggers = []
         if options.logger is not False:
-            # If the run was killed, points of the last saved epoch may be missing, and there may be
-            # points of the epoch after it, which is now repeated.
+            # A killed run may lack points of the last saved epoch, which `EpochRecord` logs again,
+            # and may have points of the next one, which is repeated.
             logger = RunLogger(folder, purge_step=self.checkpoint.get("epoch", 0))
             folder.checkpoint_io.before_write = logger.flush
             loggers.append(logger)
@@ -254,7 +252,7 @@ class IrisCLI(LightningCLI):
 
     def plain_options(self) -> dict[str, Any]:
         """Returns the options for `config.yaml`, with the columns found in the table."""
-        options: dict[str, Any] = to_builtin(self.config.as_dict())
+        options: dict[str, Any] = self.config.as_dict()
         data = self.datamodule.hparams
         options["data"] = {name: data[name] for name in option_names(IrisDataModule)}
         for name in ("config", "ckpt_path"):
@@ -267,5 +265,5 @@ def as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, list):
-        return list(value)
+        return value
     return [value]

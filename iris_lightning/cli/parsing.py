@@ -21,7 +21,7 @@ from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
 GROUPS = {"model", "data", "trainer"}
-MAX_ALIASES = 30  # in a config, where a value can then occur 3**10 times
+MAX_ALIASES = 30  # in a config; they can repeat a value 3**10 times
 
 CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
 CONFIGS.add_argument("-c", "--config", action="append", default=[])
@@ -73,7 +73,7 @@ def parse(
         print(format_help(parser))
         raise SystemExit(0)
     own = {*parser.get_defaults().keys()}
-    typed = list(args)
+    typed = args
     configs = []
     if recorded:
         options = _flatten(recorded)
@@ -131,7 +131,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         num_aliases += isinstance(event, yaml.AliasEvent)
     if num_aliases > MAX_ALIASES:
         raise ValueError(f"more than {MAX_ALIASES} aliases")
-    yaml.compose(text, UniqueKeyLoader)
+    yaml.compose(text, UniqueKeyLoader)  # raises an error for duplicate keys
     options = get_loader("yaml")(text)
     if not isinstance(options, dict):
         raise ValueError("expected a mapping, as in 'trainer: {max_epochs: 5}'")
@@ -176,7 +176,7 @@ def as_user_error() -> Iterator[None]:
     except OSError:  # `main` prints the file's name
         raise
     except Exception as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)  # where it was raised
         if frame.f_globals["__name__"].startswith("iris_lightning"):
             raise
         reason = _reason(str(error)) or type(error).__name__
@@ -186,7 +186,7 @@ def as_user_error() -> Iterator[None]:
 
 
 def _reason(message: str, names: Iterable[str] = ()) -> str:
-    """Returns what a message says is wrong, and names similar to an unknown one."""
+    """Returns what is wrong according to a message, and suggests similar names."""
     reasons: list[str] = []
     for line in message.splitlines():
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).strip().removeprefix("- ")

@@ -20,7 +20,8 @@ def fit(args: list[str]) -> IrisCLI:
     cli = IrisCLI("fit", args)
     _echo_start(cli)
     with _threads(cli), cli.folder.training(cli.trainer), as_user_error():
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True)
+        path = cli.source and cli.source.path
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=path, weights_only=True)
         if not cli.trainer.callback_metrics and not cli.run:
             raise UserError("no training steps were run")
     _echo_result(cli)
@@ -53,7 +54,10 @@ def _echo_start(cli: IrisCLI) -> None:
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:
-        echo(f"resuming {relative_path(cli.run)} after {cli.checkpoint['epoch'] + 1} epochs")
+        epochs = cli.checkpoint["epoch"] + 1
+        echo(f"resuming {relative_path(cli.run)} after {epochs} epochs")
+        if epochs == cli.trainer.max_epochs:
+            echo("these are all; to train for longer: --trainer.max_epochs N")
         loop = cli.checkpoint["loops"]["fit_loop"]
         options = cli.config.trainer
         is_limited = options.max_steps != -1 or options.max_time is not None
@@ -108,7 +112,7 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
     evaluate = getattr(cli.trainer, cli.command)
     with _threads(cli), as_user_error():
         (metrics,) = evaluate(
-            cli.model, cli.datamodule, ckpt_path=cli.ckpt_path, weights_only=True, verbose=False
+            cli.model, cli.datamodule, ckpt_path=source.path, weights_only=True, verbose=False
         )
     echo(_format_result(cli, metrics, split))
     if split == "test" and "train" in rows:

@@ -27,7 +27,7 @@ class EnsembleClassifier(IrisClassifier):
 
     Each member keeps the weights of its epoch with the lowest loss on its fold. `loss/val` and the
     other validation metrics are those of all folds, so the loss improves whenever a member does.
-    Everything else is predicted with the mean of the members' probabilities.
+    All other rows are predicted with the mean of the members' probabilities.
 
     Args:
         members: Number of members, as in the `EnsembleDataModule` that it is trained with.
@@ -68,7 +68,7 @@ class EnsembleClassifier(IrisClassifier):
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
-        # The network to save is that of the members' best epochs.
+        # So the weights of the members' best epochs are those of the network to save.
         self.stack.best.classifier.network = self.network.members
 
     @property
@@ -111,7 +111,7 @@ class EnsembleClassifier(IrisClassifier):
         super().on_train_epoch_end()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Computes the members' losses on their folds; the metrics follow at the end."""
+        """Collects a batch of the members' folds; the metrics follow at the end."""
         if not isinstance(batch, StackBatch):  # another table than that of the training
             super().validation_step(batch, batch_idx)
             return
@@ -141,7 +141,7 @@ class EnsembleClassifier(IrisClassifier):
             self.log_dict({tag: mean, f"{tag}_lower": lower, f"{tag}_upper": upper})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out the weights in training, unless training is resumed."""
+        """Leaves out the tensors of the stack, unless training is resumed."""
         super().on_load_checkpoint(checkpoint)
         if hasattr(self, "stack"):
             return

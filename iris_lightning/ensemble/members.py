@@ -74,8 +74,8 @@ def groups_of_folds(
         data: The table and the options of its split.
         num_members: Number of members per fold.
         seed: The members' seeds are derived from it, the repeat and the fold.
-        choose: `best` to divide the other rows into train and validation, as `fit` does; `last` to
-            train on all of them, with the held-out rows as validation for the curves alone.
+        choose: `best` to divide the rows not held out into train and validation, as `fit` does;
+            `last` to train on all of them, with the held-out rows as validation for the curves.
     """
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         is_held_out = assigned[repeat] == fold
@@ -105,7 +105,7 @@ def inner_splits(
 ) -> list[tuple[Tensor, Tensor]]:
     """Divides rows into train and validation rows of each member.
 
-    With one member, the rows are split in the ratio of train to validation in `data.split`. With
+    With one member, the rows are split in the ratio of the train and validation splits. With
     several, they are divided into one fold per member: the fold is the member's validation rows,
     the rest its train rows.
 

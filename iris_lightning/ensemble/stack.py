@@ -33,8 +33,8 @@ SUPPORTED_OVERRIDES = {
     "row_losses",
     "weigh_classes",
 }
-# Optimizers whose update of a weight depends on that weight alone, so that members do not interact.
-# Adagrad is missing: its constructor allocates its state, before the parameters are stacked.
+# Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
+# do not interact. Adagrad is missing: its constructor allocates state, while it sees one member.
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
@@ -145,7 +145,7 @@ class StackedClassifier(L.LightningModule):
     def compute(self, batch: StackBatch, split: str) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the logits, losses and weighted losses of all members.
 
-        The losses are also kept for the curves of the epoch.
+        The batch is also added to the sums for the curves.
         """
         logits, losses, weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
@@ -195,7 +195,7 @@ class StackedClassifier(L.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        """Keeps the weights of members that have no finite validation loss."""
+        """Keeps the last weights of members that never had a finite validation loss."""
         if self.choose == "best":
             self.copy_to_best(self.best_losses.isinf())
 
@@ -234,7 +234,7 @@ class StackedClassifier(L.LightningModule):
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__
             if type(optimizer) not in ELEMENTWISE_OPTIMIZERS:
-                found = f"{name} would mix the members; expected an elementwise one, such as AdamW"
+                found = f"{name} cannot train a stack; expected another one, such as AdamW"
                 raise UserError(found, "optimizer")
             for group in optimizer.param_groups:
                 if not stacked.issuperset(group["params"]):
@@ -258,11 +258,11 @@ class StackedClassifier(L.LightningModule):
         norms = vmap(partial(get_total_norm, foreach=False))(gradients)
         scale = (gradient_clip_val / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
-            gradient.transpose(0, -1).mul_(scale)
+            gradient.transpose(0, -1).mul_(scale)  # with the members last
 
 
 def mean_and_quartiles(curves: Tensor) -> list[list[float]]:
-    """Returns the mean, lower and upper quartile over the members of each metric in `CURVES`."""
+    """Returns the mean and the quartiles of each metric in `CURVES` over the members."""
     values = curves.double()
     mean = values.mean(dim=1)
     lower = values.quantile(0.25, dim=1)
@@ -294,7 +294,7 @@ def _check_overrides(model: IrisClassifier) -> None:
 
 
 def _make_member(model: IrisClassifier, table: Table, member: Member) -> IrisClassifier:
-    """Makes the classifier of a member, as after `torch.manual_seed(member.seed)`."""
+    """Makes the classifier of a member, with its seed."""
     parameters = inspect.signature(type(model)).parameters.values()
     options = dict(model.hparams)
     if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):

@@ -79,7 +79,7 @@ def cross_validate(
     data = data or IrisDataModule()
     table = data.table
     if not isinstance(model, IrisClassifier):
-        options = {**data.classifier_options(), **(model or {})}
+        options = data.classifier_options() | dict(model or {})
         model = IrisClassifier(**options)
     table.check_names(model.hparams)
     result = CrossValidation(table, folds, repeats, fold_seed, seed, members, choose)
@@ -89,7 +89,7 @@ def cross_validate(
     for stack in split_into_stacks(groups, data.batch_size, largest):
         work = len(stack) * members * num_parameters * data.batch_size
         with isolate_rng(), threads(work):
-            stack_trainer = L.Trainer(**{**TRAINER, **trainer})
+            stack_trainer = L.Trainer(**(TRAINER | trainer))
             _train_stack(result, model, data, stack, stack_trainer)
     names = None if baselines else ["majority"]
     result.baselines = score_baselines(table, result.assigned, seed, names)

@@ -1,6 +1,6 @@
 """Finds the role of each column in a table: a number, a category, an identifier and so on.
 
-All columns are parsed together; `find_role` then looks at the values of one.
+All columns are parsed together; `find_role` then decides on each.
 """
 
 import re
@@ -57,7 +57,7 @@ def find_role(
         kind: `number`; `float`, a data type that row numbers do not have; `text` or `date`.
         num_values: Number of its values.
         num_distinct: Number of distinct values.
-        numbers: Its values, if they are numbers.
+        numbers: Its finite values, if they are numbers.
     """
     if num_distinct == 0:
         return "empty", "no values"
@@ -108,13 +108,13 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
             if name in categorical or not is_decided:
                 undecided.append(name)
         columns |= _measure(file, file.rows, undecided, labels)
-    role, reason, categories = columns[target][1:]
-    if not categories or role == "date":
-        found = f"{file.name}: column {target!r} holds {reason}, not classes"
+    label = columns[target]
+    if not label.categories or label.role == "date":
+        found = f"{file.name}: column {target!r} holds {label.reason}, not classes"
         raise UserError(found, remedy=("target", "COLUMN"))
     for name in categorical:
         columns[name] = columns[name]._replace(role="category", reason="as given")
-    columns[target] = columns[target]._replace(role="target", reason="the class")
+    columns[target] = label._replace(role="target", reason="the class")
     return {name: columns[name] for name in file.names}
 
 
@@ -155,10 +155,10 @@ def _measure(
 
 
 def find_numbers(cells: Cells) -> None:
-    """Sets `numeric`, `formatted` and `doubtful` of a table.
+    """Sets `numeric`, `formatted` and `doubtful` of a table, and adds notes.
 
-    A text column counts as numeric if at least half of its first values are numbers, so that a
-    stray text in it is reported as an error.
+    A text column counts as numeric if half of its first values are plain numbers, so that a stray
+    text in it is an error, or if all are formatted ones.
     """
     texts = cells.sample.select(cells.texts(cs.string()))
     _find_numbers(cells, texts)
@@ -183,6 +183,7 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
         marked = share(texts, pl.all().str.contains(".", literal=True))
         thousands = share(texts, pl.all().str.contains(THOUSANDS))
         for name in numeric:
+            # All points look like thousands, and some numbers have none.
             if 0 < marked[name] == thousands[name] < plain[name]:
                 cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
     others = texts.select(cs.by_name(*(name for name in plain if plain[name] < 1)))
@@ -191,7 +192,7 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     signed = share(others, pl.all().str.contains(SIGNS))
     examples = others.select(pl.all().drop_nulls().first())
     for name in others.columns:
-        is_doubtful = swapped[name] >= 0.5 > plain[name]
+        is_doubtful = plain[name] < 0.5 <= swapped[name]
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)

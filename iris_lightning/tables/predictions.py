@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def predict_table(
     predictor: "IrisPredictor", path: str, output: str, csv: CsvFormat
-) -> Counter[str]:
+) -> tuple[Counter[str], list[str]]:
     """Writes all rows and columns of a table, with `prediction` and `probability_<class>` added.
 
     Args:
@@ -39,7 +39,8 @@ def predict_table(
         csv: Format of CSV files, for input and output; `.tsv` output has tabs.
 
     Returns:
-        The numbers of rows, of missing values and of unknown categories.
+        The numbers of rows, of missing values and of unknown categories; and notes on how the table
+        was read.
 
     Raises:
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
@@ -82,13 +83,13 @@ def predict_table(
                 raise UserError(f"{name}: {error}") from error
             reason = str(error).partition("\n")[0]
             raise UserError(f"{output}: cannot be written: {reason}") from error
-    return sum(counters, Counter())
+    return sum(counters, Counter()), file.notes
 
 
 def prediction_columns(
     classes: NDArray[np.object_], probabilities: NDArray[np.floating]
 ) -> pl.DataFrame:
-    """Returns the columns that predictions add to a table: `result_columns`."""
+    """Returns the columns that predictions add, named as in `result_columns`."""
     prediction, *others = result_columns(classes)
     most_probable = classes[probabilities.argmax(axis=1)]
     predictions = pl.Series(prediction, most_probable, dtype=pl.String)
@@ -107,7 +108,7 @@ def count_gaps(
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():
-        cells = values[column].alias("")  # see `columns.py`
+        cells = values[column].alias("")  # a name such as `^a$` would be a pattern
         gaps[f"missing values in {column!r}"] = cells.null_count()
         if not categories:
             continue

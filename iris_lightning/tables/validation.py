@@ -19,11 +19,11 @@ from iris_lightning.tables.formats import (
 )
 from iris_lightning.tables.texts import find_row
 
-CODES = (-9, -99, -999, -9999)  # often mean missing where all other numbers are positive
+CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is negative
 
 
 def check_header(file: TableFile, columns: Mapping[str, Column], target: str) -> None:
-    """Raises an error if the header looks like a row: a class, and other values or numbers."""
+    """Raises an error if the header looks like a row: its cells are classes, values or numbers."""
     if target not in columns[target].categories:
         return
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
@@ -75,7 +75,6 @@ def check_values(
         if value is None and not allows_missing:
             raise UserError(f"{place}: missing value")
         if value in (math.inf, -math.inf):
-            check_decimal_mark(file, [column])
             text = str(cells.item(0, column))[:80]
             raise UserError(f"{place}: expected a finite number, got {text!r}")
 

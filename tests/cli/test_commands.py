@@ -100,7 +100,7 @@ def test_the_run_folder_is_the_same_whatever_the_loggers(logger: str) -> None:
     run = Path("lightning_logs/version_0")
     assert {path.name for path in run.glob("*/*")} == {"best.ckpt", "last.ckpt"}
     assert bool(curves(run)) == (logger != "false")
-    assert main(["test"]).ckpt_path == run / "checkpoints" / "best.ckpt"
+    assert main(["test"]).source.path == run / "checkpoints" / "best.ckpt"
 
 
 def test_a_users_own_checkpoints_lie_in_the_run_folder() -> None:
