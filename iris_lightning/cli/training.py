@@ -54,10 +54,8 @@ def _echo_start(cli: IrisCLI) -> None:
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
     if cli.run:
-        epochs = cli.checkpoint["epoch"] + 1
-        echo(f"resuming {relative_path(cli.run)} after {epochs} epochs")
-        if epochs == cli.trainer.max_epochs:
-            echo("these are all; to train for longer: --trainer.max_epochs N")
+        done = f"{cli.checkpoint['epoch'] + 1} epochs; max_epochs is {cli.trainer.max_epochs}"
+        echo(f"resuming {relative_path(cli.run)} after {done}")
         loop = cli.checkpoint["loops"]["fit_loop"]
         options = cli.config.trainer
         is_limited = options.max_steps != -1 or options.max_time is not None

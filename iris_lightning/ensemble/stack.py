@@ -229,7 +229,10 @@ class StackedClassifier(L.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        """Refuses optimizers that would make members depend on each other."""
+        """Refuses optimizers and a precision that would make members depend on each other."""
+        if self.trainer.precision == "16-mixed":
+            found = "16-mixed skips a step of all members if one overflows; expected bf16-mixed"
+            raise UserError(found, "precision")
         stacked = set(self.step.parameters())
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__
