@@ -20,10 +20,7 @@ SPLITS = ("train", "val", "test")
 
 
 def split_rows(
-    targets: Tensor,
-    fractions: Sequence[float],
-    seed: int,
-    stratify: bool,
+    targets: Tensor, fractions: Sequence[float], seed: int, stratify: bool
 ) -> list[Tensor]:
     """Splits rows into train, validation and, unless its fraction is 0 or missing, test.
 
@@ -166,8 +163,6 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
-                # Version 0.1.0 had no `columns`, and encoded missing categories as NaN.
-                fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
                 warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
@@ -211,10 +206,7 @@ class IrisDataModule(L.LightningDataModule):
             every_row = torch.arange(len(self.table.targets))
             return {"val": every_row, "test": every_row}
         splits = split_rows(
-            self.table.targets,
-            options["split"],
-            options["split_seed"],
-            options["stratify"],
+            self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
         if len(splits) < len(SPLITS):
             splits.append(torch.empty(0, dtype=torch.int64))
@@ -231,22 +223,8 @@ class IrisDataModule(L.LightningDataModule):
             raise UserError(f"{self.table.source}: {found}")
         if split not in self._tensors:
             rows = self.rows[split]
-            features = self.table.features[rows]
-            targets = self.table.targets[rows]
-            self._tensors[split] = (features, targets)
+            self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
         return self._tensors[split]
-
-    def count_repeated_rows(self) -> int:
-        """Counts test rows that are also in the train split."""
-        targets = self.table.targets.unsqueeze(1)
-        rows = torch.cat([self.table.features, targets], dim=1)
-        generator = torch.Generator().manual_seed(0)
-        factors = torch.randint(2**62, rows.shape[1:], generator=generator)
-        # Identical rows have equal hashes; a collision of others is all but impossible.
-        hashes = (rows.view(torch.int32) * factors).sum(dim=1)
-        train = hashes[self.rows["train"]]
-        test = hashes[self.rows["test"]]
-        return int(torch.isin(test, train).sum())
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""

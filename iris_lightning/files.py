@@ -1,11 +1,13 @@
-"""Atomic file writes and checks of paths."""
+"""Atomic file writes, standard streams in place of files, and checks of paths."""
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
 
 from iris_lightning.errors import UserError
 
@@ -31,6 +33,41 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if error.errno:  # then it also says what went wrong
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[tuple[str, str]]:
+    """Yields the file to read, and its name for messages; `-` is CSV from standard input.
+
+    Standard input is copied to a temporary file, because polars needs to seek.
+    """
+    if path != "-":
+        yield path, path
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "table.csv")
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield str(copy), "standard input"
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[Any]:
+    """Yields a temporary file, which becomes the output once it is complete.
+
+    The output is a file, or standard output for `-`.
+    """
+    if path != "-":
+        with atomic_write(Path(path)) as new:
+            yield new
+        return
+    with TemporaryFile() as copy:
+        yield copy
+        copy.seek(0)
+        sys.stdout.flush()
+        with suppress(BrokenPipeError):  # the reader has closed the pipe, as `head` does
+            shutil.copyfileobj(copy, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
 
 def relative_path(path: Path) -> str:

@@ -151,7 +151,7 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
     table = Cells(source, csv, pl.LazyFrame(series))
     table.missing += PRINTED_MISSING
     find_numbers(table)
-    check_values(table, table.inputs(features), features, predictor.imputes)
+    check_values(table, table.inputs(table.rows, features), features, predictor.imputes)
     values = table.rows.select(table.values(features)).collect()
     for gap, number in count_gaps(values, features, {}).items():
         if number:

@@ -126,6 +126,15 @@ class Table:
         """The role of each column of the file."""
         return {column.name: column.role for column in self.columns}
 
+    def count_repeated_rows(self, train: Tensor, test: Tensor) -> int:
+        """Counts the test rows that are also train rows; both are row numbers, int64."""
+        rows = torch.cat([self.features, self.targets.unsqueeze(1)], dim=1)
+        generator = torch.Generator().manual_seed(0)
+        factors = torch.randint(2**62, rows.shape[1:], generator=generator)
+        # Identical rows have equal hashes; a collision of others is all but impossible.
+        hashes = (rows.view(torch.int32) * factors).sum(dim=1)
+        return int(torch.isin(hashes[test], hashes[train]).sum())
+
     @cached_property
     def sha256(self) -> str:
         """Hash of features and targets, which does not depend on the file format."""

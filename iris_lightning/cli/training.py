@@ -63,7 +63,7 @@ def _echo_start(cli: IrisCLI) -> None:
             echo("limited by steps or time, it may differ from an uninterrupted run")
         return
     echo(*table.describe())
-    num_repeated = cli.datamodule.count_repeated_rows()
+    num_repeated = table.count_repeated_rows(rows["train"], rows["test"])
     if num_repeated:
         repeated = f"{num_repeated} of {len(rows['test'])} test rows equal a train row"
         echo(f"{table.source}: {repeated}, so test may be too good")

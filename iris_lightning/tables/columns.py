@@ -30,6 +30,7 @@ MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float
 SIGNS = r"[$€£¥%]"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 NO_NUMBERS = np.empty(0)
+TEXTS = pl.all().str
 # Names of ID columns and row numbers.
 ID_NAME = re.compile(
     r"unnamed: ?\d+|__index_level_\d+__|row[ _.]?(names?|id|num(ber)?)|index|(.*[\W_])?id|id[\W_].*"
@@ -136,8 +137,8 @@ def _measure(
         if kinds[name].is_float():
             kind = "float"
         num_distinct = len(np.unique(values))
-        role, reason = find_role(name, kind, len(numbers), num_distinct, numbers)
-        columns[name] = Column(name, role, reason)
+        role = find_role(name, kind, len(numbers), num_distinct, numbers)
+        columns[name] = Column(name, *role)
     texts = [name for name in names if name not in columns]
     categorical = file.labels(*texts).cast(pl.Categorical)
     labelled = rows.select(categorical).collect(engine="streaming")
@@ -149,8 +150,8 @@ def _measure(
         if all(map(DATE.match, found)):
             kind = "date"
         num_values = labelled[name].count()
-        role, reason = find_role(name, kind, num_values, len(found))
-        columns[name] = Column(name, role, reason, found)
+        role = find_role(name, kind, num_values, len(found))
+        columns[name] = Column(name, *role, found)
     return columns
 
 
@@ -173,23 +174,23 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     decimal_comma = bool(cells.csv.decimal_comma)
     # Files with semicolons often have decimal commas: 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
-    digits = share(texts, pl.all().str.contains("[0-9]"))
+    digits = share(texts, TEXTS.contains("[0-9]"))
     candidates = [name for name in digits if digits[name] >= 0.5]
     texts = texts.select(cs.by_name(*candidates))
     plain = share(texts, to_number(pl.all(), decimal_comma).is_finite())
     numeric = [name for name in texts.columns if plain[name] >= 0.5]
     cells.numeric.update(numeric)
     if is_unclear:
-        marked = share(texts, pl.all().str.contains(".", literal=True))
-        thousands = share(texts, pl.all().str.contains(THOUSANDS))
+        marked = share(texts, TEXTS.contains(".", literal=True))
+        thousands = share(texts, TEXTS.contains(THOUSANDS))
         for name in numeric:
             # All points look like thousands, and some numbers have none.
             if 0 < marked[name] == thousands[name] < plain[name]:
                 cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
     others = texts.select(cs.by_name(*(name for name in plain if plain[name] < 1)))
     swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
-    formatted = share(others, pl.all().str.contains(FORMATTED))
-    signed = share(others, pl.all().str.contains(SIGNS))
+    formatted = share(others, TEXTS.contains(FORMATTED))
+    signed = share(others, TEXTS.contains(SIGNS))
     examples = others.select(pl.all().drop_nulls().first())
     for name in others.columns:
         is_doubtful = plain[name] < 0.5 <= swapped[name]
@@ -205,12 +206,10 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
     """Returns the fraction of each column that meets a condition, ignoring nulls."""
     if texts.width == 0:
         return {}
-    counts = texts.select(pl.all().count()).row(0)
-    found = texts.select(condition.sum()).row(0)  # dividing these in polars would be slow
-    shares = {}
-    for name, number, count in zip(texts.columns, found, counts, strict=True):
-        shares[name] = number / max(1, count)
-    return shares
+    counts = texts.select(pl.all().count()).to_numpy()
+    found = texts.select(condition.sum()).to_numpy()  # dividing these in polars would be slow
+    shares = found / counts.clip(min=1)
+    return dict(zip(texts.columns, shares[0].tolist(), strict=True))
 
 
 def merges(numbers: NDArray[np.float64]) -> bool:

@@ -14,7 +14,7 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, categories_by_column, missing_texts, normalize
+from iris_lightning.features import Feature, missing_texts, normalize
 from iris_lightning.table import SEPARATORS, CsvFormat
 from iris_lightning.tables.texts import find_row, read_start, to_utf8
 
@@ -155,31 +155,27 @@ class Cells:
 
         return [pl.when(~is_missing).then(values), parse(plain, plain), parse(marked, unmarked)]
 
-    def values(self, features: Iterable[Feature], target: str | None = None) -> list[pl.Expr]:
-        """Returns the parsed columns of the features, null where missing, and the target as text.
+    def values(self, features: Sequence[Feature], target: str | None = None) -> list[pl.Expr]:
+        """Returns the parsed columns of the features, null where missing, and the target.
 
         The target is called `CLASS`.
         """
-        columns = categories_by_column(features)
-        texts = [name for name in columns if columns[name]]
-        numbers = [name for name in columns if not columns[name]]
-        expressions = [*self.numbers(numbers), self.labels(*texts)]
+        columns = {feature.column for feature in features}
+        texts = {feature.column for feature in features if feature.category is not None}
+        expressions = [*self.numbers(columns - texts), self.labels(*texts)]
         if target is not None:
-            expressions.append(_stripped(cs.by_name(target)).alias(CLASS))
+            label = _stripped(cs.by_name(target))
+            expressions.append(label.cast(pl.Categorical).alias(CLASS))
         return expressions
 
     def inputs(
-        self, features: Sequence[Feature], target: str | None = None, fills_categories: bool = True
+        self, rows: pl.LazyFrame, features: Sequence[Feature], target: str | None = None
     ) -> pl.LazyFrame:
         """Returns the encoded features, `MISSING` and, if there is a target, `CLASS`."""
-        values = self.rows.select(self.values(features, target))
+        values = rows.select(self.values(features, target))
         missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
         label = cs.by_name(CLASS, require_all=False)
-        return values.select(*encode(features, fills_categories), label, missing)
-
-
-def _drop_blank_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.any_horizontal(pl.all().is_not_null()))
+        return values.select(*encode(features, fills_categories=True), label, missing)
 
 
 class TableFile(Cells):
@@ -208,7 +204,7 @@ class TableFile(Cells):
                 self.rows = self._open_csv(source)
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
-        source, (separator, skipped) = self._read_start(path)
+        source, separator, skipped = self._read_start(path)
         for number, line in enumerate(skipped, 1):
             if line:
                 self.notes.append(f"skipped line {number}: {line[:50]!r}")
@@ -240,19 +236,31 @@ class TableFile(Cells):
             if not self.csv.header:
                 row += 1
             raise UserError(f"{self.name}: row {row} has more cells than the first line")
-        rows = scan(new_columns=names, has_header=self.csv.header)
-        # A lazy filter would take time quadratic in the number of columns.
-        return rows.map_batches(_drop_blank_rows, streamable=True)
+        self.scan = partial(scan, new_columns=names, has_header=self.csv.header)
+        return self._open(())
 
-    def _read_start(self, path: str) -> tuple[str | bytes, tuple[str, list[str]]]:
+    def _open(self, numbers: Iterable[str]) -> pl.LazyFrame:
+        rows = self.scan(schema_overrides=dict.fromkeys(numbers, pl.Float64))
+        is_filled = pl.any_horizontal(pl.all().is_not_null())
+        # A lazy filter would take time quadratic in the number of columns.
+        return rows.map_batches(lambda batch: batch.filter(is_filled), streamable=True)
+
+    def open_plain(self, features: Iterable[Feature]) -> pl.LazyFrame:
+        """Returns `rows` with numbers parsed by polars, which is faster, but fails at others."""
+        if self.csv.decimal_comma or not self.csv_format:
+            return self.rows
+        numbers = {feature.column for feature in features if feature.category is None}
+        return self._open(numbers - self.formatted)
+
+    def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
         """Returns what to read, and its start. A file not in UTF-8 is converted in memory."""
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):
-                return path, read_start(path, self.name)
+                return path, *read_start(path, self.name)
         content, encoding = to_utf8(path, self.name, self.csv.encoding)
         if self.csv.encoding is None:
             self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
-        return content, read_start(content, self.name)
+        return content, *read_start(content, self.name)
 
     def _column_names(self, header: Sequence[str | None]) -> list[str]:
         names: list[str] = []

@@ -1,22 +1,19 @@
 """Predicts the rows of a table, streaming so that memory use stays bounded."""
 
-import contextlib
-import shutil
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, categories_by_column, find_features
-from iris_lightning.files import atomic_write, check_output
+from iris_lightning.files import check_output, open_input, open_output
 from iris_lightning.table import CsvFormat, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
 from iris_lightning.tables.formats import TableFile, check_suffix, encode
@@ -48,16 +45,15 @@ def predict_table(
     if output != "-":
         check_suffix(output)
         check_output(Path(output), Path(path))
-    with _source(path) as (source, name):
+    with open_input(path) as (source, name):
         file = TableFile(source, csv, name)
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        columns = categories_by_column(features)
-        numbers = [column for column in columns if not columns[column]]
-        check_decimal_mark(file, numbers)
+        check_decimal_mark(file, categories_by_column(features))
         check_new_columns(result_columns(predictor.classes_), file.names, name)
         expressions = file.values(features)
+        writes_numbers = bool(file.csv_format) and output.lower().endswith(".parquet")
         counters: list[Counter[str]] = []  # of each batch, as batches run in several threads
         examples: dict[str, str] = {}
 
@@ -68,17 +64,17 @@ def predict_table(
             counts = count_gaps(values, features, examples)
             counts["rows"] = rows.height
             counters.append(counts)
+            if writes_numbers:
+                rows = rows.with_columns(values.select(cs.float()))
             return rows.hstack(prediction_columns(predictor.classes_, probabilities))
 
         schema = add_predictions(file.sample.clear()).schema
         table = file.rows.map_batches(add_predictions, streamable=True, schema=schema)
-        if file.csv_format and output.lower().endswith(".parquet"):
-            table = table.with_columns(file.numbers(numbers))
         try:
             _write(table, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:
             with file.reading():
-                check_values(file, file.inputs(features), features, predictor.imputes)
+                check_values(file, file.inputs(file.rows, features), features, predictor.imputes)
             if isinstance(error, UserError):
                 raise UserError(f"{name}: {error}") from error
             reason = str(error).partition("\n")[0]
@@ -121,7 +117,7 @@ def count_gaps(
 
 def _write(rows: pl.LazyFrame, output: str, csv_format: Mapping[str, Any]) -> None:
     name = output.lower()
-    with _sink(output) as sink:
+    with open_output(output) as sink:
         if name.endswith(".parquet"):
             rows.sink_parquet(sink, engine="streaming")
             return
@@ -132,35 +128,3 @@ def _write(rows: pl.LazyFrame, output: str, csv_format: Mapping[str, Any]) -> No
         rows.sink_csv(
             sink, compression=compression, check_extension=False, engine="streaming", **csv_format
         )
-
-
-@contextlib.contextmanager
-def _source(path: str) -> Iterator[tuple[str, str]]:
-    """Yields the file to read, and its name for messages.
-
-    Standard input is copied to a temporary file, because polars needs to seek.
-    """
-    if path != "-":
-        yield path, path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "table.csv")
-        with copy.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield str(copy), "standard input"
-
-
-@contextlib.contextmanager
-def _sink(output: str) -> Iterator[Any]:
-    """Yields a temporary file, which becomes the output once it is complete."""
-    if output != "-":
-        with atomic_write(Path(output)) as path:
-            yield path
-        return
-    with tempfile.TemporaryFile() as copy:
-        yield copy
-        copy.seek(0)
-        sys.stdout.flush()
-        with contextlib.suppress(BrokenPipeError):  # the reader has closed the pipe, as `head` does
-            shutil.copyfileobj(copy, sys.stdout.buffer)
-            sys.stdout.buffer.flush()

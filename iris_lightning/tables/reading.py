@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import torch
+from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, categories_by_column, find_features
@@ -39,7 +40,6 @@ def read_table(
     categorical: Sequence[str] = (),
     missing: str = "mean",
     class_names: Sequence[str] | None = None,
-    fills_categories: bool = True,
 ) -> Table:
     """Reads a table with a class column.
 
@@ -53,7 +53,6 @@ def read_table(
         missing: `mean` keeps missing numbers as NaN, `drop` drops their rows, `error` raises.
         class_names: The classes of a trained model. By default, the distinct values of the target:
             whole numbers in numerical order, texts in alphabetical order.
-        fills_categories: Whether a missing category is encoded as all 0 instead of NaN.
 
     Raises:
         UserError: If the table cannot be used. Messages name the column and the row, counted from 1
@@ -73,8 +72,10 @@ def read_table(
         else:
             inputs = _choose_features(file, columns, features, exclude)
         names = [feature.name for feature in inputs]
-        rows = file.inputs(inputs, target, fills_categories).cast({CLASS: pl.Categorical})
-        frame = rows.collect(engine="streaming")
+        try:
+            frame = file.inputs(file.open_plain(inputs), inputs, target).collect(engine="streaming")
+        except PolarsError:  # some numbers are not plain
+            frame = file.inputs(file.rows, inputs, target).collect(engine="streaming")
         labels = _labels(file, frame[CLASS])
         found = labels.drop_nulls().unique().cast(pl.String).to_list()
         columns[target] = columns[target]._replace(categories=found)

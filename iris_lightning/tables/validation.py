@@ -10,13 +10,7 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, categories_by_column
 from iris_lightning.table import Column
 from iris_lightning.tables.columns import merges
-from iris_lightning.tables.formats import (
-    CLASS,
-    MISSING,
-    SAMPLE_ROWS,
-    Cells,
-    TableFile,
-)
+from iris_lightning.tables.formats import CLASS, MISSING, SAMPLE_ROWS, Cells, TableFile
 from iris_lightning.tables.texts import find_row
 
 CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is negative
@@ -47,10 +41,7 @@ def check_decimal_mark(file: Cells, names: Iterable[str]) -> None:
 
 
 def check_values(
-    file: Cells,
-    inputs: pl.LazyFrame,
-    features: Sequence[Feature],
-    allows_missing: bool,
+    file: Cells, inputs: pl.LazyFrame, features: Sequence[Feature], allows_missing: bool
 ) -> None:
     """Raises an error for the first row with an invalid value.
 
@@ -100,8 +91,7 @@ def notes_on_values(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )
         code = values.min()
-        others = values.filter(values != code)
-        if code in CODES and (others >= 0).all():
+        if code in CODES and (values.filter(values != code) >= 0).all():
             remedy = f"if it means missing: --data.na_values '[{code:g}]'"
             notes.append(f"{values.name!r} holds {code:g}; {remedy}")
     for name, column in columns.items():
@@ -113,12 +103,11 @@ def notes_on_values(
 
 def _notes_on_missing(file: TableFile, columns: Mapping[str, Column]) -> list[str]:
     """Returns a note on texts such as `NA`, after checking that they are not classes."""
-    texts = [text for text in file.missing if text]
     cells = file.rows.select(cs.by_name(*columns) & cs.string())
     stripped = cells.select(pl.all().str.strip_chars())
     # The spaces avoid clashes with the table's names.
     found = stripped.unpivot(variable_name="column ", value_name="text ")
-    found = found.filter(pl.col("text ").is_in(texts))
+    found = found.filter(pl.col("text ").is_in([*filter(None, file.missing)]))
     counts = found.group_by(pl.all()).len().sort(pl.all())
     counted = []
     for name, text, number in counts.collect(engine="streaming").iter_rows():
