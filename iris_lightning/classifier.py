@@ -106,8 +106,8 @@ class IrisClassifier(L.LightningModule):
         categories = set(options["one_hot_features"])
         names = options["feature_names"]
         return IrisNetwork(
-            in_features=len(names),
-            num_classes=len(options["class_names"]),
+            len(names),
+            len(options["class_names"]),
             hidden=options["hidden"],
             activation=options["activation"],
             standardize=options["standardize"],

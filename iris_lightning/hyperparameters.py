@@ -35,10 +35,7 @@ def to_builtin(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        items = {}
-        for name, item in value.items():
-            items[name] = to_builtin(item)
-        return items
+        return {name: to_builtin(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(to_builtin, value))
     return value

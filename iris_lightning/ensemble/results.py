@@ -109,9 +109,9 @@ class CrossValidation:
         summary |= self._class_report()
         summary["baselines"] = {}
         for baseline, scores in self.baselines.items():
-            differences = {}
-            for name, values in scores.items():
-                differences[name] = difference(self.scores[name], values)
+            differences = {
+                name: difference(self.scores[name], values) for name, values in scores.items()
+            }
             summary["baselines"][baseline] = {**_summarize(scores), "difference": differences}
         return summary
 
@@ -165,10 +165,10 @@ def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tens
 
 def _summarize(scores: Scores) -> dict[str, Any]:
     """Returns the mean and standard error of each metric, and its values by repeat and fold."""
-    summary = {}
-    for name, values in scores.items():
-        summary[name] = {**mean_and_error(values), "values": values.tolist()}
-    return summary
+    return {
+        name: {**mean_and_error(values), "values": values.tolist()}
+        for name, values in scores.items()
+    }
 
 
 def mean_and_error(values: NDArray[np.float64]) -> dict[str, float]:

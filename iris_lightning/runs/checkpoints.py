@@ -8,12 +8,7 @@ import yaml
 from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import FORMAT, option_names
 from iris_lightning.runs.folders import NETWORKS, RUNS, SUMMARY, newest_run
-from iris_lightning.weights.reading import (
-    Weights,
-    make_weights,
-    read_torch,
-    read_weights,
-)
+from iris_lightning.weights.reading import Weights, make_weights, read_torch, read_weights
 
 KNOWN_CLASSES = {
     "module": (

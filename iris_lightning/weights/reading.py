@@ -39,10 +39,7 @@ class Weights(NamedTuple):
         values = dict(self.options)
         for name in NAME_LISTS:
             values[name] = getattr(self, name)
-        texts = {}
-        for name, value in values.items():
-            texts[name] = json.dumps(value)
-        return texts
+        return {name: json.dumps(value) for name, value in values.items()}
 
     def check_finite(self, path: Path) -> None:
         """Raises an error if training has diverged; `path` is for the message."""
