@@ -35,7 +35,7 @@ def sklearn_table(name: str) -> pl.DataFrame:
     return pl.DataFrame(data.data, names).with_columns(kind=pl.Series(classes))
 
 
-@pytest.mark.parametrize("name", ["wine", "breast_cancer", "digits"])
+@pytest.mark.parametrize("name", ["breast_cancer", "digits"])
 def test_as_accurate_as_logistic_regression(name: str) -> None:
     sklearn_table(name).write_csv("table.csv")
     accurate = str(REPOSITORY / "configs" / "accurate.yaml")
