@@ -66,7 +66,7 @@ def split_rows(
     except ValueError as error:
         rarest = int(targets.bincount().min())
         found = f"splits of {sizes} rows cannot all have every class (the rarest has {rarest} rows)"
-        raise UserError(f"{found}; expected more rows, or false", "stratify") from error
+        raise UserError(f"{found}; expected false, or more rows", "stratify") from error
     return [*splits, rows]
 
 
@@ -199,8 +199,8 @@ class IrisDataModule(L.LightningDataModule):
         """
         options = {**self.hparams, **self.trained_on}
         if options.get("sha256", self.table.sha256) != self.table.sha256:
-            path = os.path.realpath(self.hparams["path"] or "")
-            if os.path.realpath(options["path"] or "") == path:
+            trained_path = os.path.realpath(options["path"] or "")
+            if os.path.realpath(self.hparams["path"] or "") == trained_path:
                 found = "the table, or how it is read, has changed since the training"
                 raise UserError(f"{self.table.source}: {found}")
             every_row = torch.arange(len(self.table.targets))
@@ -290,9 +290,11 @@ class IrisDataModule(L.LightningDataModule):
 
     def _loader(self, split: str) -> Loader:
         trainer: Any = self.trainer
-        num_processes, rank = 1, 0
+        num_processes = 1
+        rank = 0
         if trainer:
-            num_processes, rank = trainer.world_size, trainer.global_rank
+            num_processes = trainer.world_size
+            rank = trainer.global_rank
         dataset = BatchDataset(*self.tensors(split))
         is_train = split == "train"
         order = BatchOrder(dataset, self.batch_size, num_processes, rank, is_train, self.seed)

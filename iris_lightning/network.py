@@ -131,7 +131,8 @@ class IrisNetwork(nn.Module):
 
     def _encode(self, numbers: Tensor) -> Tensor:
         """Returns the place of each number within each bin, shape `(rows, bins * numbers)`."""
-        low, high = self.edges[:-1], self.edges[1:]
+        low = self.edges[:-1]
+        high = self.edges[1:]
         width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # equal edges give a step
         distances = numbers.unsqueeze(1) - low
         places = (distances / width).clamp(0, 1)

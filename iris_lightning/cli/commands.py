@@ -51,7 +51,8 @@ def predict(
     result = "; ".join(largest) or "0 rows"
     stream = sys.stdout
     if output == "-":  # contains the table only
-        output, stream = "standard output", sys.stderr
+        output = "standard output"
+        stream = sys.stderr
     print(source, *notes, f"{output}: {result}", sep="\n", file=stream)
 
 

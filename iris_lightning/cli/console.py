@@ -20,7 +20,7 @@ from iris_lightning.runs.folders import logs_folder
 from iris_lightning.table import TableWarning
 
 EPOCH_LINES = 20
-LINE = ("loss/train", "loss/val", "accuracy/val")
+LINE_METRICS = ("loss/train", "loss/val", "accuracy/val")
 # Loggers whose INFO messages say what users know already, or cannot change.
 LOGGERS = (
     "lightning.fabric.utilities",
@@ -33,7 +33,7 @@ WARNINGS = (
     "Checkpoint directory .* exists and is not empty",  # in a resumed run
     "`ModelCheckpoint.* could not find the monitored key",  # in a run without validation
     "Be aware that when using `ckpt_path`",  # evaluation needs no checkpoint callbacks
-    "The dirpath has changed from",  # in a checkpoint of another program
+    "The dirpath has changed from",  # in a checkpoint saved by a script
     r"`\.fit\(ckpt_path=None\)` was called without a model",  # not true
     r"\.fit\(ckpt_path=\"last\"\) is set",  # not true
     "Glyph .* missing from font",  # in the name of a class
@@ -46,7 +46,7 @@ def silence_noise() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     disable_possible_user_warnings()
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning")
-    warnings.filterwarnings("ignore", category=TableWarning)  # which are printed
+    warnings.filterwarnings("ignore", category=TableWarning)  # already printed
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
 
@@ -76,7 +76,8 @@ def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
 class Progress(L.Callback):
     """Shows a progress bar over all epochs, in a terminal, and prints lines about them.
 
-    There is a line for each of the first epochs, and later where `loss/val` improves.
+    It prints each of the first epochs, then ever fewer of those that improve `loss/val`, and the
+    last.
 
     Args:
         record: Knows the metrics of each epoch.
@@ -93,7 +94,7 @@ class Progress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Shows the bar, and notes which epochs a resumed run has behind it."""
         self.best = math.inf  # loss/val
-        self.printed = trainer.current_epoch - 1  # the last epoch that was
+        self.last_printed = trainer.current_epoch - 1
         if self.shows_bar and trainer.is_global_zero:
             total = trainer.max_epochs
             if total == -1:
@@ -101,14 +102,14 @@ class Progress(L.Callback):
             self.bar = tqdm(
                 total=total,
                 initial=trainer.current_epoch,
-                disable=None,  # unless it is a terminal
+                disable=None,  # if it is no terminal
                 bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
                 leave=False,
                 file=sys.stdout,
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Reports on the epoch before, whose train metrics were not known at its end."""
+        """Reports on the previous epoch, whose train metrics were not known at its end."""
         self._report(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -121,7 +122,7 @@ class Progress(L.Callback):
 
     def _report(self, trainer: L.Trainer, is_last: bool = False) -> None:
         epoch = trainer.current_epoch - 1
-        if epoch <= self.printed:
+        if epoch <= self.last_printed:
             return
         metrics = self.record.metrics_at(trainer, epoch)
         loss = metrics.get("loss/val", math.inf)
@@ -129,8 +130,8 @@ class Progress(L.Callback):
         self.best = min(self.best, loss)
         self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
         self.bar.update()
-        is_notable = improves and epoch > 1.5 * self.printed
+        is_notable = improves and epoch > 1.5 * self.last_printed  # 15 lines for 10,000 epochs
         is_listed = epoch < EPOCH_LINES or is_notable or is_last
         if self.prints_lines and is_listed:
-            self.printed = epoch
-            echo(f"epoch {epoch}  {format_metrics(metrics, LINE)}")
+            self.last_printed = epoch
+            echo(f"epoch {epoch}  {format_metrics(metrics, LINE_METRICS)}")

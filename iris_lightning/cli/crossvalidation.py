@@ -15,11 +15,12 @@ from iris_lightning.runs.signals import Stopped
 def crossvalidate(args: list[str]) -> CrossValidation:
     """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
     cli = IrisCLI("crossvalidate", args)
-    config, table = cli.config, cli.datamodule.table
+    config = cli.config
+    table = cli.datamodule.table
     networks = f"{config.repeats} repeats x {config.folds} folds"
     if config.members > 1:
         networks += f" x {config.members} members"
-    networks += f" of {cli.num_parameters} parameters"
+    networks += f" x {cli.num_parameters} parameters"
     device = cli.trainer.strategy.root_device
     echo(f"{table.source}: {len(table.targets)} rows; {networks} on {device}", *table.describe())
     if config.baselines:
@@ -45,7 +46,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
                     **trainer,
                 )
         except Stopped as stopped:
-            stopped.remedy = "nothing was saved"
+            stopped.hint = "nothing was saved"
             raise
         echo("", str(result))
         describe_run(run, cli.plain_options(), cli.trainer, table)

@@ -38,7 +38,7 @@ from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 ENSEMBLES: dict[str, type] = {"model": EnsembleClassifier, "data": EnsembleDataModule}
 EPOCHS = 5  # of the lesson; Lightning's default is 1000
 # Options that can be changed when a run is resumed.
-RESUMED = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
+CHANGEABLE = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
 
 
 class IrisCLI(LightningCLI):
@@ -84,7 +84,7 @@ class IrisCLI(LightningCLI):
                     "allow_abbrev": False,
                 },
                 save_config_callback=None,  # `RunFolder` writes it
-                load_from_checkpoint_support=False,  # it records a function to call
+                load_from_checkpoint_support=False,  # it would add `_instantiator` to checkpoints
             )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -99,7 +99,7 @@ class IrisCLI(LightningCLI):
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
         if self.command == "fit":
             for name in BATCH_LIMITS:
-                # Lightning's annotation has float before int, so 1 would mean all batches.
+                # typing's cache may put float before int, so 1 would mean all batches.
                 purpose = "Number or fraction of batches."
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
         for name in TRAINER_DEFAULTS.keys() - skipped(self.command, "trainer"):
@@ -111,18 +111,22 @@ class IrisCLI(LightningCLI):
         resumes = self.command == "fit" and config.ckpt_path is not None
         if resumes or not self.trains:
             source = find_source(config.ckpt_path, root=self.root)
-            self.source, self.checkpoint = source, source.checkpoint
+            self.source = source
+            self.checkpoint = source.checkpoint
             recorded = {"data": recorded_options(source.checkpoint, IrisDataModule)}
             if resumes:
-                recorded = self._resume(source, args)
+                recorded = self._resumed_options(source, args)
             self.config = parse(parser, args, known_options(), recorded)
         if self.trains:
-            self._check_training(args)
+            self._complete_training(args)
         else:
             self.config.seed_everything = False  # no random numbers are drawn
 
-    def _check_training(self, args: list[str]) -> None:
-        """Sets the default number of epochs, and refuses options of Adam beside `--optimizer`."""
+    def _complete_training(self, args: list[str]) -> None:
+        """Sets the default number of epochs, and refuses typed options of Adam with `--optimizer`.
+
+        `crossvalidate` has neither `max_time` nor `max_steps`.
+        """
         trainer = self.config.trainer
         limits = (trainer.max_epochs, trainer.get("max_time"), trainer.get("max_steps", -1))
         if limits == (None, None, -1):
@@ -142,16 +146,16 @@ class IrisCLI(LightningCLI):
         parameters = sum(parameter.numel() for parameter in self.model.network.parameters())
         return parameters // self.num_members
 
-    def _resume(self, source: Source, args: list[str]) -> dict[str, Any]:
-        """Returns the options of the run to resume, checking that no other options are typed."""
+    def _resumed_options(self, source: Source, args: list[str]) -> dict[str, Any]:
+        """Sets `run` and returns its options; refuses arguments that would change them."""
         for arg in args:
-            if arg.startswith(("--", "-c")) and not arg.startswith(RESUMED):
-                others = "--trainer.*, --data.path and --data.num_workers"
-                kept = f"a resumed run keeps its options; only {others} can be changed"
+            if arg.startswith(("--", "-c")) and not arg.startswith(CHANGEABLE):
+                changeable = "--trainer.*, --data.path and --data.num_workers"
+                kept = f"a resumed run keeps its options; only {changeable} can be changed"
                 raise UserError(f"{arg.partition('=')[0]}: {kept}")
         self.run = run_folder(source.path, "last")
         if self.run is None:
-            expected = "expected the last.ckpt of a run, or last"
+            expected = "expected last, or the last.ckpt of a run"
             raise UserError(f"{source.path}: {expected}", "ckpt_path")
         config = (self.run / "config.yaml").read_text("utf-8")
         options: dict[str, Any] = yaml.safe_load(config)
@@ -175,11 +179,11 @@ class IrisCLI(LightningCLI):
         self.model = self._build("model", options)
         if self.config.get("optimizer") or self.config.get("lr_scheduler"):
             self._set_optimizer()
-        self.trainer = self.instantiate_trainer(**self._trainer_parts())
+        self.trainer = self.instantiate_trainer(**self._trainer_overrides())
         if self.num_members > 1 and self.trains:
             check_trainer(self.trainer)  # before it launches processes
         if isinstance(self.trainer.precision_plugin, DoublePrecision):
-            self.model.double()  # before Lightning loads weights, which it would round to float32
+            self.model.double()  # so that the weights that Lightning loads keep their precision
 
     def _build(self, group: str, options: dict[str, Any]) -> Any:
         """Creates the data module or the classifier; errors say where its options come from."""
@@ -208,12 +212,12 @@ class IrisCLI(LightningCLI):
             scheduler = instantiate_class(optimizer, scheduler_init)
             return LightningCLI.configure_optimizers(model, optimizer, scheduler)
 
-        vars(model)["make_optimizer"] = make_optimizer
+        model.make_optimizer = make_optimizer  # type: ignore[method-assign]  # like an override
 
-    def _trainer_parts(self) -> dict[str, Any]:
-        """Returns the Trainer's arguments that override the user's options.
+    def _trainer_overrides(self) -> dict[str, Any]:
+        """Returns the Trainer's arguments that replace the user's options.
 
-        In `fit`, this project's callbacks, logger and plugin are added to the user's.
+        In `fit`, they hold the user's callbacks, loggers and plugins as well.
         """
         if self.command != "fit":
             return {"callbacks": [], "logger": False, "enable_progress_bar": False}
@@ -236,8 +240,8 @@ class IrisCLI(LightningCLI):
         ]
         loggers = []
         if options.logger is not False:
-            # A killed run may lack points of the last saved epoch, which `EpochRecord` logs again,
-            # and may have points of the next one, which is repeated.
+            # Purges points of the last saved epoch, which `EpochRecord` logs again, and of the next
+            # one, which a killed run repeats.
             logger = RunLogger(folder, purge_step=self.checkpoint.get("epoch", 0))
             folder.checkpoint_io.before_write = logger.flush
             loggers.append(logger)

@@ -17,7 +17,7 @@ from iris_lightning.hyperparameters import option_names
 
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
 TRAINER_DEFAULTS = {
-    "log_every_n_steps": 1,  # Lightning warns if an epoch has fewer batches
+    "log_every_n_steps": 1,  # Lightning warns if an epoch is shorter
     "num_sanity_val_steps": 0,  # the first validation runs soon enough
     "enable_model_summary": False,
     "enable_progress_bar": True,
@@ -39,7 +39,7 @@ NOT_IN_FIT = {
     "sync_batchnorm",
     "use_distributed_sampler",
 }
-IN_EVALUATION = {
+ONLY_IN_EVALUATION = {
     "accelerator",
     "default_root_dir",
     "devices",
@@ -47,7 +47,7 @@ IN_EVALUATION = {
     "precision",
     "strategy",
 }
-IN_FOLDS = {
+ONLY_IN_FOLDS = {
     "accelerator",
     "accumulate_grad_batches",
     "callbacks",
@@ -71,7 +71,7 @@ def train(
 
     Args:
         seed_everything: Seed of the initial weights and the order of the train rows.
-        members: Number of networks to train, whose probabilities are averaged; each is trained
+        members: Number of networks whose probabilities are averaged; several are each trained
             without one fold of the train and validation rows.
         name: Name of the run; its folder is lightning_logs/NAME/version_N/.
         figures: Whether to add plots to TensorBoard at the end.
@@ -108,8 +108,8 @@ def crossvalidate(
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
-        choose: Weights to keep: those of the epoch with the best validation loss, as in fit, or
-            those of the last, trained on all rows that are not held out.
+        choose: Weights to predict with: those of the epoch with the best validation loss, as in
+            fit, or of the last epoch, trained on all rows that are not held out.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
         keep: Whether to keep the networks, for predict --run.
     """
@@ -134,9 +134,9 @@ def skipped(command: str, group: str) -> set[str]:
         return FROM_TABLE
     if group == "trainer":
         if evaluates:
-            return names - IN_EVALUATION
+            return names - ONLY_IN_EVALUATION
         if command == "crossvalidate":
-            return names - IN_FOLDS
+            return names - ONLY_IN_FOLDS
         return NOT_IN_FIT
     if evaluates:
         return SPLIT | COLUMNS

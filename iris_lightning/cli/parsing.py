@@ -20,11 +20,11 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
+MAX_ALIASES = 30  # in a config; nested in threes, they make 3**10 copies
 GROUPS = {"model", "data", "trainer"}
-MAX_ALIASES = 30  # in a config; they can repeat a value 3**10 times
 
-CONFIGS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-CONFIGS.add_argument("-c", "--config", action="append", default=[])
+CONFIG_PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+CONFIG_PARSER.add_argument("-c", "--config", action="append", default=[])
 
 # Lines of jsonargparse's messages that do not say what is wrong.
 DETAILS = re.compile(
@@ -32,9 +32,10 @@ DETAILS = re.compile(
     r"|Subclass types|a class path|a dict |Import path \S+\.|Given value type"
     r"|Given value: \W*N\w+\("
 )
+# The last word is the unknown option or class.
 NOT_A_CLASS = "a dot import path string: "
-UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*ption '|{NOT_A_CLASS})([\w.]+)")
-CLASSES = (  # modules whose classes can be named without the module
+UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*[Oo]ption '|{NOT_A_CLASS})([\w.]+)")
+CLASS_MODULES = (  # whose classes can be named without the module
     "torch.optim",
     "torch.optim.lr_scheduler",
     "lightning.pytorch.callbacks",
@@ -81,17 +82,17 @@ def parse(
             del options[name]
         configs.append(f"--config={to_yaml(options)}")
     if "config" in own:
-        with simplified():
-            found, typed = CONFIGS.parse_known_args(args)
+        with simplify_errors():
+            found, typed = CONFIG_PARSER.parse_known_args(args)
         others = {*known} - own
         for path in map(find_config, found.config):
-            with simplified(own, f"{path}: "):
+            with simplify_errors(own, f"{path}: "):
                 options = _flatten(_read_config(path))
                 for name in options.keys() & others:
                     del options[name]
                 configs.append(f"--config={to_yaml(options)}")
                 parser.parse_args(configs[-1:], defaults=False)  # so that errors name the file
-    with simplified(own):
+    with simplify_errors(own):
         return parser.parse_args([*configs, *typed])
 
 
@@ -126,9 +127,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8-sig")
-    num_aliases = 0
-    for event in yaml.parse(text):
-        num_aliases += isinstance(event, yaml.AliasEvent)
+    num_aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
     if num_aliases > MAX_ALIASES:
         raise ValueError(f"more than {MAX_ALIASES} aliases")
     yaml.compose(text, UniqueKeyLoader)  # raises an error for duplicate keys
@@ -139,24 +138,24 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML takes the last."""
+    """Refuses duplicate keys, of which PyYAML takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Composes a mapping."""
         node = super().compose_mapping_node(anchor)
-        known = set()
+        seen = set()
         for key, _ in node.value:
             name = str(key.value)
-            if name in known:
+            if name in seen:
                 line = key.start_mark.line + 1
                 raise ValueError(f"line {line}: duplicate key {name!r}")
-            known.add(name)
+            seen.add(name)
         return node
 
 
 @contextmanager
-def simplified(names: Iterable[str] = (), prefix: str = "") -> Iterator[None]:
-    """Raises errors of jsonargparse and YAML as `UserError`, with a shorter message.
+def simplify_errors(names: Iterable[str] = (), prefix: str = "") -> Iterator[None]:
+    """Re-raises errors of jsonargparse and YAML as `UserError`, with a shorter message.
 
     Args:
         names: Names of options to suggest for a misspelt one.
@@ -170,7 +169,7 @@ def simplified(names: Iterable[str] = (), prefix: str = "") -> Iterator[None]:
 
 @contextmanager
 def as_user_error() -> Iterator[None]:
-    """Raises errors of torch and Lightning as `UserError`; those of this package are bugs."""
+    """Re-raises errors of torch and Lightning as `UserError`, and leaves this package's alone."""
     try:
         yield
     except OSError:  # `main` prints the file's name
@@ -206,10 +205,10 @@ def _did_you_mean(message: str, names: Iterable[str]) -> str:
         return ""
     known = {name.rpartition(".")[2]: f"--{name}" for name in names}
     if unknown[0].startswith(NOT_A_CLASS):
-        classes = [cls for module in CLASSES for cls in sys.modules[module].__all__]
+        classes = [cls for module in CLASS_MODULES for cls in sys.modules[module].__all__]
         known = {name.lower(): name for name in classes}
     _, _, last = unknown[1].lower().rpartition(".")
     matches = [known[match] for match in get_close_matches(last, known)]
-    if not matches or matches[0] in message.split():
+    if not matches or matches[0] in message.split():  # as typed
         return ""
     return f"; did you mean {' or '.join(matches)}?"

@@ -43,7 +43,8 @@ def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
 
 
 def _echo_start(cli: IrisCLI) -> None:
-    table, rows = cli.datamodule.table, cli.datamodule.rows
+    table = cli.datamodule.table
+    rows = cli.datamodule.rows
     cli.datamodule.tensors("train")  # raises an error if the run had another table
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     network = f"{cli.num_parameters} parameters on {cli.trainer.strategy.root_device}"
@@ -91,7 +92,9 @@ def _echo_result(cli: IrisCLI) -> None:
 
 
 def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
-    source, table, rows = cli.source, cli.datamodule.table, cli.datamodule.rows
+    source = cli.source
+    table = cli.datamodule.table
+    rows = cli.datamodule.rows
     assert source is not None  # `parse_arguments` has read it
     echo(str(source))
     source.weights.check_finite(source.path)

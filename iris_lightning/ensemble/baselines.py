@@ -12,7 +12,7 @@ from iris_lightning.table import Table
 
 
 def _classifiers(table: Table, seed: int) -> dict[str, Any]:
-    """Returns the baselines, with their preprocessing of the table's features."""
+    """Returns the baselines besides gradient boosting, with their preprocessing."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import make_column_transformer
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -28,22 +28,20 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     is_number = ~np.isin(table.feature_names, table.one_hot_features)
     scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
     prepare = make_column_transformer((scaled, is_number), remainder="passthrough")
-    classifiers: dict[str, Any] = {"majority": DummyClassifier()}
-    linear = LogisticRegression(max_iter=1000)
-    support_vectors = CalibratedClassifierCV(SVC(), ensemble=False)  # for probabilities
-    forest = RandomForestClassifier(random_state=seed)
-    classifiers["logistic_regression"] = make_pipeline(prepare, linear)
-    classifiers["linear_discriminant_analysis"] = make_pipeline(
-        prepare, LinearDiscriminantAnalysis()
-    )
-    classifiers["svc_rbf"] = make_pipeline(prepare, support_vectors)
-    classifiers["k_nearest_neighbors"] = make_pipeline(prepare, KNeighborsClassifier())
-    classifiers["random_forest"] = make_pipeline(prepare, forest)
-    return classifiers
+    classifiers: dict[str, Any] = {
+        "logistic_regression": LogisticRegression(max_iter=1000),
+        "linear_discriminant_analysis": LinearDiscriminantAnalysis(),
+        "svc_rbf": CalibratedClassifierCV(SVC(), ensemble=False),  # for probabilities
+        "k_nearest_neighbors": KNeighborsClassifier(),
+        "random_forest": RandomForestClassifier(random_state=seed),
+    }
+    for name, classifier in classifiers.items():
+        classifiers[name] = make_pipeline(prepare, classifier)
+    return {"majority": DummyClassifier(), **classifiers}
 
 
 def raw_columns(table: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Returns the table's columns, and which of them are codes of categories; NaN is missing."""
+    """Returns the table's columns, and which of them are category codes; NaN means missing."""
     features = table.features.double().numpy()
     is_number = ~np.isin(table.feature_names, table.one_hot_features)
     columns = [features[:, is_number]]
@@ -64,8 +62,8 @@ def score_baselines(
 ) -> dict[str, Scores]:
     """Cross-validates scikit-learn's classifiers.
 
-    Gradient boosting gets the columns of the table; the others get the features as a network does,
-    scaled and with missing numbers replaced by their means.
+    Gradient boosting gets the columns of the table; the others get the network's features, numbers
+    scaled and missing ones replaced by their mean.
 
     Args:
         table: The table.

@@ -129,7 +129,8 @@ def inner_splits(
     splitter = KFold(num_members, shuffle=True, random_state=seed)
     if targets.bincount().max() >= num_members:
         splitter = StratifiedKFold(num_members, shuffle=True, random_state=seed)
-    trains, vals = [], []
+    trains = []
+    vals = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
         for train, val in splitter.split(rows, targets):

@@ -214,7 +214,8 @@ def _cells(name: str, metrics: Mapping[str, Any], names: list[str], sign: str = 
     for metric in names:
         cell = "-"
         if metric in metrics:
-            mean, error = metrics[metric]["mean"], metrics[metric]["standard_error"]
+            mean = metrics[metric]["mean"]
+            error = metrics[metric]["standard_error"]
             cell = f"{mean:{sign}.4f} ± {error:.4f}"
         cells.append(cell)
     return cells

@@ -91,7 +91,7 @@ class RunFolder(Callback):
                 remove_run(self.run)
             elif isinstance(error, Stopped):
                 last = relative_path(self.run / "checkpoints" / "last.ckpt")
-                error.remedy = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
+                error.hint = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
             raise
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -14,18 +14,18 @@ class Stopped(BaseException):
 
     Attributes:
         number: Number of the signal.
-        remedy: How to continue, for the message.
+        hint: How to continue, for the message.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.remedy = ""
+        self.hint = ""
 
     def __str__(self) -> str:
         text = f"stopped by {signal.Signals(self.number).name}"
-        if self.remedy:
-            text += f"; {self.remedy}"
+        if self.hint:
+            text += f"; {self.hint}"
         return text
 
 

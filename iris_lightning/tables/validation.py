@@ -17,14 +17,14 @@ CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is ne
 
 
 def check_header(file: TableFile, columns: Mapping[str, Column], target: str) -> None:
-    """Raises an error if the header looks like a row: its cells are classes, values or numbers."""
+    """Raises an error if the header looks like a row: half its cells are numbers or labels."""
     if target not in columns[target].categories:
         return
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
-    alike = numbers.count()
+    num_alike = numbers.count()
     for name, column in columns.items():
-        alike += name in column.categories
-    if 2 * alike >= len(columns):
+        num_alike += name in column.categories
+    if 2 * num_alike >= len(columns):
         found = f"{file.name}: the header looks like a row: {join_names(file.names)}"
         raise UserError(found, remedy=("header", "false"))
 
@@ -73,7 +73,9 @@ def check_values(
 def notes_on_values(
     file: TableFile, frame: pl.DataFrame, columns: Mapping[str, Column]
 ) -> list[str]:
-    """Returns notes on missing values, codes such as -999, and labels that differ only in case.
+    """Returns notes on missing values, numbers and labels that may not be what they seem.
+
+    These are numbers that float32 merges, codes such as -999, and labels that differ only in case.
 
     Raises an error if a class with a name such as `None` would be read as missing.
 
@@ -85,7 +87,8 @@ def notes_on_values(
     notes = []
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
-    for values in frame.select(pl.col(pl.Float64)).iter_columns():
+    for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
+        # In a shorter table, such a column has the role `inexact`.
         if frame.height > SAMPLE_ROWS and merges(values.to_numpy()):
             notes.append(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"

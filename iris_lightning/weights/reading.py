@@ -58,14 +58,14 @@ class Weights(NamedTuple):
                     network = EnsembleNetwork(network, num_members)
             network.load_state_dict(self.state, assign=True)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            *_, reason = str(error).splitlines()  # torch's first line is a heading
+            *_, reason = str(error).splitlines()  # torch's last line is specific
             reason = reason.strip()[:200]
             raise UserError(f"{path}: {reason}") from error
         return network.eval().requires_grad_(False)
 
 
 def read_weights(path: Path, **names: Any) -> Weights:
-    """Reads a file written by `export`, or the lesson's `model.pth`. It cannot run code.
+    """Reads a file written by `export`, or the lesson's `model.pth`. No code in it is run.
 
     Args:
         path: A `.safetensors` file, or a `.pth` file, which has no names and options.
@@ -74,7 +74,8 @@ def read_weights(path: Path, **names: Any) -> Weights:
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
     elif path.suffix == ".pth":
-        state, metadata = read_torch(path), {}
+        state = read_torch(path)
+        metadata = {}
     else:
         raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
     return make_weights(path, state, {**names, **metadata})
@@ -83,7 +84,8 @@ def read_weights(path: Path, **names: Any) -> Weights:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
-    state, metadata = {}, {}
+    state = {}
+    metadata = {}
     try:
         with safe_open(path, framework="pt") as file:
             for name in list(file.keys()):
@@ -98,7 +100,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_torch(path: Path) -> Any:
-    """Reads a file written by `torch.save`. It cannot run code."""
+    """Reads a file written by `torch.save`. No code in it is run."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of pickles that it refuses
@@ -116,8 +118,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Args:
         path: Where they were read, for messages.
         state: Should be the state dict of an `IrisNetwork`.
-        metadata: Names and options of the network, among others; by default, the names are those
-            of Iris.
+        metadata: Names (by default those of Iris) and options of the network; others are ignored.
 
     Raises:
         UserError: If they are not those of an `IrisNetwork`.
@@ -146,22 +147,22 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
 
 
 def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Infers options from the names and shapes of the weights, which no metadata can overrule."""
+    """Infers options, which no metadata can overrule, from the weights' names and shapes."""
     shapes = {}
     for name, tensor in state.items():
         shape = tensor.shape
         if name.startswith(PREFIX):
-            shape = shape[1:]
+            shape = shape[1:]  # without the members
         shapes[name.removeprefix(PREFIX)] = shape
-    layers = []
+    layer_shapes = []
     for name in sorted(shapes, key=lambda name: (len(name), name)):  # layer 10 after layer 2
         if name.startswith("layers.") and len(shapes[name]) == 2:
-            layers.append(shapes[name])
+            layer_shapes.append(shapes[name])
     num_edges, num_binned = shapes.get("edges", (1, 0))
     bins = num_edges - 1
-    sizes = [layer[0] for layer in layers]
+    sizes = [shape[0] for shape in layer_shapes]
     return {
-        "in_features": layers[0][1] - bins * num_binned,
+        "in_features": layer_shapes[0][1] - bins * num_binned,
         "num_classes": sizes[-1],
         "hidden": sizes[:-1],
         "standardize": "mean" in shapes,
