@@ -50,6 +50,12 @@ def categories_by_column(features: Iterable[Feature]) -> dict[str, list[str]]:
     return categories
 
 
+def number_columns(features: Iterable[Feature]) -> set[str]:
+    """Returns the columns of numbers."""
+    categories = categories_by_column(features)
+    return {column for column in categories if not categories[column]}
+
+
 def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> list[Feature]:
     """Finds the columns of features in a table.
 

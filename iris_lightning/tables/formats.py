@@ -14,7 +14,7 @@ import polars.selectors as cs
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, missing_texts, normalize
+from iris_lightning.features import Feature, missing_texts, normalize, number_columns
 from iris_lightning.table import SEPARATORS, CsvFormat
 from iris_lightning.tables.texts import find_row, read_start, to_utf8
 
@@ -160,9 +160,9 @@ class Cells:
 
         The target is called `CLASS`.
         """
-        columns = {feature.column for feature in features}
-        texts = {feature.column for feature in features if feature.category is not None}
-        expressions = [*self.numbers(columns - texts), self.labels(*texts)]
+        numbers = number_columns(features)
+        texts = {feature.column for feature in features} - numbers
+        expressions = [*self.numbers(numbers), self.labels(*texts)]
         if target is not None:
             label = _stripped(cs.by_name(target))
             expressions.append(label.cast(pl.Categorical).alias(CLASS))
@@ -237,20 +237,19 @@ class TableFile(Cells):
                 row += 1
             raise UserError(f"{self.name}: row {row} has more cells than the first line")
         self.scan = partial(scan, new_columns=names, has_header=self.csv.header)
-        return self._open(())
-
-    def _open(self, numbers: Iterable[str]) -> pl.LazyFrame:
-        rows = self.scan(schema_overrides=dict.fromkeys(numbers, pl.Float64))
         is_filled = pl.any_horizontal(pl.all().is_not_null())
         # A lazy filter would take time quadratic in the number of columns.
-        return rows.map_batches(lambda batch: batch.filter(is_filled), streamable=True)
+        return self.scan().map_batches(lambda batch: batch.filter(is_filled), streamable=True)
 
-    def open_plain(self, features: Iterable[Feature]) -> pl.LazyFrame:
-        """Returns `rows` with numbers parsed by polars, which is faster, but fails at others."""
+    def open_plain(self, features: Iterable[Feature], target: str) -> pl.LazyFrame:
+        """Returns rows whose numbers polars parses, which is faster, but fails at other cells.
+
+        They include blank rows.
+        """
         if self.csv.decimal_comma or not self.csv_format:
             return self.rows
-        numbers = {feature.column for feature in features if feature.category is None}
-        return self._open(numbers - self.formatted)
+        plain = number_columns(features) - self.formatted - {target}
+        return self.scan(schema_overrides=dict.fromkeys(plain, pl.Float64))
 
     def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
         """Returns what to read, and its start. A file not in UTF-8 is converted in memory."""

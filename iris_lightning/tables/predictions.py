@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polars.exceptions import PolarsError
 
 from iris_lightning.errors import UserError
-from iris_lightning.features import Feature, categories_by_column, find_features
+from iris_lightning.features import Feature, categories_by_column, find_features, number_columns
 from iris_lightning.files import check_output, open_input, open_output
 from iris_lightning.table import CsvFormat, check_new_columns, result_columns
 from iris_lightning.tables.columns import find_numbers
@@ -50,7 +50,7 @@ def predict_table(
         with file.reading():
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
-        check_decimal_mark(file, categories_by_column(features))
+        check_decimal_mark(file, number_columns(features))
         check_new_columns(result_columns(predictor.classes_), file.names, name)
         expressions = file.values(features)
         writes_numbers = bool(file.csv_format) and output.lower().endswith(".parquet")

@@ -73,11 +73,14 @@ def read_table(
             inputs = _choose_features(file, columns, features, exclude)
         names = [feature.name for feature in inputs]
         try:
-            frame = file.inputs(file.open_plain(inputs), inputs, target).collect(engine="streaming")
-        except PolarsError:  # some numbers are not plain
+            rows = file.open_plain(inputs, target)
+            frame = file.inputs(rows, inputs, target).collect(engine="streaming")
+            if frame[CLASS].has_nulls():  # of rows that may be blank
+                raise PolarsError
+        except PolarsError:
             frame = file.inputs(file.rows, inputs, target).collect(engine="streaming")
         labels = _labels(file, frame[CLASS])
-        found = labels.drop_nulls().unique().cast(pl.String).to_list()
+        found = labels.drop_nulls().unique().cast(pl.String).sort().to_list()
         columns[target] = columns[target]._replace(categories=found)
         frame = frame.with_columns(labels)
         check_values(file, frame.lazy(), inputs, missing != "error")
@@ -205,7 +208,7 @@ def _encode_classes(
     labels: pl.Series, class_names: Sequence[str] | None, place: str
 ) -> tuple[list[str], pl.Series]:
     """Returns the class names, and the position of each label in them."""
-    found = labels.unique().cast(pl.String).to_list()
+    found = labels.unique().cast(pl.String).sort().to_list()
     if class_names is None:
         class_names = _sort_classes(found, len(labels), place)
     classes = list(class_names)

@@ -59,7 +59,7 @@ def check_values(
     if row is None:
         return
     cells = file.rows.slice(row, 1).collect(engine="streaming")
-    values = cells.select(file.values(features)).cast({pl.Float64: pl.Float32})
+    values = cells.select(file.values(features)).with_columns(cs.float().cast(pl.Float32))
     for column in categories_by_column(features):
         value = values.item(0, column)
         place = f"{file.name}: column {column!r}, row {row + file.first_row}"

@@ -287,6 +287,8 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD + ",red,2cm,a\n", {"missing": "drop"}, "'width', row 21: .*'2cm'"),
         (GOOD + "1,red,inf,a\n", {}, "'width', row 21: .*'inf'"),
         (GOOD + "1,red,1e39,a\n", {}, "'width', row 21: .*'1e39'"),
+        (GOOD + " ,,,\n1,red,1e39,a\n", {"missing": "mean"}, "'width', row 22: .*'1e39'"),
+        (GOOD.replace("length", "*") + "1,red,2cm,a\n", {}, "'width', row 21: .*'2cm'"),
         ("a;b;kind\n" + "1,234;2;x\n2,345;1;y\n" * 9, {}, "'1,234'.*decimal_comma: true, or"),
         ("a,kind\n" + "1700000001,x\n1700000002,y\n" * 9, {"features": ["a"]}, "'a'.*float32"),
         ("a,prediction,kind\n" + ROWS, {}, "'prediction'"),
@@ -392,6 +394,14 @@ def test_codes_and_labels_that_may_mean_the_same() -> None:
     notes = " ".join(read_table(write("a,b,kind\n" + "1,2,x\n-999,1,X\n" * 9)).notes)
     assert "'a' holds -999" in notes
     assert "'kind' has labels that differ only in case" in notes
+
+
+@pytest.mark.parametrize("row", [" ,,,", '"",,,', "1,red,2,"])
+def test_a_row_of_spaces_or_quotes_is_one_without_a_class(row: str) -> None:
+    table = read_table(write(GOOD + f"{row}\n1,red,2,a\n"), missing="mean")
+    assert table.kept is not None
+    assert table.kept.tolist() == [True] * 20 + [False, True]
+    assert "dropped 1 of 22 rows, which have no class" in table.notes
 
 
 def test_numbers_as_categories_and_excluded_columns() -> None:

@@ -145,6 +145,16 @@ def test_empty_tables_give_a_header(suffix: str, checkpoint: str) -> None:
     assert Path("out.csv").read_text() == ",".join([*NAMES, "prediction", *PROBABILITIES]) + "\n"
 
 
+def test_categories_may_have_commas() -> None:
+    columns = {"x": [1.5, 2.5, 3.5, 4.5, 5.5], "size": ["7,5", "8,5", "kids", "baby", "none"]}
+    table = pl.concat([pl.DataFrame({**columns, "kind": list("aabba")})] * 8)
+    table.write_csv("table.csv", separator=";")
+    fit("--data.path", "table.csv", "--trainer.max_epochs", "1")
+    table.head(2).write_csv("new.csv", separator=";")
+    main(["predict", "new.csv", "--output", "out.csv"])
+    assert pl.read_csv("out.csv", separator=";").height == 2
+
+
 def test_ambiguous_commas_are_refused_as_in_training(capsys: pytest.CaptureFixture[str]) -> None:
     Path("table.csv").write_text("a,kind\n" + "0.125,x\n1.5,y\n" * 9)
     fit("--data.path", "table.csv", "--trainer.max_epochs", "1")
