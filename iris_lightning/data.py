@@ -132,8 +132,7 @@ class IrisDataModule(L.LightningDataModule):
         if path is not None:
             path = os.path.expanduser(path)
         self.save_hyperparameters()
-        options = {**self.hparams, **vars(self.csv)}
-        self.hparams.update(to_builtin(options))
+        self.hparams.update(to_builtin({**self.hparams, **vars(self.csv)}))
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}

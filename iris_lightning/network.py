@@ -93,8 +93,7 @@ class IrisNetwork(nn.Module):
         self.standardize = standardize
         self.impute = impute
         self.bins = bins
-        categories = set(one_hot)
-        self.numbers = [i for i in range(in_features) if i not in categories]
+        self.numbers = sorted(set(range(in_features)) - set(one_hot))
         layers: list[nn.Module] = []
         width = in_features + bins * len(self.numbers)
         for size in hidden:

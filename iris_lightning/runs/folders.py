@@ -34,9 +34,7 @@ def _numbered_runs(root: Path) -> list[tuple[int, Path]]:
 
 def logs_folder(run: Path) -> Path:
     """Returns the folder that holds all runs: `lightning_logs/`, unless the run was moved."""
-    if run.parent.parent.name == RUNS and run.parent.name != RUNS:
-        return run.parent.parent
-    return run.parent
+    return next((folder for folder in run.parents if folder.name == RUNS), run.parent)
 
 
 def claim_run(root: Path, name: str | None = None) -> Path:

@@ -78,7 +78,7 @@ def find_role(
     if may_identify:
         return "identifier", "identifies the rows"
     if kind in ("number", "float"):
-        if merges(numbers):
+        if merges(pl.Series(numbers)):
             return "inexact", "numbers that are equal in float32; subtract an offset first"
         return "number", "numbers"
     if num_distinct > MAX_CATEGORIES:
@@ -212,18 +212,17 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
     return dict(zip(texts.columns, shares[0].tolist(), strict=True))
 
 
-def merges(numbers: NDArray[np.float64]) -> bool:
+def merges(numbers: pl.Series) -> bool:
     """Returns whether float32 merges many of the distinct numbers in a part of a column.
 
     Even precise measurements collide somewhere in a long column, so only numbers within chunks of
-    neighboring rows are compared. Of a very long column, 10 to 20 evenly spaced chunks are
+    neighboring rows are compared. Of a very long column, `MAX_CHUNKS` evenly spaced chunks are
     compared.
     """
-    chunks = np.array_split(numbers, len(numbers) // SAMPLE_ROWS + 1)
-    for chunk in chunks[:: len(chunks) // MAX_CHUNKS + 1]:
-        distinct = np.unique(chunk)
-        with np.errstate(over="ignore"):  # too large numbers are reported when they are used
-            kept = np.unique(distinct.astype(np.float32))
-        if len(kept) < (1 - MAX_MERGED) * len(distinct):
+    step = max(SAMPLE_ROWS, len(numbers) // MAX_CHUNKS)
+    for start in range(0, len(numbers), step):
+        chunk = numbers.slice(start, SAMPLE_ROWS).alias("")  # names may be patterns
+        num_distinct = chunk.n_unique()
+        if chunk.cast(pl.Float32).n_unique() < (1 - MAX_MERGED) * num_distinct:
             return True
     return False

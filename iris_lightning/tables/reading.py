@@ -174,7 +174,8 @@ def _labels(file: TableFile, cells: pl.Series) -> pl.Series:
     """Returns the class of each row; parsing only distinct cells is faster."""
     distinct = cells.unique()
     labels = distinct.to_frame().select(file.labels(CLASS)).to_series()
-    return cells.replace_strict(distinct, labels, return_dtype=pl.Categorical)
+    classes = pl.Enum(labels.drop_nulls().unique().sort())
+    return cells.replace_strict(distinct, labels, return_dtype=classes)
 
 
 def _drop_rows(

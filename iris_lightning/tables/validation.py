@@ -89,7 +89,7 @@ def notes_on_values(
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
         # In a shorter table, such a column has the role `inexact`.
-        if frame.height > SAMPLE_ROWS and merges(values.to_numpy()):
+        if frame.height > SAMPLE_ROWS and merges(values):
             notes.append(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )
