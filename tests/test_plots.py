@@ -57,9 +57,7 @@ def png(figure: Any) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("features", "classes"), [(1, 3), (2, 2), (6, 3), (7, 3), (2, 11), (1, 60)]
-)
+@pytest.mark.parametrize(("features", "classes"), [(2, 2), (6, 3), (7, 3), (2, 11), (1, 60)])
 def test_plots_for_tables_of_many_shapes(features: int, classes: int) -> None:
     with own_style():
         figures = dict(draw_all(trained(features, classes)))
@@ -79,9 +77,7 @@ def test_plots_for_tables_of_many_shapes(features: int, classes: int) -> None:
     [
         {"scale": 1e-6},
         {"scale": 1e30},
-        {"names": ["$a$", r"$\frac{"]},
-        {"names": ["x" * 200, "y\nz"]},
-        {"names": ["ä%_^", "{"]},
+        {"names": [r"$a$ $\frac{", "y\nä%_^" + "x" * 200]},
     ],
 )
 def test_odd_tables_can_be_drawn(odd: dict[str, Any], folder: Path) -> None:
