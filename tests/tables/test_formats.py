@@ -213,7 +213,7 @@ TEXTS = (
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,  # so that a run of the tests can be repeated
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -56,8 +56,10 @@ def test_all_rows_and_columns_are_kept(checkpoint: str) -> None:
     np.testing.assert_allclose(table[PROBABILITIES], logits.softmax(dim=1), atol=1e-7)
 
 
-@pytest.mark.parametrize("names", [("*", "^x$"), ("^)$", "*"), ("^.*$", "^$")])
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("names", "suffix"),
+    [(("*", "^x$"), ".csv"), (("^)$", "*"), ".parquet"), (("^.*$", "^$"), ".csv")],
+)
 def test_names_that_polars_takes_for_patterns(names: tuple[str, str], suffix: str) -> None:
     number, category = names
     rows = pl.DataFrame({"a": [1.5, 2, 3, None] * 5, "b": ["u", "v", "w", None] * 5, "c": "1,5"})
