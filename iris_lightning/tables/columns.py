@@ -84,7 +84,7 @@ def find_role(
     if num_distinct > MAX_CATEGORIES:
         return "text", f"more than {MAX_CATEGORIES} distinct texts"
     if num_values < MIN_CATEGORY_ROWS * num_distinct:
-        return "text", "few texts occur more than once"
+        return "text", "hardly any text occurs twice"
     return "category", f"{num_distinct} categories"
 
 
