@@ -280,7 +280,7 @@ def _trains() -> bool:
     return Path("out.txt").exists() and "epoch " in Path("out.txt").read_text()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_repeatedly_killed_run(kills: int, folder: Path) -> None:
     options = ["--model.lr", "0.01", "--trainer.max_epochs", str(10 * kills)]
     moments = random.Random(kills)
