@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,13 +128,12 @@ class Table:
 
     def count_repeated_rows(self, train: Tensor, test: Tensor) -> int:
         """Counts the test rows that are also train rows; both are row numbers, int64."""
-        rows = torch.cat([self.features, self.targets.unsqueeze(1)], dim=1).numpy()
-        factors = np.random.default_rng(0).integers(2**62, size=rows.shape[1])
+        rows = torch.cat([self.features, self.targets.unsqueeze(1)], dim=1)
+        generator = torch.Generator().manual_seed(0)
+        factors = torch.randint(2**62, rows.shape[1:], generator=generator)
         # Identical rows have equal hashes; a collision of others is all but impossible.
-        hashes = (rows.view(np.int32) * factors).sum(axis=1)
-        known = np.sort(hashes[train])
-        places = np.searchsorted(known, hashes[test]) % len(known)  # beyond the end, to the start
-        return int((known[places] == hashes[test]).sum())
+        hashes = (rows.view(torch.int32) * factors).sum(dim=1)
+        return int(torch.isin(hashes[test], hashes[train]).sum())
 
     @cached_property
     def sha256(self) -> str:
