@@ -162,6 +162,8 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
+                # Version 0.1.0 had no `columns`, and encoded missing categories as NaN.
+                fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
                 warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
@@ -222,7 +224,7 @@ class IrisDataModule(L.LightningDataModule):
             raise UserError(f"{self.table.source}: {found}")
         if split not in self._tensors:
             rows = self.rows[split]
-            self._tensors[split] = (self.table.features[rows], self.table.targets[rows])
+            self._tensors[split] = self.table.features[rows], self.table.targets[rows]
         return self._tensors[split]
 
     def describe_split(self) -> dict[str, Any]:

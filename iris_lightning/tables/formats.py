@@ -169,13 +169,17 @@ class Cells:
         return expressions
 
     def inputs(
-        self, rows: pl.LazyFrame, features: Sequence[Feature], target: str | None = None
+        self,
+        rows: pl.LazyFrame,
+        features: Sequence[Feature],
+        target: str | None = None,
+        fills_categories: bool = True,
     ) -> pl.LazyFrame:
         """Returns the encoded features, `MISSING` and, if there is a target, `CLASS`."""
         values = rows.select(self.values(features, target))
         missing = pl.any_horizontal(pl.exclude(CLASS).is_null()).alias(MISSING)
         label = cs.by_name(CLASS, require_all=False)
-        return values.select(*encode(features, fills_categories=True), label, missing)
+        return values.select(*encode(features, fills_categories), label, missing)
 
 
 class TableFile(Cells):

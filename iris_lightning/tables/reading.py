@@ -40,6 +40,7 @@ def read_table(
     categorical: Sequence[str] = (),
     missing: str = "mean",
     class_names: Sequence[str] | None = None,
+    fills_categories: bool = True,
 ) -> Table:
     """Reads a table with a class column.
 
@@ -53,6 +54,7 @@ def read_table(
         missing: `mean` keeps missing numbers as NaN, `drop` drops their rows, `error` raises.
         class_names: The classes of a trained model. By default, the distinct values of the target:
             whole numbers in numerical order, texts in alphabetical order.
+        fills_categories: Whether a missing category is encoded as all 0 instead of NaN.
 
     Raises:
         UserError: If the table cannot be used. Messages name the column and the row, counted from 1
@@ -72,13 +74,14 @@ def read_table(
         else:
             inputs = _choose_features(file, columns, features, exclude)
         names = [feature.name for feature in inputs]
+        options = inputs, target, fills_categories
         try:
             rows = file.open_plain(inputs, target)
-            frame = file.inputs(rows, inputs, target).collect(engine="streaming")
+            frame = file.inputs(rows, *options).collect(engine="streaming")
             if frame[CLASS].has_nulls():  # of rows that may be blank
                 raise PolarsError
         except PolarsError:
-            frame = file.inputs(file.rows, inputs, target).collect(engine="streaming")
+            frame = file.inputs(file.rows, *options).collect(engine="streaming")
         labels = _labels(file, frame[CLASS])
         found = labels.drop_nulls().unique().cast(pl.String).sort().to_list()
         columns[target] = columns[target]._replace(categories=found)

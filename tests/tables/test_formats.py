@@ -372,6 +372,14 @@ def test_numbers_that_float32_merges_in_late_rows_are_noted() -> None:
     assert "'time' holds numbers that are equal in float32" in note
 
 
+def test_missing_categories_of_earlier_versions() -> None:
+    data = IrisDataModule(write("a,kind\n" + "u,x\n,y\nv,x\n" * 9))
+    assert data.table.features[1].tolist() == [0, 0]
+    data.keep_to({"feature_names": ["a=u", "a=v"], "class_names": ["x", "y"]})
+    del data.table
+    assert data.table.features[1].isnan().all()
+
+
 def test_numbers_that_only_some_rows_write_with_a_percent_sign() -> None:
     rows = "".join(f"{'50 %' if i % 2 else 0.5},{i % 5},{'xy'[i % 2]}\n" for i in range(40))
     with pytest.raises(UserError, match=r"'a', row 2: .*'50 %'"):
