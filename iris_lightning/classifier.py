@@ -12,7 +12,7 @@ from torchmetrics import MetricCollection
 
 from iris_lightning.batching import balanced_weights, batch_loss
 from iris_lightning.errors import UserError
-from iris_lightning.hyperparameters import FORMAT, class_name, to_builtin
+from iris_lightning.hyperparameters import class_name, describe_origin, to_builtin
 from iris_lightning.metrics import epoch_metrics
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
 
@@ -237,8 +237,7 @@ class IrisClassifier(L.LightningModule):
             network = uncompiled(self.network)
             if not isinstance(network, IrisNetwork):
                 needs = f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork"
-                remedy = "scale in your own network instead"
-                raise UserError(f"{needs}, not {class_name(network)}; {remedy}")
+                raise UserError(f"{needs}, not {class_name(network)}; scale in your own instead")
             if not network.is_fitted:  # trained weights need the scale they were trained with
                 network.fit_buffers(features)
         if self.hparams["class_weight"] == "balanced":
@@ -247,14 +246,8 @@ class IrisClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Records what the weights were trained on, and the types of module and network."""
-        network = uncompiled(self.network)
         checkpoint["trained_on"] = self.trained_on
-        checkpoint["iris_lightning"] = {
-            "format": FORMAT,
-            "module": class_name(self),
-            "network": class_name(network),
-            "network_options": getattr(network, "options", None),
-        }
+        checkpoint["iris_lightning"] = describe_origin(self, uncompiled(self.network))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the record of what the weights were trained on."""

@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 def split_rows(
     targets: Tensor, fractions: Sequence[float], seed: int, stratify: bool
 ) -> list[Tensor]:
-    """Splits rows into train, validation and, unless its fraction is 0 or missing, test.
+    """Splits rows into train, validation and test, or without test if its fraction is 0 or missing.
 
     Args:
         targets: Class of each row, int64, shape `(rows,)`.
@@ -54,11 +54,10 @@ def split_rows(
     from sklearn.model_selection import train_test_split
 
     rows = torch.arange(num_rows)
-    classes = targets.numpy()
     splits = []
     try:
         for size in sizes[:-1]:
-            strata = classes[rows.numpy()]
+            strata = targets[rows]
             split, rows = train_test_split(
                 rows, train_size=size, stratify=strata, random_state=seed
             )
@@ -92,7 +91,7 @@ class IrisDataModule(L.LightningDataModule):
         stratify: Whether each split keeps the class frequencies of the table.
         num_workers: Number of worker processes that load batches; 0 is fastest for tables in
             memory.
-        **csv: How a CSV file is written: options of `CsvFormat`.
+        **csv: Format of a CSV file: options of `CsvFormat`.
 
     Attributes:
         trained_on: Description of the table and the split that a classifier was trained on, if the
@@ -162,7 +161,7 @@ class IrisDataModule(L.LightningDataModule):
                 categorical=options["categorical"] or (),
                 missing=options["missing"],
                 class_names=self.trained_on.get("class_names"),
-                # Version 0.1.0 had no `columns`, and encoded missing categories as NaN.
+                # Checkpoints of version 0.1.0 have no `columns`; their missing categories were NaN.
                 fills_categories=not self.trained_on or "columns" in self.trained_on,
             )
             for note in table.notes:
@@ -209,9 +208,8 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        if len(splits) < len(SPLITS):
-            splits.append(torch.empty(0, dtype=torch.int64))
-        return dict(zip(SPLITS, splits, strict=True))
+        splits.append(torch.empty(0, dtype=torch.int64))  # for test, if it has no rows
+        return dict(zip(SPLITS, splits, strict=False))
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
         """Returns the features and targets of a split.
@@ -268,7 +266,7 @@ class IrisDataModule(L.LightningDataModule):
         if trainer.state.fn == "fit" and trained_on.get("sha256") != self.table.sha256:
             trained_on = {}  # fine-tuning on another table: its own split is used
         self.keep_to(trained_on)
-        self.table.check_names(classifier.hparams)
+        self.table.check_options(classifier.hparams)
 
     def setup(self, stage: str) -> None:
         """Stores the seed of the run, which all processes take from the main process."""

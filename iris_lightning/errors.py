@@ -45,13 +45,12 @@ class UserError(ValueError):
         return text
 
 
-def closest(name: str, names: Iterable[str]) -> str | None:
-    """Returns the most similar name, ignoring case, or `None` if no name is similar."""
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Returns the end of a message that suggests the most similar name, if there is one."""
     known = {other.lower(): other for other in names}
-    matches = difflib.get_close_matches(name.lower(), known, n=1)
-    if not matches:
-        return None
-    return known[matches[0]]
+    for match in difflib.get_close_matches(name.lower(), known, n=1):
+        return f"; did you mean {known[match]!r}?"
+    return ""
 
 
 def shorten(name: str, length: int = MAX_NAME_LENGTH) -> str:

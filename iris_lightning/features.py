@@ -4,13 +4,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from iris_lightning.errors import UserError, closest, join_names
+from iris_lightning.errors import UserError, did_you_mean, join_names
 from iris_lightning.network import IRIS_FEATURES
 
 NA_VALUES = ("NA", "N/A", "NaN", "null", "None", "?")  # texts that mean a missing value
 
-# Alternative names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
-IRIS_SPELLINGS = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
+# Short names of Iris's features: `sepal_length` for scikit-learn's `sepal length (cm)`.
+SHORT_NAMES = {name: name.removesuffix(" (cm)").replace(" ", "_") for name in IRIS_FEATURES}
 
 
 class Feature(NamedTuple):
@@ -41,7 +41,7 @@ def normalize(text: str) -> str:
 
 
 def categories_by_column(features: Iterable[Feature]) -> dict[str, list[str]]:
-    """Returns the categories of each column, none for columns of numbers."""
+    """Returns the categories of each column: an empty list for a column of numbers."""
     categories: dict[str, list[str]] = {}
     for feature in features:
         known = categories.setdefault(feature.column, [])
@@ -68,8 +68,8 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     Raises:
         UserError: If a column is missing.
     """
-    spellings = {IRIS_SPELLINGS.get(column, column): column for column in columns}
-    return [_find_feature(name, spellings, source) for name in names]
+    columns_by_name = {SHORT_NAMES.get(column, column): column for column in columns}
+    return [_find_feature(name, columns_by_name, source) for name in names]
 
 
 def missing_column(
@@ -78,19 +78,16 @@ def missing_column(
     """Returns the error for a column that a table does not have."""
     known = join_names([repr(column) for column in columns])
     message = f"{source} has no column {name!r}; found {known}"
-    match = closest(name, columns)
-    if match is not None:
-        message += f"; did you mean {match!r}?"
-    return UserError(message, parameter)
+    return UserError(message + did_you_mean(name, columns), parameter)
 
 
-def _find_feature(name: str, spellings: Mapping[str, str], source: str) -> Feature:
-    usual = IRIS_SPELLINGS.get(name, name)
-    if usual in spellings:
-        return Feature(name, spellings[usual])
+def _find_feature(name: str, columns_by_name: Mapping[str, str], source: str) -> Feature:
+    short = SHORT_NAMES.get(name, name)
+    if short in columns_by_name:
+        return Feature(name, columns_by_name[short])
     column = name
-    while "=" in column:  # columns and categories may also contain it
+    while "=" in column:  # columns and categories may contain "=", too
         column, _, _ = column.rpartition("=")
-        if column in spellings:
-            return Feature(name, spellings[column], name.removeprefix(f"{column}="))
-    raise missing_column(column, list(spellings.values()), source)
+        if column in columns_by_name:
+            return Feature(name, columns_by_name[column], name.removeprefix(f"{column}="))
+    raise missing_column(column, list(columns_by_name.values()), source)

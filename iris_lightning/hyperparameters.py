@@ -19,6 +19,16 @@ def class_name(instance: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+def describe_origin(module: object, network: object) -> dict[str, Any]:
+    """Describes where a checkpoint comes from: its format, and the classes of its objects."""
+    return {
+        "format": FORMAT,
+        "module": class_name(module),
+        "network": class_name(network),
+        "network_options": getattr(network, "options", None),
+    }
+
+
 def option_names(kind: type) -> list[str]:
     """Returns the parameters of a class, with those of `CsvFormat` in place of `**csv`."""
     names = list(inspect.signature(kind).parameters)

@@ -1,16 +1,9 @@
 """The metrics of a classifier."""
 
-import warnings
-
-from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-)
-from torchmetrics.utilities.data import dim_zero_cat
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from iris_lightning.scores import BalancedAccuracy, RocAuc
 
 
 def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
@@ -26,41 +19,6 @@ def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     # The mean F1 score of the classes, so that a frequent class does not dominate.
     metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)
     return metrics
-
-
-class RocAuc(MulticlassAUROC):
-    """The area under the ROC curve of logits, one class against the rest, averaged over classes.
-
-    A class without rows, or with all of them, has no such curve and is left out.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, average="none")
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Adds logits; torchmetrics would take logits from 0 to 1 for probabilities."""
-        super().update(preds.double().softmax(dim=1), target)
-
-    def compute(self) -> Tensor:  # type: ignore[override]  # as in MulticlassAUROC itself
-        """Returns the mean area; NaN if all rows are of one class."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of classes without rows
-            areas = super().compute()
-        targets = dim_zero_cat(self.target)
-        rows = targets.bincount(minlength=len(areas))
-        has_curve = (rows > 0) & (rows < len(targets))
-        return areas[has_curve].mean()
-
-
-class BalancedAccuracy(MulticlassConfusionMatrix):
-    """The mean recall of the classes that have rows, as in scikit-learn."""
-
-    def compute(self) -> Tensor:
-        """Returns the mean recall."""
-        confusion = super().compute().double()
-        rows = confusion.sum(dim=1)
-        recalls = confusion.diag() / rows
-        return recalls[rows > 0].mean()
 
 
 def make_test_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:

@@ -98,7 +98,7 @@ class Table:
         classes += f"{join_names(self.class_names)}; the largest has {share:.1%} of the rows"
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
-    def check_names(self, options: Mapping[str, Any]) -> None:
+    def check_options(self, options: Mapping[str, Any]) -> None:
         """Raises an error unless a classifier with these options can use the table."""
         for name in ("feature_names", "class_names"):
             ours = getattr(self, name)
@@ -127,7 +127,12 @@ class Table:
         return {column.name: column.role for column in self.columns}
 
     def count_repeated_rows(self, train: Tensor, test: Tensor) -> int:
-        """Counts the test rows that are also train rows; both are row numbers, int64."""
+        """Counts the test rows with the features and the class of a train row.
+
+        Args:
+            train: Numbers of the train rows, int64.
+            test: Numbers of the test rows, int64.
+        """
         rows = torch.cat([self.features, self.targets.unsqueeze(1)], dim=1)
         generator = torch.Generator().manual_seed(0)
         factors = torch.randint(2**62, rows.shape[1:], generator=generator)

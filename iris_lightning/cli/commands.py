@@ -29,7 +29,7 @@ def predict(
         ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
         run: Folder of a run, to use its best checkpoint or all networks of its cross-validation.
-        **csv: How a CSV file is written: options of `CsvFormat`.
+        **csv: Format of a CSV file: options of `CsvFormat`.
     """
     source = find_source(ckpt_path, weights, run)
     predictor = IrisPredictor.from_weights(source.weights, source.path)

@@ -11,10 +11,10 @@ from typing import Any
 
 from iris_lightning import __version__
 from iris_lightning.cli.streams import discard_output, prepare_streams
-from iris_lightning.errors import UserError, closest
+from iris_lightning.errors import UserError, did_you_mean, shorten
 from iris_lightning.runs.signals import SIGNALS, StopHandler, Stopped, set_handlers
 
-COMMANDS = {  # the module of `iris_lightning.cli` with the function, and what it does
+COMMANDS = {  # the module of `iris_lightning.cli`, and what the command does
     "fit": ("training", "train a classifier; writes checkpoints and curves"),
     "validate": ("training", "evaluate a checkpoint on its validation split"),
     "test": ("training", "evaluate a checkpoint on its test split"),
@@ -60,15 +60,14 @@ def main(args: list[str] | None = None) -> Any:
     except BrokenPipeError:  # the reader has stopped reading, like `head`
         discard_output()
     except (UserError, OSError, UnicodeError, MemoryError, RuntimeError, ImportError) as error:
-        # Instead of MemoryError, torch raises RuntimeError, and the loader of its libraries
-        # ImportError.
+        # Without enough memory, torch raises RuntimeError, and loading its libraries ImportError.
         out_of_memory = re.search("out of memory|allocate memory|failed to map", str(error))
         if isinstance(error, RuntimeError | ImportError) and not out_of_memory:
             raise
         print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
         raise SystemExit(2) from None
     except Stopped as stopped:
-        if int(os.environ.get("LOCAL_RANK", 0)) > 0:  # the main process prints the message
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the main process prints the message
             raise SystemExit(0) from None
         print(stopped, file=sys.stderr)
         raise SystemExit(128 + stopped.number) from None
@@ -84,16 +83,13 @@ def _run(command: str, options: list[str]) -> Any:
         return print(f"iris_lightning {__version__}")
     if command not in COMMANDS:
         message = f"unknown command {command!r}; expected one of {', '.join(COMMANDS)}"
-        match = closest(command, COMMANDS)
-        if match:
-            message += f"; did you mean {match}?"
-        raise UserError(message)
+        raise UserError(message + did_you_mean(command, COMMANDS))
     module = importlib.import_module(f"iris_lightning.cli.{COMMANDS[command][0]}")
     if not gc.isenabled():  # disabled by `__main__`
         gc.freeze()
         gc.enable()
     function = getattr(module, command)
-    if "args" in inspect.signature(function).parameters:
+    if "args" in inspect.signature(function).parameters:  # it parses them itself
         return function(options)
     from iris_lightning.cli.parsing import call  # imports jsonargparse
 
@@ -107,10 +103,8 @@ def _message(error: Exception, command: str) -> str:
         text = f"{error.filename}: {error.strerror}"
     if isinstance(error, UserError):
         text = error.describe(partial(_option, command), " ")
-    lines = []
-    for line in (text, *getattr(error, "__notes__", ())):
-        lines.append(" ".join(line.split())[:500])
-    return "\n".join(lines)
+    lines = (text, *getattr(error, "__notes__", ()))
+    return "\n".join(shorten(line, 500) for line in lines)
 
 
 def _option(command: str, parameter: str) -> str:

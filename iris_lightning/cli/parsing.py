@@ -20,7 +20,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
-MAX_ALIASES = 30  # in a config; nested in threes, they make 3**10 copies
+MAX_ALIASES = 30  # in a config; at three to a level, they make 3**10 copies
 GROUPS = {"model", "data", "trainer"}
 
 CONFIG_PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -32,8 +32,8 @@ DETAILS = re.compile(
     r"|Subclass types|a class path|a dict |Import path \S+\.|Given value type"
     r"|Given value: \W*N\w+\("
 )
-# The last word is the unknown option or class.
 NOT_A_CLASS = "a dot import path string: "
+# Its group is the unknown option or class.
 UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*[Oo]ption '|{NOT_A_CLASS})([\w.]+)")
 CLASS_MODULES = (  # whose classes can be named without the module
     "torch.optim",
@@ -209,6 +209,6 @@ def _did_you_mean(message: str, names: Iterable[str]) -> str:
         known = {name.lower(): name for name in classes}
     _, _, last = unknown[1].lower().rpartition(".")
     matches = [known[match] for match in get_close_matches(last, known)]
-    if not matches or matches[0] in message.split():  # as typed
+    if not matches or matches[0] in message.split():  # exactly what was typed
         return ""
     return f"; did you mean {' or '.join(matches)}?"

@@ -27,7 +27,7 @@ class EnsembleClassifier(IrisClassifier):
 
     Each member keeps the weights of its epoch with the lowest loss on its fold. `loss/val` and the
     other validation metrics are those of all folds, so the loss improves whenever a member does.
-    All other rows are predicted with the mean of the members' probabilities.
+    Rows outside these folds are predicted with the mean of the members' probabilities.
 
     Args:
         members: Number of members, as in the `EnsembleDataModule` that it is trained with.
@@ -68,7 +68,7 @@ class EnsembleClassifier(IrisClassifier):
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
-        # So the weights of the members' best epochs are those of the network to save.
+        # Shared, so that the network to save has the weights of the members' best epochs.
         self.stack.best.classifier.network = self.network.members
 
     @property

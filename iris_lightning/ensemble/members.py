@@ -1,6 +1,6 @@
 """The members of a stack and their rows.
 
-A fold of a cross-validation is a group of one or more members; so is an ensemble in `fit`.
+A group is the members whose predictions are averaged: those of a fold, or of an ensemble in `fit`.
 """
 
 import math
@@ -52,10 +52,10 @@ def assign_folds(table: Table, folds: int, repeats: int, fold_seed: int) -> Tens
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     targets = table.targets
-    rows = targets.bincount(minlength=len(table.class_names))
-    smallest, rarest = rows.min(dim=0)
-    if folds > smallest:
-        found = f"the class {table.class_names[rarest]!r} has {smallest} rows"
+    counts = targets.bincount(minlength=len(table.class_names))
+    fewest, rarest = counts.min(dim=0)
+    if folds > fewest:
+        found = f"the class {table.class_names[rarest]!r} has {fewest} rows"
         raise UserError(f"{found}; expected at least one per fold, for {folds} folds", "folds")
     splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=fold_seed)
     assigned = torch.empty(repeats, len(targets), dtype=torch.int32)
@@ -127,21 +127,15 @@ def inner_splits(
     if num_members > len(rows):
         raise UserError(f"expected at most one per row, got {num_members}", "members")
     splitter = KFold(num_members, shuffle=True, random_state=seed)
-    if targets.bincount().max() >= num_members:
+    if targets.bincount().max() >= num_members:  # else scikit-learn could not stratify
         splitter = StratifiedKFold(num_members, shuffle=True, random_state=seed)
-    trains = []
-    vals = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
-        for train, val in splitter.split(rows, targets):
-            trains.append(rows[train])
-            vals.append(rows[val])
-    # Members of a group need equally many steps. So some train on their first row twice.
-    longest = max(map(len, trains))
-    for i, train in enumerate(trains):
-        missing = longest - len(train)
-        trains[i] = torch.cat([train, train[:missing]])
-    return list(zip(trains, vals, strict=True))
+        splits = list(splitter.split(rows, targets))
+    # Members of a group need equally many steps, so those with one row less train on their first
+    # row twice: `np.resize` repeats it.
+    longest = len(rows) - len(rows) // num_members
+    return [(rows[np.resize(train, longest)], rows[val]) for train, val in splits]
 
 
 def split_into_stacks(

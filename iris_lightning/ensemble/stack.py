@@ -34,7 +34,8 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
-# do not interact. Adagrad is missing: its constructor allocates state, while it sees one member.
+# do not interact. Adagrad is missing: its constructor allocates
+# state of the shapes of one member, which `make_optimizer` is shown.
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
@@ -52,8 +53,8 @@ ELEMENTWISE_OPTIMIZERS = {
 class _MemberStep(L.LightningModule):
     """Computes the logits and losses of one member.
 
-    It is a LightningModule because Lightning attaches the Trainer to nested LightningModules: the
-    classifier's `make_optimizer` may use `self.trainer`.
+    It is a LightningModule so that Lightning passes the Trainer on to the classifier, whose
+    `make_optimizer` may use `self.trainer`.
     """
 
     def __init__(self, classifier: IrisClassifier) -> None:
@@ -77,8 +78,8 @@ class StackedClassifier(L.LightningModule):
             groups have the same size.
         choose: `best` keeps each member's weights from the epoch with its lowest validation loss;
             `last` keeps those of the last epoch.
-        patience: The weights of a group become final after this many validations in a row in which
-            none of its members improves. Training ends once all groups are final.
+        patience: The weights of a group become final after this many consecutive validations
+            without an improvement of any of its members. Training ends once all groups are final.
 
     Attributes:
         step: Holds a copy of `model` with the stacked parameters and buffers of all members.
@@ -111,6 +112,7 @@ class StackedClassifier(L.LightningModule):
         classifiers: list[nn.Module] = []
         for member in self.members:
             classifiers.append(_make_member(model, table, member))
+        # Its tensors are replaced below.
         stacked = _prepare(copy.deepcopy(model), table, self.members[0])
         if repr(stacked.network) != repr(classifiers[0].network):
             found = f"the network of this {type(model).__name__} was replaced after construction"
@@ -124,10 +126,11 @@ class StackedClassifier(L.LightningModule):
         if choose == "best":
             self.best = copy.deepcopy(self.step).requires_grad_(False)
         self.register_buffer("best_losses", torch.full((len(self.members),), torch.inf))
+        # Validations since the last improvement of each group.
         self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
-        # For each split, sums over the rows of this epoch so far: the loss, the correct predictions
-        # and the rows of each member, shape `(3, members)`.
+        # For each split and this epoch so far, each member's sum of losses, number of correct
+        # predictions and number of rows, shape `(3, members)`.
         self._sums: dict[str, Tensor] = {}
 
     def train_dataloader(self) -> StackBatches:
@@ -150,7 +153,7 @@ class StackedClassifier(L.LightningModule):
         logits, losses, weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
-        rows = torch.stack([losses.detach(), is_correct, torch.ones_like(losses)])
+        rows = torch.stack([losses.detach(), is_correct, is_real])
         sums = (rows * is_real).sum(dim=2)
         self._sums[split] = self._sums.get(split, 0) + sums
         return logits, losses, weighted_losses
@@ -183,6 +186,7 @@ class StackedClassifier(L.LightningModule):
             self._keep_best(means[CURVES.index("loss/val")])
 
     def _keep_best(self, losses: Tensor) -> None:
+        """Keeps the weights of members that have improved, unless their group is final."""
         is_open = self.waits < self.patience
         is_better = (losses < self.best_losses).view(len(self.waits), -1)
         is_better &= is_open.unsqueeze(1)
@@ -298,12 +302,11 @@ def _check_overrides(model: IrisClassifier) -> None:
 
 def _make_member(model: IrisClassifier, table: Table, member: Member) -> IrisClassifier:
     """Makes the classifier of a member, with its seed."""
-    parameters = inspect.signature(type(model)).parameters.values()
+    parameters = inspect.signature(type(model)).parameters
     options = dict(model.hparams)
-    if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+    if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters.values()):
         # A subclass may record more hyperparameters than its own constructor takes.
-        names = {parameter.name for parameter in parameters}
-        for name in options.keys() - names:
+        for name in options.keys() - parameters.keys():
             del options[name]
     torch.manual_seed(member.seed)
     return _prepare(type(model)(**options), table, member)

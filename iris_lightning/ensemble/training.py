@@ -46,7 +46,7 @@ def cross_validate(
 ) -> CrossValidation:
     """Cross-validates a classifier; the folds are trained at once, as stacked models.
 
-    A stack has at most 1000 networks, and fewer if it would need more than 2 GB of memory.
+    A stack has at most 1000 networks, and fewer if it would need more than about 1 GB of memory.
 
     In each fold, the held-out rows are the test split. The others are divided as in `fit`: in the
     ratio of the data module's train and validation splits or, for an ensemble, into inner folds.
@@ -81,7 +81,7 @@ def cross_validate(
     if not isinstance(model, IrisClassifier):
         options = data.classifier_options() | dict(model or {})
         model = IrisClassifier(**options)
-    table.check_names(model.hparams)
+    table.check_options(model.hparams)
     result = CrossValidation(table, folds, repeats, fold_seed, seed, members, choose)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     largest = _largest_stack(model, num_parameters, data)
@@ -100,7 +100,7 @@ def _train_stack(
     result: CrossValidation,
     model: IrisClassifier,
     data: IrisDataModule,
-    groups: Sequence[list[Member]],
+    stack: Sequence[list[Member]],
     trainer: L.Trainer,
 ) -> None:
     """Trains some of the folds, and adds their predictions and curves to the result."""
@@ -110,11 +110,11 @@ def _train_stack(
     patience = _take_patience(trainer)
     if result.choose == "last" and patience < math.inf:
         raise UserError("last: cannot be combined with EarlyStopping", "choose")
-    stacked = StackedClassifier(model, data, groups, result.choose, patience)
+    stacked = StackedClassifier(model, data, stack, result.choose, patience)
     trainer.fit(stacked)
     batches = cast("list[Tensor]", trainer.predict(stacked))
     logits = torch.cat(batches, dim=1).double()
-    for group, group_logits in zip(groups, logits.split(result.members), strict=True):
+    for group, group_logits in zip(stack, logits.split(result.members), strict=True):
         _add_predictions(result, group[0], group_logits)
     for epoch, curves in stacked.curves.items():
         result.curves[epoch].append(curves)
@@ -133,7 +133,7 @@ def _take_patience(trainer: L.Trainer) -> float:
         if vars(stopping) != vars(supported):
             expected = "expected the monitor loss/val, and no option besides patience"
             raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
-        patience = min(patience, max(1, stopping.patience))
+        patience = min(patience, max(1, stopping.patience))  # to Lightning, 0 is like 1
         cast("Any", trainer).callbacks.remove(stopping)
     return patience
 
@@ -157,7 +157,7 @@ def _largest_stack(model: IrisClassifier, num_parameters: int, data: IrisDataMod
     batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
     # Current and best weights, gradients, optimizer state and temporary copies.
     floats = 9 * num_parameters
-    # Row number, loss and weight of each train row.
+    # Row numbers, losses and weights of the rows, generously.
     floats += 16 * rows
     # Activations of a batch and their gradients.
     floats += 4 * batch_rows * activations

@@ -23,8 +23,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     result.
 
     Attributes:
-        before_write: Called before checkpoints are written. The run's logger sets it, to write the
-            curves first.
+        before_write: Called before checkpoints are written: the `flush` of the run's logger, so
+            that the curves are written first.
     """
 
     before_write: Callable[[], None] | None = None
@@ -38,12 +38,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Writes a checkpoint now, or keeps a copy of it to be written later."""
+        path = Path(path)
         elapsed_seconds = time.monotonic() - self.last_write_seconds
-        if elapsed_seconds >= WRITE_INTERVAL_SECONDS or not Path(path).exists():
-            self.waiting[Path(path)] = checkpoint
+        if elapsed_seconds >= WRITE_INTERVAL_SECONDS or not path.exists():
+            self.waiting[path] = checkpoint
             self.flush()
         else:
-            self.waiting[Path(path)] = _copy(checkpoint)
+            self.waiting[path] = _copy(checkpoint)
 
     def flush(self) -> None:
         """Writes all waiting checkpoints; `best.ckpt` first, since `last.ckpt` refers to it.
@@ -65,7 +66,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.waiting.pop(Path(path), None)
         super().remove_checkpoint(path)
 
-    teardown = flush
+    teardown = flush  # called by Lightning, also after an error
 
 
 def _copy(value: Any) -> Any:

@@ -48,9 +48,7 @@ class EnsembleNetwork(nn.Module):
         with LOCK:
             tensors = own_tensors(self.members)
             for position in positions:
-                state = {}
-                for name, tensor in tensors.items():
-                    state[name] = tensor[position]
+                state = {name: tensor[position] for name, tensor in tensors.items()}
                 logits = functional_call(self.members, state, (features,), tie_weights=False)
                 log_probabilities.append(logits.log_softmax(dim=1))
         total = torch.stack(log_probabilities).logsumexp(dim=0)
@@ -60,8 +58,8 @@ class EnsembleNetwork(nn.Module):
 def own_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Returns the parameters and buffers of a network by name, for `functional_call`.
 
-    It would not restore a module that is used twice, such as one shared activation, if its tensors
-    were named twice. So each is named once.
+    A module that is used twice, such as a shared `PReLU`, is named once: if its tensors had two
+    names, `functional_call` would not restore them.
     """
     tensors: dict[str, Tensor] = {}
     for prefix, module in network.named_modules():

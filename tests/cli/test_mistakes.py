@@ -12,7 +12,7 @@ from tests.conftest import fails, fit, load
 
 # What is typed, and the word that helps. BEST is a checkpoint; LOST one that lies in no run.
 COMMANDS = {
-    "fitt": "did you mean fit?",
+    "fitt": "did you mean 'fit'?",
     "--config a.yaml fit": "expected one of fit,",
     "fit extra": "extra",
     "fit --lr 3": "did you mean --model.lr?",

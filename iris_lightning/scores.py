@@ -1,0 +1,42 @@
+"""ROC AUC and balanced accuracy, which leave out classes without rows, unlike torchmetrics."""
+
+import warnings
+
+from torch import Tensor
+from torchmetrics.classification import MulticlassAUROC, MulticlassConfusionMatrix
+from torchmetrics.utilities.data import dim_zero_cat
+
+
+class RocAuc(MulticlassAUROC):
+    """The area under the ROC curve of logits, one class against the rest, averaged over classes.
+
+    A class without rows, or with all of them, has no such curve and is left out.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, average="none")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Adds logits; torchmetrics would take logits from 0 to 1 for probabilities."""
+        super().update(preds.double().softmax(dim=1), target)
+
+    def compute(self) -> Tensor:  # type: ignore[override]  # as in MulticlassAUROC itself
+        """Returns the mean area; NaN if all rows are of one class."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes without rows
+            areas = super().compute()
+        targets = dim_zero_cat(self.target)
+        rows = targets.bincount(minlength=len(areas))
+        has_curve = (rows > 0) & (rows < len(targets))
+        return areas[has_curve].mean()
+
+
+class BalancedAccuracy(MulticlassConfusionMatrix):
+    """The mean recall of the classes that have rows, as in scikit-learn."""
+
+    def compute(self) -> Tensor:
+        """Returns the mean recall."""
+        confusion = super().compute().double()
+        rows = confusion.sum(dim=1)
+        recalls = confusion.diag() / rows
+        return recalls[rows > 0].mean()
