@@ -26,7 +26,8 @@ def predict(
             default, a CSV file is read like that of the training.
         output: CSV or Parquet file to write, with all columns of the table, prediction and
             probability_<class>; - for standard output.
-        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        ckpt_path: Checkpoint: best or last of the newest fit, a file, or the folder of a run. By
+            default best.
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
         run: Folder of a run, to use its best checkpoint or all networks of its cross-validation.
         **csv: Format of a CSV file: options of `CsvFormat`.
@@ -62,7 +63,8 @@ def export(output: str, ckpt_path: str | None = None, weights: str | None = None
     Args:
         output: File to write: .pth for plain torch, .safetensors, or .onnx, which computes
             probabilities.
-        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        ckpt_path: Checkpoint: best or last of the newest fit, a file, or the folder of a run. By
+            default best.
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
     """
     source = find_source(ckpt_path, weights)

@@ -82,7 +82,7 @@ def fit(ckpt_path: str | None = None) -> None:
     """Options of `fit`.
 
     Args:
-        ckpt_path: Run to resume: last for the newest run, or the path of a last.ckpt.
+        ckpt_path: Run to resume: last for the newest fit, or the path of a last.ckpt.
     """
 
 
@@ -90,7 +90,7 @@ def evaluate(ckpt_path: str | None = None) -> None:
     """Options of `validate` and `test`.
 
     Args:
-        ckpt_path: Checkpoint: best or last of the newest run, a file, or the folder of a run.
+        ckpt_path: Checkpoint: best or last of the newest fit, a file, or the folder of a run.
     """
 
 

@@ -22,7 +22,8 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
 
     Args:
         output: Folder to write to.
-        ckpt_path: Checkpoint: best or last of the newest run, or a file. By default best.
+        ckpt_path: Checkpoint: best or last of the newest fit, a file, or the folder of a run. By
+            default best.
         run: Folder of a run, to plot its best checkpoint or its cross-validation.
     """
     if run is not None and Path(run, SUMMARY).is_file():

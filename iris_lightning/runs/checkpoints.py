@@ -41,7 +41,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "expected best, last, a checkpoint or the folder of a run"
+        expected = "expected best, last, a checkpoint or the folder of a fit"
         raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
     return path
 

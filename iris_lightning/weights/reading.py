@@ -141,7 +141,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     for name, size in sizes.items():
         names = getattr(result, name)
         if not len(names) == len({*names}) == size:
-            found = f"expected {size} distinct names, got {join_names(names)}"
+            found = f"expected {size} distinct names, got {join_names(names)}; a .pth holds none"
             raise UserError(f"{path}: {name}: {found}")
     return result
 
