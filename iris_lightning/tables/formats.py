@@ -198,6 +198,7 @@ class TableFile(Cells):
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
+        self.wider_rows = pl.LazyFrame({EXTRA: []})
         check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
@@ -232,28 +233,48 @@ class TableFile(Cells):
             names = self._column_names(header.row(0))
         else:
             names = [f"column_{i + 1}" for i in range(header.width)]
-        # Later, polars would cut off extra cells without an error.
         wider = dict.fromkeys([*names, EXTRA], pl.String)
-        rows = scan(has_header=False, schema=wider, missing_columns="insert")
-        row = find_row(rows, pl.col(EXTRA).is_not_null())
-        if row is not None:
-            if not self.csv.header:
-                row += 1
-            raise UserError(f"{self.name}: row {row} has more cells than the first line")
+        self.wider_rows = scan(has_header=False, schema=wider, missing_columns="insert")
+        self.check_width(SAMPLE_ROWS)
         self.scan = partial(scan, new_columns=names, has_header=self.csv.header)
         is_filled = pl.any_horizontal(pl.all().is_not_null())
         # A lazy filter would take time quadratic in the number of columns.
         return self.scan().map_batches(lambda batch: batch.filter(is_filled), streamable=True)
 
+    def check_width(self, num_rows: int | None = None) -> None:
+        """Raises an error if one of the first rows has more cells than the header.
+
+        In `rows`, polars cuts off such cells.
+
+        Args:
+            num_rows: Number of rows to check, by default all.
+        """
+        is_wider = pl.col(EXTRA).is_not_null()
+        row = find_row(self.wider_rows.slice(0, num_rows), is_wider)
+        if row is not None:
+            if not self.csv.header:
+                row += 1
+            raise UserError(f"{self.name}: row {row} has more cells than the first line")
+
     def open_plain(self, features: Iterable[Feature], target: str) -> pl.LazyFrame:
         """Returns rows whose numbers polars parses, which is faster, but fails at other cells.
 
         They include blank rows.
+
+        Raises:
+            polars.exceptions.PolarsError: If the file has decimal commas. Collecting the rows
+                raises it as well, for other cells and for rows with more cells than the header.
         """
-        if self.csv.decimal_comma or not self.csv_format:
+        if not self.csv_format:
             return self.rows
+        if self.csv.decimal_comma:
+            raise PolarsError
         plain = number_columns(features) - self.formatted - {target}
-        return self.scan(schema_overrides=dict.fromkeys(plain, pl.Float64))
+        rows = self.scan(
+            schema_overrides=dict.fromkeys(plain, pl.Float64), truncate_ragged_lines=False
+        )
+        # polars only counts the cells of a row if it reads all columns.
+        return rows.map_batches(lambda batch: batch, streamable=True)
 
     def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
         """Returns what to read, and its start. A file not in UTF-8 is converted in memory."""

@@ -33,7 +33,7 @@ def predict_table(
         path: CSV or Parquet file with the columns of the features; `-` is CSV from standard
             input.
         output: CSV or Parquet file to write; `-` is standard output.
-        csv: Format of CSV files, for input and output; `.tsv` output has tabs.
+        csv: Format of a CSV input, which CSV output repeats; `.tsv` output has tabs.
 
     Returns:
         The numbers of rows, of missing values and of unknown categories; and notes on how the table
@@ -48,13 +48,14 @@ def predict_table(
     with open_input(path) as (source, name):
         file = TableFile(source, csv, name)
         with file.reading():
+            file.check_width()
             find_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
         check_decimal_mark(file, number_columns(features))
         check_new_columns(result_columns(predictor.classes_), file.names, name)
         expressions = file.values(features)
-        writes_numbers = bool(file.csv_format) and output.lower().endswith(".parquet")
-        counters: list[Counter[str]] = []  # of each batch, as batches run in several threads
+        writes_numbers = file.csv_format and output.lower().endswith(".parquet")
+        counters: list[Counter[str]] = []  # one per batch, since batches run in threads
         examples: dict[str, str] = {}
 
         def add_predictions(rows: pl.DataFrame) -> pl.DataFrame:
@@ -64,7 +65,7 @@ def predict_table(
             counts = count_gaps(values, features, examples)
             counts["rows"] = rows.height
             counters.append(counts)
-            if writes_numbers:
+            if writes_numbers:  # the cells of a CSV file are text
                 rows = rows.with_columns(values.select(cs.float()))
             return rows.hstack(prediction_columns(predictor.classes_, probabilities))
 
@@ -73,6 +74,7 @@ def predict_table(
         try:
             _write(table, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:
+            # Names the first row with an invalid value, if there is one.
             with file.reading():
                 check_values(file, file.inputs(file.rows, features), features, predictor.imputes)
             if isinstance(error, UserError):
@@ -104,11 +106,11 @@ def count_gaps(
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():
-        cells = values[column].alias("")  # a name such as `^a$` would be a pattern
+        cells = values[column].alias("")  # polars takes names such as `^a$` for patterns
         gaps[f"missing values in {column!r}"] = cells.null_count()
         if not categories:
             continue
-        unknown = cells.filter(~cells.is_in(categories)).drop_nulls()
+        unknown = cells.filter(~cells.is_in(categories))
         if len(unknown) > 0:
             example = examples.setdefault(column, unknown[0])
             gaps[f"unknown categories in {column!r}, such as {example!r}"] = len(unknown)

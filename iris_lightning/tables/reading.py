@@ -81,6 +81,7 @@ def read_table(
             if frame[CLASS].has_nulls():  # of rows that may be blank
                 raise PolarsError
         except PolarsError:
+            file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
         labels = _labels(file, frame[CLASS])
         found = labels.drop_nulls().unique().cast(pl.String).sort().to_list()

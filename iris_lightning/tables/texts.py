@@ -3,6 +3,7 @@
 import codecs
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from iris_lightning.errors import UserError
 from iris_lightning.table import SEPARATORS
 
+CHUNK_CHARACTERS = 2**20
 START_LINES = 100  # read to detect the delimiter
 QUOTED = r'"[^"]*"'
 FALLBACK = "cp1252"  # the default of Windows in Western Europe and America
@@ -42,11 +44,12 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         UserError: If a line has a NUL character.
     """
     file = pl.scan_lines(source, glob=False)
-    has_nul = pl.col("line").str.contains("\0", literal=True)
-    damaged = find_row(file, has_nul)
-    if damaged is not None:
-        found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged, or in UTF-16"
-        raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
+    if isinstance(source, bytes) or not _is_text(source):
+        has_nul = pl.col("line").str.contains("\0", literal=True)
+        damaged = find_row(file, has_nul)
+        if damaged is not None:
+            found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged or UTF-16"
+            raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
     first = file.head(START_LINES).collect().to_series()
     lines = first.str.strip_chars("\ufeff \r").to_list()
     separator = None
@@ -65,6 +68,21 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         if width and skipped[-1].count(separator) == width:
             skipped.pop()  # a header such as `#,name,class`
     return separator, skipped
+
+
+def _is_text(path: str) -> bool:
+    """Returns whether a file is in UTF-8 and has no NUL characters, faster than polars.
+
+    Of a compressed file, it returns `False`.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for text in iter(partial(file.read, CHUNK_CHARACTERS), ""):
+                if "\0" in text:
+                    return False
+    except UnicodeError:
+        return False
+    return True
 
 
 def _find_separator(lines: Sequence[str]) -> str:
