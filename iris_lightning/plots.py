@@ -19,7 +19,7 @@ from iris_lightning.files import atomic_write
 
 if TYPE_CHECKING:  # matplotlib takes 0.3 s to import, so functions do it when needed
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from iris_lightning.data import IrisDataModule
 
@@ -124,10 +124,18 @@ def _regions(trained: Trained) -> "Figure | None":
     width = 0.8 + 1.8 * columns
     height = 1.2 + 1.4 * rows
     figure = _figure(f"{trained.title}, validation rows", width, height)
+    train, _ = trained.data.tensors("train")
+    val, _ = trained.data.tensors("val")
+    values = torch.cat([train, val]).numpy()
+    low = np.nanmin(values, axis=0)
+    high = np.nanmax(values, axis=0)
+    margin = 0.05 * (high - low)
+    ticks = np.linspace(low - margin, high + margin, GRID_SIZE)
+    means = train.nanmean(dim=0)
     for first, second in combinations(range(len(names)), 2):
         row = second - 1
         axes = figure.add_subplot(rows, columns, 1 + row * columns + first)
-        _draw_pair(axes, trained, [first, second])
+        _draw_pair(axes, trained, [first, second], ticks, means)
         axes.set(xlabel=names[first], ylabel=names[second])
         axes.locator_params(nbins=4)
         axes.label_outer(remove_inner_ticks=True)
@@ -135,19 +143,23 @@ def _regions(trained: Trained) -> "Figure | None":
     return figure
 
 
-def _draw_pair(axes: Any, trained: Trained, pair: list[int]) -> None:
-    """Draws the predicted class over two features, darker where it is more probable."""
+def _draw_pair(
+    axes: Any, trained: Trained, pair: list[int], ticks: "NDArray[np.float32]", means: Tensor
+) -> None:
+    """Draws the predicted class over two features, darker where it is more probable.
+
+    Args:
+        axes: Where to draw.
+        trained: The classifier.
+        pair: Positions of the features.
+        ticks: Values of each feature to evaluate, shape `(GRID_SIZE, features)`.
+        means: Values of all other features, shape `(features,)`.
+    """
     from sklearn.inspection import DecisionBoundaryDisplay
 
-    train, _ = trained.data.tensors("train")
     val, targets = trained.data.tensors("val")
-    rows = torch.cat([train, val])[:, pair].numpy()
-    low = np.nanmin(rows, axis=0)
-    high = np.nanmax(rows, axis=0)
-    margin = 0.05 * (high - low)
-    ticks = np.linspace(low - margin, high + margin, GRID_SIZE)
-    x, y = np.meshgrid(*ticks.T)
-    features = train.nanmean(dim=0).repeat(GRID_SIZE**2, 1)
+    x, y = np.meshgrid(*ticks[:, pair].T)
+    features = means.repeat(GRID_SIZE**2, 1)
     features[:, pair[0]] = torch.from_numpy(x).flatten()
     features[:, pair[1]] = torch.from_numpy(y).flatten()
     probabilities = trained.predict(features).unflatten(0, x.shape)

@@ -109,7 +109,7 @@ class Table:
                 )
                 expected = "expected IrisClassifier(data.feature_names, data.class_names)"
                 raise UserError(f"{self.source}: {found}; {expected}")
-        if self.features.isnan().any() and not options.get("impute", True):
+        if not options.get("impute", True) and self.features.isnan().any():
             expected = "expected a classifier with impute=True"
             raise UserError(f"{self.source}: has missing values; {expected}")
 
