@@ -58,7 +58,7 @@ class BatchOrder(DistributedSampler[Any]):
         super().__init__(dataset, num_processes, rank, shuffle, seed)
         self.num_rows = len(dataset)
         self.batch_size = batch_size
-        self.num_samples = math.ceil(self.num_rows / batch_size)
+        self.num_samples = math.ceil(self.num_rows / batch_size)  # batches, for `len`
 
     def __iter__(self) -> Iterator[Any]:
         order = torch.arange(self.num_rows)

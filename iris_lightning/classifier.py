@@ -82,7 +82,7 @@ class IrisClassifier(L.LightningModule):
         if class_weight not in ("balanced", None):
             raise ValueError(f"class_weight: expected balanced or null, got {class_weight!r}")
         self.save_hyperparameters()
-        self.hparams.update(to_builtin(dict(self.hparams)))
+        self.hparams.update(to_builtin(self.hparams))
         self.network = self.make_network()
         self.example_input_array = torch.zeros(1, len(feature_names))
         self.register_buffer("class_weights", None, persistent=False)
@@ -177,7 +177,7 @@ class IrisClassifier(L.LightningModule):
         logits = self(features)
         losses = self.row_losses(logits, targets)
         if len(targets):  # a process may get no rows of a small batch
-            metrics.update(value=losses.detach(), preds=logits.detach(), target=targets)
+            metrics.update(value=losses, preds=logits.detach(), target=targets)
         return losses
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -236,8 +236,10 @@ class IrisClassifier(L.LightningModule):
         if any(self.hparams[name] for name in NETWORK_STATISTICS):
             network = uncompiled(self.network)
             if not isinstance(network, IrisNetwork):
-                needs = f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork"
-                raise UserError(f"{needs}, not {class_name(network)}; scale in your own instead")
+                raise UserError(
+                    f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork, not "
+                    f"{class_name(network)}; scale in your own instead"
+                )
             if not network.is_fitted:  # trained weights need the scale they were trained with
                 network.fit_buffers(features)
         if self.hparams["class_weight"] == "balanced":

@@ -1,24 +1,27 @@
-"""Atomic file writes, standard streams in place of files, and checks of paths."""
+"""Atomic file writes, standard streams in place of files, and checks of files and paths."""
 
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from iris_lightning.errors import UserError
 
+CHUNK_CHARACTERS = 2**20  # of a text file that are read at once
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and moves that file to `path` when the block ends.
 
-    If the block raises an error, `path` is left as it was, and an `OSError` names it. The temporary
-    file is in a folder next to `path`, since renaming is atomic only within a file system. The
-    folder is left behind if the process is killed.
+    If the block raises an error, `path` is left as it was, and an `OSError` names `path`. The
+    temporary file is in a folder next to `path`, since renaming is atomic only within a file
+    system. The folder is left behind if the process is killed.
     """
     try:
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as folder:
@@ -70,9 +73,21 @@ def open_output(path: str) -> Iterator[Any]:
             sys.stdout.buffer.flush()
 
 
+def is_text(path: str) -> bool:
+    """Returns whether a file is in UTF-8 and has no NUL characters; a compressed file is not."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for text in iter(partial(file.read, CHUNK_CHARACTERS), ""):
+                if "\0" in text:
+                    return False
+    except UnicodeError:
+        return False
+    return True
+
+
 def relative_path(path: Path) -> str:
     """Returns a path for messages: relative if it is in the current folder, else unchanged."""
-    if path.is_relative_to(Path.cwd()):
+    with suppress(ValueError):  # if it is elsewhere
         path = path.relative_to(Path.cwd())
     return str(path)
 

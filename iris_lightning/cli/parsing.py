@@ -126,7 +126,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """Reads a config."""
     if path.stat().st_size > MAX_BYTES or not path.is_file():
         raise ValueError(f"expected a regular file of at most {MAX_BYTES} bytes")
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_text("utf-8-sig")
     num_aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text))
     if num_aliases > MAX_ALIASES:
         raise ValueError(f"more than {MAX_ALIASES} aliases")

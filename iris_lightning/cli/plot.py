@@ -30,7 +30,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
         what = f"cross-validation: {run}"
         from iris_lightning.ensemble.plots import draw_summary
 
-        summary = Path(run, SUMMARY).read_text(encoding="utf-8")
+        summary = Path(run, SUMMARY).read_text("utf-8")
         plots = draw_summary(json.loads(summary))
     else:
         source = find_source(ckpt_path, run=run)

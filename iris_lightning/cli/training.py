@@ -67,13 +67,13 @@ def _echo_start(cli: IrisCLI) -> None:
     num_repeated = table.count_repeated_rows(rows["train"], rows["test"])
     if num_repeated:
         repeated = f"{num_repeated} of {len(rows['test'])} test rows equal a train row"
-        echo(f"{table.source}: {repeated}, so test may be too good")
+        echo(f"{table.source}: {repeated}, so the results of test may be too good")
 
 
 def _echo_result(cli: IrisCLI) -> None:
     """Prints the folder of the run, its best epoch, and what to do next."""
     run = cli.folder.run
-    if run is None:  # in another than the main process
+    if run is None:  # in a process other than the main one
         return
     for stopping in cli.trainer.early_stopping_callbacks:
         if stopping.stopped_epoch:
@@ -127,6 +127,6 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
 def _format_result(cli: IrisCLI, metrics: Mapping[str, float], split: str) -> str:
     """Formats the metrics of a split, and the accuracy of always predicting its largest class."""
     names = [name for name in metrics if name.endswith(f"/{split}")]
-    names.sort(key=lambda name: not name.startswith("loss/"))
+    names.sort(key=lambda name: not name.startswith("loss/"))  # the loss first
     _, targets = cli.datamodule.tensors(split)
     return f"{format_metrics(metrics, names)}  (majority class {majority_share(targets):.4f})"

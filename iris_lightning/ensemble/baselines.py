@@ -29,6 +29,7 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     scaled = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
     prepare = make_column_transformer((scaled, is_number), remainder="passthrough")
     classifiers: dict[str, Any] = {
+        "majority": DummyClassifier(),
         "logistic_regression": LogisticRegression(max_iter=1000),
         "linear_discriminant_analysis": LinearDiscriminantAnalysis(),
         "svc_rbf": CalibratedClassifierCV(SVC(), ensemble=False),  # for probabilities
@@ -37,7 +38,7 @@ def _classifiers(table: Table, seed: int) -> dict[str, Any]:
     }
     for name, classifier in classifiers.items():
         classifiers[name] = make_pipeline(prepare, classifier)
-    return {"majority": DummyClassifier(), **classifiers}
+    return classifiers
 
 
 def raw_columns(table: Table) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

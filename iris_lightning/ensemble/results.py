@@ -152,10 +152,7 @@ def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tens
         targets = table.targets[rows]
         predicted = torch.from_numpy(probabilities[repeat])[rows]
         for name, metric in metrics.items():
-            metric.update(predicted.log(), targets)
-            value: Any = metric.compute()  # a metric has one value, a collection would have several
-            values[name].append(float(value))
-            metric.reset()
+            values[name].append(float(metric(predicted.log(), targets)))
         values["log_loss"].append(log_loss(targets, predicted, labels=labels))
     scores = {}
     for name, fold_values in values.items():

@@ -51,8 +51,7 @@ def write_results(run: Path, result: CrossValidation) -> None:
     predictions = prediction_columns(classes, result.probabilities.mean(axis=0))
     with atomic_write(run / "predictions.csv") as new:
         labels.hstack(predictions).write_csv(new)
-    summary = result.summary()
-    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(result.summary(), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(run / SUMMARY) as new:
         new.write_text(f"{text}\n", encoding="utf-8")
 
@@ -96,6 +95,7 @@ def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
         for epoch, stacks in result.curves.items():
             points = mean_and_quartiles(torch.cat(stacks, dim=1))
+            # Each chart has the tags of a mean and its quartiles.
             for (_, tags), values in zip(charts.values(), points, strict=True):
                 for tag, value in zip(tags, values, strict=True):
                     writer.add_scalar(tag, value, epoch)

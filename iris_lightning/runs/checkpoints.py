@@ -64,12 +64,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: If the file is not a checkpoint of `IrisClassifier` with an `IrisNetwork`, or if
             the network is untrained.
     """
-    checkpoint: dict[str, Any] = read_torch(path)
+    checkpoint = read_torch(path)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint")
     for name in OPTIONAL_ENTRIES:
         checkpoint.setdefault(name, {})
-    for name, kind in {**ENTRIES, **OPTIONAL_ENTRIES}.items():
+    for name, kind in (ENTRIES | OPTIONAL_ENTRIES).items():
         if not isinstance(checkpoint.get(name), kind):
             raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
     _check_origin(path, checkpoint["iris_lightning"])
@@ -152,8 +152,7 @@ def find_source(
             cross-validation.
         root: Folder that contains `lightning_logs/`.
     """
-    given = [option for option in (ckpt_path, weights, run) if option is not None]
-    if len(given) > 1:
+    if (ckpt_path, weights, run).count(None) < 2:
         raise UserError("expected only one of --ckpt_path, --weights and --run")
     data: dict[str, Any] = {}
     if run and Path(run, SUMMARY).is_file():

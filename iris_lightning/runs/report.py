@@ -55,7 +55,7 @@ class TensorBoardReport(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # Repeated in later epochs: resuming after the first one discards its points.
+        # Not only in the first epoch: resuming after it discards its points.
         if trainer.current_epoch > (trainer.check_val_every_n_epoch or 1):
             return
         charts = {}

@@ -136,4 +136,4 @@ def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: 
 
 def _write_yaml(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as new:
-        new.write_text(to_yaml(content), encoding="utf-8")
+        new.write_text(to_yaml(content), "utf-8")

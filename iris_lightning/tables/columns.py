@@ -97,8 +97,8 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         categorical: Columns to treat as categories, even if they hold numbers.
     """
     find_numbers(file)
-    labels = {target, *categorical}
-    columns = _measure(file, file.sample.lazy(), file.names, labels)
+    as_labels = {target, *categorical}
+    columns = _measure(file, file.sample.lazy(), file.names, as_labels)
     if file.sample.height == SAMPLE_ROWS:
         undecided = []
         for name, column in columns.items():
@@ -108,26 +108,26 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
                 is_decided = bool(column.categories)
             if name in categorical or not is_decided:
                 undecided.append(name)
-        columns |= _measure(file, file.rows, undecided, labels)
-    label = columns[target]
-    if not label.categories or label.role == "date":
-        found = f"{file.name}: column {target!r} holds {label.reason}, not classes"
+        columns |= _measure(file, file.rows, undecided, as_labels)
+    column = columns[target]
+    if not column.categories or column.role == "date":
+        found = f"{file.name}: column {target!r} holds {column.reason}, not classes"
         raise UserError(found, remedy=("target", "COLUMN"))
     for name in categorical:
         columns[name] = columns[name]._replace(role="category", reason="as given")
-    columns[target] = label._replace(role="target", reason="the class")
+    columns[target] = column._replace(role="target", reason="the class")
     return {name: columns[name] for name in file.names}
 
 
 def _measure(
-    file: TableFile, rows: pl.LazyFrame, names: Sequence[str], labels: Collection[str]
+    file: TableFile, rows: pl.LazyFrame, names: Sequence[str], as_labels: Collection[str]
 ) -> dict[str, Column]:
     columns = {}
     kinds = file.sample.schema
     for name in file.sample.select(cs.by_name(*names) & UNREADABLE).columns:
         reason = f"values of type {kinds[name].base_type()}"
         columns[name] = Column(name, "text", reason)
-    numeric = [name for name in names if name in file.numeric and name not in labels]
+    numeric = [name for name in names if name in file.numeric and name not in as_labels]
     parsed = rows.select(file.numbers(numeric)).collect(engine="streaming")
     for name in parsed.columns:
         values = parsed[name].to_numpy()
@@ -171,9 +171,9 @@ def find_numbers(cells: Cells) -> None:
 
 
 def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
-    decimal_comma = bool(cells.csv.decimal_comma)
+    decimal_comma = cells.csv.decimal_comma
     # Files with semicolons often have decimal commas: 1,234 may be a decimal, and 1.000 a thousand.
-    is_unclear = cells.csv_format.get("separator") == ";" and cells.csv.decimal_comma is None
+    is_unclear = cells.csv_format.get("separator") == ";" and decimal_comma is None
     digits = share(texts, TEXTS.contains("[0-9]"))
     candidates = [name for name in digits if digits[name] >= 0.5]
     texts = texts.select(cs.by_name(*candidates))
@@ -191,7 +191,6 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(others, TEXTS.contains(FORMATTED))
     signed = share(others, TEXTS.contains(SIGNS))
-    examples = others.select(pl.all().drop_nulls().first())
     for name in others.columns:
         is_doubtful = plain[name] < 0.5 <= swapped[name]
         if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
@@ -199,7 +198,7 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
             cells.formatted.add(name)
             is_doubtful = is_unclear and swapped[name] == 1
         if is_doubtful:
-            cells.doubtful[name] = examples.item(0, name)
+            cells.doubtful[name] = next(filter(None, others[name]))
 
 
 def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:

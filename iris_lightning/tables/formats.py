@@ -141,7 +141,7 @@ class Cells:
         missing = [*self.missing, "nan", "NaN"]
         codes = pl.Series(missing).cast(pl.Float64, strict=False).to_list()  # such as -999
         values = numeric.as_expr().cast(pl.Float64)
-        is_missing = values.is_in(codes)
+        is_code = values.is_in(codes)
         plain = _stripped(selected - numeric - formatted)
         marked = _stripped(formatted)
         unmarked = marked.str.replace_all(MARKS, "")
@@ -153,7 +153,7 @@ class Cells:
             is_missing = cells.is_in(missing) | valid.is_in(codes)
             return pl.when(~is_missing).then(valid)
 
-        return [pl.when(~is_missing).then(values), parse(plain, plain), parse(marked, unmarked)]
+        return [pl.when(~is_code).then(values), parse(plain, plain), parse(marked, unmarked)]
 
     def values(self, features: Sequence[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the parsed columns of the features, null where missing, and the target.
@@ -215,8 +215,7 @@ class TableFile(Cells):
                 self.notes.append(f"skipped line {number}: {line[:50]!r}")
         if self.csv.separator is not None:
             separator = SEPARATORS.get(self.csv.separator, self.csv.separator)
-        decimal_comma = bool(self.csv.decimal_comma)
-        self.csv_format = {"separator": separator, "decimal_comma": decimal_comma}
+        self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}
         scan = partial(
             pl.scan_csv,
             source,
@@ -242,12 +241,12 @@ class TableFile(Cells):
         return self.scan().map_batches(lambda batch: batch.filter(is_filled), streamable=True)
 
     def check_width(self, num_rows: int | None = None) -> None:
-        """Raises an error if one of the first rows has more cells than the header.
+        """Raises an error if a row has more cells than the header.
 
         In `rows`, polars cuts off such cells.
 
         Args:
-            num_rows: Number of rows to check, by default all.
+            num_rows: Number of first rows to check; by default all.
         """
         is_wider = pl.col(EXTRA).is_not_null()
         row = find_row(self.wider_rows.slice(0, num_rows), is_wider)

@@ -78,13 +78,12 @@ def read_table(
         try:
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
-            if frame[CLASS].has_nulls():  # of rows that may be blank
+            if frame[CLASS].has_nulls():  # maybe of blank rows, which `file.rows` leaves out
                 raise PolarsError
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
-        labels = _labels(file, frame[CLASS])
-        found = labels.drop_nulls().unique().cast(pl.String).sort().to_list()
+        labels, found = _labels(file, frame[CLASS])
         columns[target] = columns[target]._replace(categories=found)
         frame = frame.with_columns(labels)
         check_values(file, frame.lazy(), inputs, missing != "error")
@@ -147,7 +146,7 @@ def _choose_features(
         column = columns[name]
         if name in exclude:
             continue
-        is_number = name in file.numeric and column.role != "inexact"
+        is_number = name in file.numeric and column.role != "inexact" and feature.category is None
         if column.role == "category" and feature.category is None:
             for category in column.categories:
                 features.append(Feature(f"{name}={category}", name, category))
@@ -174,12 +173,13 @@ def _notes_on_columns(columns: Mapping[str, Column], exclude: Sequence[str]) -> 
     return notes
 
 
-def _labels(file: TableFile, cells: pl.Series) -> pl.Series:
-    """Returns the class of each row; parsing only distinct cells is faster."""
+def _labels(file: TableFile, cells: pl.Series) -> tuple[pl.Series, list[str]]:
+    """Returns the class of each row, and all classes; parsing only distinct cells is faster."""
     distinct = cells.unique()
     labels = distinct.to_frame().select(file.labels(CLASS)).to_series()
-    classes = pl.Enum(labels.drop_nulls().unique().sort())
-    return cells.replace_strict(distinct, labels, return_dtype=classes)
+    classes = labels.drop_nulls().unique().sort()
+    kind = pl.Enum(classes)
+    return cells.replace_strict(distinct, labels, return_dtype=kind), classes.to_list()
 
 
 def _drop_rows(
@@ -192,7 +192,7 @@ def _drop_rows(
     """
     notes = []
     keep = frame[CLASS].is_not_null()
-    without_class = frame.height - keep.sum()
+    without_class = frame[CLASS].null_count()
     if without_class:
         notes.append(f"dropped {without_class} of {frame.height} rows, which have no class")
     is_missing = frame[MISSING] & keep

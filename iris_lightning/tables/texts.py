@@ -3,15 +3,14 @@
 import codecs
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from iris_lightning.errors import UserError
+from iris_lightning.files import is_text
 from iris_lightning.table import SEPARATORS
 
-CHUNK_CHARACTERS = 2**20
 START_LINES = 100  # read to detect the delimiter
 QUOTED = r'"[^"]*"'
 FALLBACK = "cp1252"  # the default of Windows in Western Europe and America
@@ -44,7 +43,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         UserError: If a line has a NUL character.
     """
     file = pl.scan_lines(source, glob=False)
-    if isinstance(source, bytes) or not _is_text(source):
+    if isinstance(source, bytes) or not is_text(source):  # polars would need longer to find out
         has_nul = pl.col("line").str.contains("\0", literal=True)
         damaged = find_row(file, has_nul)
         if damaged is not None:
@@ -70,30 +69,14 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     return separator, skipped
 
 
-def _is_text(path: str) -> bool:
-    """Returns whether a file is in UTF-8 and has no NUL characters, faster than polars.
-
-    Of a compressed file, it returns `False`.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            for text in iter(partial(file.read, CHUNK_CHARACTERS), ""):
-                if "\0" in text:
-                    return False
-    except UnicodeError:
-        return False
-    return True
-
-
 def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often."""
     text = re.sub(QUOTED, "", "\n".join(lines))
-    header, *rows = text.split("\n")
+    rows = text.split("\n")
     counts = {}
     for separator in SEPARATORS.values():
-        width = header.count(separator)
-        # Delimiters beyond the header's count are text inside cells.
-        counts[separator] = width + sum(min(width, row.count(separator)) for row in rows)
+        width = rows[0].count(separator)  # of the header; more delimiters are text inside cells
+        counts[separator] = sum(min(width, row.count(separator)) for row in rows)
     return max(counts, key=counts.__getitem__)
 
 

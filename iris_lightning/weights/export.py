@@ -61,7 +61,7 @@ def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 classifier,
                 (example,),
                 input_names=["features"],
@@ -72,8 +72,7 @@ def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
             )
     except ImportError as error:
         raise UserError(f"{error}; in the clone, run: pip install -e '.[onnx]'") from error
-    assert program is not None
-    model: Any = program.model_proto
+    model = program.model_proto
     del model.metadata_props[:]  # the exporter's own notes
     for key, value in weights.metadata().items():
         model.metadata_props.add(key=key, value=value)
