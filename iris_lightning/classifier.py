@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import class_name, describe_origin, to_builtin
 from iris_lightning.metrics import epoch_metrics
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork, uncompiled
+from iris_lightning.scores import make_scores
 
+Batch = tuple[Tensor, Tensor]  # features and targets
 # Options whose buffers are computed from the train split.
 NETWORK_STATISTICS = ("standardize", "impute", "bins")
 STATISTICS = (*NETWORK_STATISTICS, "class_weight")
@@ -25,8 +28,9 @@ class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
 
     In every epoch, `loss/<split>`, the mean loss over the rows of the split (train, val or test),
-    and the metrics in `iris_lightning/metrics.py` are logged. The logged loss is never weighted,
-    even with `class_weight`, so that runs with and without it can be compared.
+    and the metrics in `iris_lightning/metrics.py` are logged; in tests, those in
+    `iris_lightning/scores.py` as well. The logged loss is never weighted, even with `class_weight`,
+    so that runs with and without it can be compared.
 
     To change the network, the optimizer or the loss, edit `make_network`, `make_optimizer` or
     `row_losses`, and all commands follow; or override them in a subclass, for use in Python.
@@ -103,8 +107,8 @@ class IrisClassifier(L.LightningModule):
             Linear(in_features=4, out_features=3, bias=True)
         """
         options = self.hparams
-        categories = set(options["one_hot_features"])
         names = options["feature_names"]
+        is_category = np.isin(names, options["one_hot_features"])
         return IrisNetwork(
             len(names),
             len(options["class_names"]),
@@ -113,7 +117,7 @@ class IrisClassifier(L.LightningModule):
             standardize=options["standardize"],
             impute=options["impute"],
             bins=options["bins"],
-            one_hot=[i for i, name in enumerate(names) if name in categories],
+            one_hot=np.flatnonzero(is_category).tolist(),
         )
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRScheduler:
@@ -153,7 +157,8 @@ class IrisClassifier(L.LightningModule):
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes logits, shape `(rows, classes)`, from features, shape `(rows, features)`."""
-        return cast("Tensor", self.network(features))
+        logits: Tensor = self.network(features)
+        return logits
 
     def setup(self, stage: str) -> None:
         """Creates the metrics."""
@@ -161,6 +166,7 @@ class IrisClassifier(L.LightningModule):
         self.train_metrics = epoch_metrics(num_classes, "train")
         self.val_metrics = epoch_metrics(num_classes, "val")
         self.test_metrics = epoch_metrics(num_classes, "test")
+        self.test_metrics.add_metrics(make_scores(num_classes))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the result of `make_optimizer`."""
@@ -172,7 +178,7 @@ class IrisClassifier(L.LightningModule):
             return losses
         return losses * self.class_weights[targets]
 
-    def _step(self, batch: tuple[Tensor, Tensor], metrics: MetricCollection) -> Tensor:
+    def _step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         features, targets = batch
         logits = self(features)
         losses = self.row_losses(logits, targets)
@@ -180,16 +186,16 @@ class IrisClassifier(L.LightningModule):
             metrics.update(value=losses, preds=logits.detach(), target=targets)
         return losses
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss of a batch; the Trainer does zero_grad, backward and step."""
         losses = self._step(batch, self.train_metrics)
         return batch_loss(self.weigh_classes(losses, batch[1]))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the validation metrics; the Trainer sets eval mode and inference mode."""
         self._step(batch, self.val_metrics)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Updates the test metrics."""
         self._step(batch, self.test_metrics)
 
@@ -223,7 +229,7 @@ class IrisClassifier(L.LightningModule):
         if hasattr(data, "tensors"):
             self.fit_statistics(*data.tensors("train"))
             self.trained_on = data.describe_split()
-        elif any(self.hparams[name] for name in STATISTICS):
+        elif any(map(self.hparams.get, STATISTICS)):
             raise UserError(f"{', '.join(STATISTICS)} need an IrisDataModule")
 
     def fit_statistics(self, features: Tensor, targets: Tensor) -> None:
@@ -233,7 +239,7 @@ class IrisClassifier(L.LightningModule):
             features: Shape `(rows, features)`.
             targets: Classes, int64, shape `(rows,)`.
         """
-        if any(self.hparams[name] for name in NETWORK_STATISTICS):
+        if any(map(self.hparams.get, NETWORK_STATISTICS)):
             network = uncompiled(self.network)
             if not isinstance(network, IrisNetwork):
                 raise UserError(
@@ -249,7 +255,7 @@ class IrisClassifier(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Records what the weights were trained on, and the types of module and network."""
         checkpoint["trained_on"] = self.trained_on
-        checkpoint["iris_lightning"] = describe_origin(self, uncompiled(self.network))
+        checkpoint["iris_lightning"] = describe_origin(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the record of what the weights were trained on."""

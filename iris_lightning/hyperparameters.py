@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from iris_lightning.network import uncompiled
 from iris_lightning.table import CsvFormat
 
 FORMAT = 1  # of checkpoints; those of version 0.1.0 record none
@@ -19,8 +20,9 @@ def class_name(instance: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def describe_origin(module: object, network: object) -> dict[str, Any]:
-    """Describes where a checkpoint comes from: its format, and the classes of its objects."""
+def describe_origin(module: Any) -> dict[str, Any]:
+    """Describes where the checkpoint of a module with a `network` comes from."""
+    network = uncompiled(module.network)
     return {
         "format": FORMAT,
         "module": class_name(module),

@@ -3,8 +3,6 @@
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from iris_lightning.scores import BalancedAccuracy, RocAuc
-
 
 def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics by name.
@@ -21,19 +19,11 @@ def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     return metrics
 
 
-def make_test_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
-    """Returns the metrics of `test` and `crossvalidate`: those of an epoch, and slower ones."""
-    metrics = make_metrics(num_classes)
-    metrics["balanced_accuracy"] = BalancedAccuracy(num_classes)
-    metrics["roc_auc"] = RocAuc(num_classes)
-    return metrics
-
-
 def epoch_metrics(num_classes: int, split: str) -> MetricCollection:
     """Returns the metrics of an epoch and `loss/<split>`, the mean of the row losses.
 
     Besides `preds` and `target`, it is updated with `value`, the losses of the rows.
     """
-    metrics = make_test_metrics(num_classes) if split == "test" else make_metrics(num_classes)
+    metrics = make_metrics(num_classes)
     metrics["loss"] = MeanMetric(nan_strategy="disable")  # so that a diverged loss is logged as NaN
     return MetricCollection(metrics, postfix=f"/{split}", compute_groups=False)

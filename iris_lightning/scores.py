@@ -3,8 +3,14 @@
 import warnings
 
 from torch import Tensor
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAUROC, MulticlassConfusionMatrix
 from torchmetrics.utilities.data import dim_zero_cat
+
+
+def make_scores(num_classes: int) -> dict[str, Metric | MetricCollection]:
+    """Returns the metrics, by name, that only `test` and `crossvalidate` compute."""
+    return {"balanced_accuracy": BalancedAccuracy(num_classes), "roc_auc": RocAuc(num_classes)}
 
 
 class RocAuc(MulticlassAUROC):

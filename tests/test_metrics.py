@@ -14,10 +14,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from torch.nn.functional import cross_entropy
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassRecall
 
 from iris_lightning import metrics
 from iris_lightning.cli import main
+from iris_lightning.scores import make_scores
 from tests.conftest import curves, fit, load
 
 
@@ -45,16 +47,16 @@ def test_metrics_equal_scikit_learn_even_if_classes_are_missing() -> None:
 def test_classes_without_rows_do_not_count_in_test_metrics() -> None:
     logits = 20 * torch.randn(300, 4, generator=torch.Generator().manual_seed(2))
     targets = torch.arange(300) % 3
-    ours = metrics.epoch_metrics(4, "test")
-    ours.update(value=torch.zeros(300), preds=logits, target=targets)
+    ours = MetricCollection(make_scores(4))
+    ours.update(logits, targets)
     found = ours.compute()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a class that is predicted without having rows
         balanced = balanced_accuracy_score(targets, logits.argmax(dim=1))
-    assert float(found["balanced_accuracy/test"]) == pytest.approx(balanced)
+    assert float(found["balanced_accuracy"]) == pytest.approx(balanced)
     probabilities = logits.double().softmax(dim=1)
     areas = [roc_auc_score(targets == i, probabilities[:, i]) for i in range(3)]
-    assert float(found["roc_auc/test"]) == pytest.approx(sum(areas) / 3)
+    assert float(found["roc_auc"]) == pytest.approx(sum(areas) / 3)
 
 
 def test_a_new_metric_appears_everywhere(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iris_lightning.ensemble.members import assign_folds
-from iris_lightning.metrics import make_test_metrics
+from iris_lightning.metrics import make_metrics
+from iris_lightning.scores import make_scores
 from iris_lightning.table import Table
 
 MAX_PRINTED_CLASSES = 12
@@ -145,7 +146,7 @@ def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tens
     from sklearn.metrics import log_loss
 
     labels = range(len(table.class_names))
-    metrics = make_test_metrics(len(labels))
+    metrics = make_metrics(len(labels)) | make_scores(len(labels))
     values = defaultdict[str, list[float]](list)
     for repeat, fold in np.ndindex(len(assigned), int(assigned.max()) + 1):
         rows = assigned[repeat] == fold

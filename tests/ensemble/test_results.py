@@ -64,8 +64,7 @@ def test_a_new_metric_appears_in_the_results(
     guesses: CrossValidation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kappa = {"kappa": MulticlassCohenKappa(3)}
-    make = "make_test_metrics"
-    monkeypatch.setattr(results, make, lambda classes: make_metrics(classes) | kappa)
+    monkeypatch.setattr(results, "make_metrics", lambda classes: make_metrics(classes) | kappa)
     assert "kappa" in str(guesses)
     assert "kappa" in guesses.summary()
 
