@@ -163,9 +163,9 @@ def _draw_pair(
     features[:, pair[0]] = torch.from_numpy(x).flatten()
     features[:, pair[1]] = torch.from_numpy(y).flatten()
     probabilities = trained.predict(features).unflatten(0, x.shape)
-    # With a class that is never predicted, as of only two classes, scikit-learn would draw one.
-    response = nn.functional.pad(probabilities, (0, 1)).numpy()
-    num_classes = response.shape[2]
+    num_classes = max(3, probabilities.shape[2])  # with two, scikit-learn would draw only one
+    padding = num_classes - probabilities.shape[2]
+    response = nn.functional.pad(probabilities, (0, padding)).numpy()
     colors = [f"C{number}" for number in range(num_classes)]
     display = DecisionBoundaryDisplay(
         xx0=x, xx1=y, n_classes=num_classes, response=response, multiclass_colors=colors
