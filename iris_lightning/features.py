@@ -76,7 +76,7 @@ def missing_column(
     name: str, columns: Sequence[str], source: str, parameter: str | None = None
 ) -> UserError:
     """Returns the error for a column that a table does not have."""
-    known = join_names([repr(column) for column in columns])
+    known = join_names([*map(repr, columns)])
     message = f"{source} has no column {name!r}; found {known}"
     return UserError(message + did_you_mean(name, columns), parameter)
 
