@@ -27,10 +27,10 @@ STATISTICS = (*NETWORK_STATISTICS, "class_weight")
 class IrisClassifier(L.LightningModule):
     """Trains an `IrisNetwork` with cross-entropy and Adam.
 
-    In every epoch, `loss/<split>`, the mean loss over the rows of the split (train, val or test),
-    and the metrics in `iris_lightning/metrics.py` are logged; in tests, those in
-    `iris_lightning/scores.py` as well. The logged loss is never weighted, even with `class_weight`,
-    so that runs with and without it can be compared.
+    Logs in every epoch `loss/<split>`, the mean loss over the rows of the split (train, val or
+    test), and the metrics in `iris_lightning/metrics.py`; in tests, also those in
+    `iris_lightning/scores.py`. That loss is never weighted, even with `class_weight`, so that runs
+    with and without it can be compared.
 
     To change the network, the optimizer or the loss, edit `make_network`, `make_optimizer` or
     `row_losses`, and all commands follow; or override them in a subclass, for use in Python.
@@ -244,7 +244,7 @@ class IrisClassifier(L.LightningModule):
             if not isinstance(network, IrisNetwork):
                 raise UserError(
                     f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork, not "
-                    f"{class_name(network)}; scale in your own instead"
+                    f"{class_name(network)}; do this in your own instead"
                 )
             if not network.is_fitted:  # trained weights need the scale they were trained with
                 network.fit_buffers(features)

@@ -198,7 +198,7 @@ class IrisDataModule(L.LightningDataModule):
         table, there is no train split, and all rows are evaluated.
         """
         options = {**self.hparams, **self.trained_on}
-        if options.get("sha256", self.table.sha256) != self.table.sha256:
+        if options.get("sha256") not in (None, self.table.sha256):
             trained_path = os.path.realpath(options["path"] or "")
             if os.path.realpath(self.hparams["path"] or "") == trained_path:
                 found = "the table, or how it is read, has changed since the training"
@@ -208,7 +208,9 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        splits.append(torch.empty(0, dtype=torch.int64))  # for test, if it has no rows
+        splits.append(
+            torch.empty(0, dtype=torch.int64)
+        )  # for test, if it has no rows; else `zip` drops it
         return dict(zip(SPLITS, splits, strict=False))
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:

@@ -127,7 +127,7 @@ class Table:
         return {column.name: column.role for column in self.columns}
 
     def count_repeated_rows(self, train: Tensor, test: Tensor) -> int:
-        """Counts the test rows with the features and the class of a train row.
+        """Counts the test rows that equal a train row in all features and the class.
 
         Args:
             train: Numbers of the train rows, int64.

@@ -99,7 +99,7 @@ class IrisCLI(LightningCLI):
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
         if self.command == "fit":
             for name in BATCH_LIMITS:
-                # typing's cache may put float before int, so 1 would mean all batches.
+                # Lightning's annotation may have float before int, so 1 would mean all batches.
                 purpose = "Number or fraction of batches."
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
         for name in TRAINER_DEFAULTS.keys() - skipped(self.command, "trainer"):
@@ -191,7 +191,9 @@ class IrisCLI(LightningCLI):
         if self.num_members > 1:
             kind = ENSEMBLES[group]
             options["members"] = self.num_members
-        origin = f"{self.source}: " if self.checkpoint else f"--{group}."
+        origin = f"--{group}."
+        if group == "model" and self.checkpoint:
+            origin = f"{self.source}: "
         try:
             return kind(**options)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:

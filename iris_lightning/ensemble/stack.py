@@ -34,8 +34,8 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
-# do not interact. Adagrad is missing: its constructor allocates
-# state of the shapes of one member, which `make_optimizer` is shown.
+# do not interact. Adagrad is missing: its constructor allocates state, and
+# `make_optimizer` below shows it the shapes of a single member.
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
@@ -112,7 +112,7 @@ class StackedClassifier(L.LightningModule):
         classifiers: list[nn.Module] = []
         for member in self.members:
             classifiers.append(_make_member(model, table, member))
-        # Its tensors are replaced below.
+        # A copy of the model, whose tensors are replaced by the stacked ones below.
         stacked = _prepare(copy.deepcopy(model), table, self.members[0])
         if repr(stacked.network) != repr(classifiers[0].network):
             found = f"the network of this {type(model).__name__} was replaced after construction"
@@ -153,8 +153,8 @@ class StackedClassifier(L.LightningModule):
         logits, losses, weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
-        rows = torch.stack([losses.detach(), is_correct, is_real])
-        sums = (rows * is_real).sum(dim=2)
+        values = torch.stack([losses.detach(), is_correct, is_real])
+        sums = (values * is_real).sum(dim=2)
         self._sums[split] = self._sums.get(split, 0) + sums
         return logits, losses, weighted_losses
 
@@ -176,6 +176,8 @@ class StackedClassifier(L.LightningModule):
 
         With one validation per epoch, all train rows of the epoch have been seen by now.
         """
+        if self.trainer.sanity_checking:
+            return
         means = []
         for split in ("train", "val"):
             loss, correct, rows = self._sums[split]
@@ -265,7 +267,7 @@ class StackedClassifier(L.LightningModule):
         norms = vmap(partial(get_total_norm, foreach=False))(gradients)
         scale = (gradient_clip_val / (norms + 1e-6)).clamp(max=1)
         for gradient in gradients:
-            gradient.transpose(0, -1).mul_(scale)  # with the members last
+            gradient.transpose(0, -1).mul_(scale)  # members last, so that scale broadcasts
 
 
 def mean_and_quartiles(curves: Tensor) -> list[list[float]]:

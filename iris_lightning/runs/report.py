@@ -36,8 +36,8 @@ class TensorBoardReport(Callback):
     """Adds charts, hyperparameters, results and plots to a run's TensorBoard logger.
 
     During training, Custom Scalars shows each metric of the train and validation rows in one chart.
-    At the end, it adds the options, the metrics of the best epoch (HParams), its plots (Images) and
-    the network (Graphs). The best epoch is that of the first `ModelCheckpoint` with
+    At the end, the callback adds the options, the metrics of the best epoch (HParams), its plots
+    (Images) and the network (Graphs). The best epoch is that of the first `ModelCheckpoint` with
     `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
     `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
 
@@ -55,7 +55,7 @@ class TensorBoardReport(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # Not only in the first epoch: resuming after it discards its points.
+        # Repeated in the second epoch, as resuming after the first one discards this layout.
         if trainer.current_epoch > (trainer.check_val_every_n_epoch or 1):
             return
         charts = {}
@@ -199,7 +199,9 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     if run is None:
         return
     with (
-        training_alone(run),  # TensorBoard reads no more of one event file once there is another
+        training_alone(
+            run
+        ),  # TensorBoard would ignore what a training adds to its file from now on
         SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
     ):
         for name, value in metrics.items():

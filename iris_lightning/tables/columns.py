@@ -27,7 +27,7 @@ MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like a
 MIN_CATEGORY_ROWS = 2  # per category, on average
 MAX_CHUNKS = 20  # of a column that are checked for merged numbers
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
-SIGNS = r"[$€£¥%]"
+UNITS = r"[$€£¥%]"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 NO_NUMBERS = np.empty(0)
 TEXTS = pl.all().str
@@ -55,7 +55,7 @@ def find_role(
 
     Args:
         name: The column.
-        kind: `number`; `float`, a data type that row numbers do not have; `text` or `date`.
+        kind: `number`, `float` (of a data type that row numbers do not have), `text` or `date`.
         num_values: Number of its values.
         num_distinct: Number of distinct values.
         numbers: Its finite values, if they are numbers.
@@ -78,7 +78,7 @@ def find_role(
     if may_identify:
         return "identifier", "identifies the rows"
     if kind in ("number", "float"):
-        if merges(pl.Series(numbers)):
+        if float32_merges(pl.Series(numbers)):
             return "inexact", "numbers that are equal in float32; subtract an offset first"
         return "number", "numbers"
     if num_distinct > MAX_CATEGORIES:
@@ -104,7 +104,7 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         for name, column in columns.items():
             has_many = len(column.categories) > MAX_CATEGORIES
             is_decided = has_many or column.role in ("number", "date")
-            if name == target:  # the classes of all rows are found when they are read
+            if name == target:  # `read_table` finds the classes of all rows
                 is_decided = bool(column.categories)
             if name in categorical or not is_decided:
                 undecided.append(name)
@@ -114,7 +114,8 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         found = f"{file.name}: column {target!r} holds {column.reason}, not classes"
         raise UserError(found, remedy=("target", "COLUMN"))
     for name in categorical:
-        columns[name] = columns[name]._replace(role="category", reason="as given")
+        if columns[name].categories:
+            columns[name] = columns[name]._replace(role="category", reason="as given")
     columns[target] = column._replace(role="target", reason="the class")
     return {name: columns[name] for name in file.names}
 
@@ -123,9 +124,9 @@ def _measure(
     file: TableFile, rows: pl.LazyFrame, names: Sequence[str], as_labels: Collection[str]
 ) -> dict[str, Column]:
     columns = {}
-    kinds = file.sample.schema
+    schema = file.sample.schema
     for name in file.sample.select(cs.by_name(*names) & UNREADABLE).columns:
-        reason = f"values of type {kinds[name].base_type()}"
+        reason = f"values of type {schema[name].base_type()}"
         columns[name] = Column(name, "text", reason)
     numeric = [name for name in names if name in file.numeric and name not in as_labels]
     parsed = rows.select(file.numbers(numeric)).collect(engine="streaming")
@@ -134,11 +135,11 @@ def _measure(
         values = values[~np.isnan(values)]  # without missing values
         numbers = values[np.isfinite(values)]
         kind = "number"
-        if kinds[name].is_float():
+        if schema[name].is_float():
             kind = "float"
         num_distinct = len(np.unique(values))
-        role = find_role(name, kind, len(numbers), num_distinct, numbers)
-        columns[name] = Column(name, *role)
+        role, reason = find_role(name, kind, len(numbers), num_distinct, numbers)
+        columns[name] = Column(name, role, reason)
     texts = [name for name in names if name not in columns]
     categorical = file.labels(*texts).cast(pl.Categorical)
     labelled = rows.select(categorical).collect(engine="streaming")
@@ -150,16 +151,16 @@ def _measure(
         if all(map(DATE.match, found)):
             kind = "date"
         num_values = labelled[name].count()
-        role = find_role(name, kind, num_values, len(found))
-        columns[name] = Column(name, *role, found)
+        role, reason = find_role(name, kind, num_values, len(found))
+        columns[name] = Column(name, role, reason, found)
     return columns
 
 
 def find_numbers(cells: Cells) -> None:
     """Sets `numeric`, `formatted` and `doubtful` of a table, and adds notes.
 
-    A text column counts as numeric if half of its first values are plain numbers, so that a stray
-    text in it is an error, or if all are formatted ones.
+    A text column counts as numeric if at least half of its first values are plain numbers, or all
+    are formatted ones. A stray text in it is then an error.
     """
     texts = cells.sample.select(cells.texts(cs.string()))
     _find_numbers(cells, texts)
@@ -181,19 +182,19 @@ def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     numeric = [name for name in texts.columns if plain[name] >= 0.5]
     cells.numeric.update(numeric)
     if is_unclear:
-        marked = share(texts, TEXTS.contains(".", literal=True))
+        pointed = share(texts, TEXTS.contains(".", literal=True))
         thousands = share(texts, TEXTS.contains(THOUSANDS))
         for name in numeric:
-            # All points look like thousands, and some numbers have none.
-            if 0 < marked[name] == thousands[name] < plain[name]:
+            # All points look like thousands separators, and some numbers have no point.
+            if 0 < pointed[name] == thousands[name] < plain[name]:
                 cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
     others = texts.select(cs.by_name(*(name for name in plain if plain[name] < 1)))
     swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(others, TEXTS.contains(FORMATTED))
-    signed = share(others, TEXTS.contains(SIGNS))
+    with_unit = share(others, TEXTS.contains(UNITS))
     for name in others.columns:
         is_doubtful = plain[name] < 0.5 <= swapped[name]
-        if formatted[name] == 1 and signed[name] in (0, 1) and not decimal_comma:
+        if formatted[name] == 1 and with_unit[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)
             is_doubtful = is_unclear and swapped[name] == 1
@@ -211,7 +212,7 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
     return dict(zip(texts.columns, shares[0].tolist(), strict=True))
 
 
-def merges(numbers: pl.Series) -> bool:
+def float32_merges(numbers: pl.Series) -> bool:
     """Returns whether float32 merges many of the distinct numbers in a part of a column.
 
     Even precise measurements collide somewhere in a long column, so only numbers within chunks of

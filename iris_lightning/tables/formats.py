@@ -126,12 +126,10 @@ class Cells:
 
         They are normalized, so that `1.0` equals `1` and `True` equals `true`.
         """
-        cells = _stripped(cs.by_name(*names))
+        cells = self.texts(cs.by_name(*names))
         texts = cells.str.normalize("NFC").str.replace(WHOLE_DECIMAL, "${1}")
         is_boolean = cells.is_in(BOOLEANS)
-        labels = pl.when(is_boolean).then(cells.str.to_lowercase()).otherwise(texts)
-        is_missing = cells.is_in(self.missing)
-        return pl.when(~is_missing).then(labels)
+        return pl.when(is_boolean).then(cells.str.to_lowercase()).otherwise(texts)
 
     def numbers(self, names: Iterable[str]) -> list[pl.Expr]:
         """Returns columns as float64: null where a value is missing, infinite where invalid."""
@@ -158,14 +156,14 @@ class Cells:
     def values(self, features: Sequence[Feature], target: str | None = None) -> list[pl.Expr]:
         """Returns the parsed columns of the features, null where missing, and the target.
 
-        The target is called `CLASS`.
+        The target, called `CLASS`, is only stripped; its distinct cells are parsed later.
         """
         numbers = number_columns(features)
         texts = {feature.column for feature in features} - numbers
         expressions = [*self.numbers(numbers), self.labels(*texts)]
         if target is not None:
-            label = _stripped(cs.by_name(target))
-            expressions.append(label.cast(pl.Categorical).alias(CLASS))
+            cells = _stripped(cs.by_name(target))
+            expressions.append(cells.cast(pl.Categorical).alias(CLASS))
         return expressions
 
     def inputs(
@@ -185,8 +183,8 @@ class Cells:
 class TableFile(Cells):
     """A CSV or Parquet file.
 
-    Surrounding spaces in column names are removed, and so are blank rows of a CSV file, whose cells
-    are text.
+    Spaces around column names are removed, and so are blank rows of a CSV file. All cells of a CSV
+    file are text.
 
     Args:
         source: CSV or Parquet file.
@@ -198,7 +196,7 @@ class TableFile(Cells):
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
-        self.wider_rows = pl.LazyFrame({EXTRA: []})
+        self.rows_with_extra = pl.LazyFrame({EXTRA: []})  # Parquet files have none
         check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
@@ -233,7 +231,7 @@ class TableFile(Cells):
         else:
             names = [f"column_{i + 1}" for i in range(header.width)]
         wider = dict.fromkeys([*names, EXTRA], pl.String)
-        self.wider_rows = scan(has_header=False, schema=wider, missing_columns="insert")
+        self.rows_with_extra = scan(has_header=False, schema=wider, missing_columns="insert")
         self.check_width(SAMPLE_ROWS)
         self.scan = partial(scan, new_columns=names, has_header=self.csv.header)
         is_filled = pl.any_horizontal(pl.all().is_not_null())
@@ -249,9 +247,9 @@ class TableFile(Cells):
             num_rows: Number of first rows to check; by default all.
         """
         is_wider = pl.col(EXTRA).is_not_null()
-        row = find_row(self.wider_rows.slice(0, num_rows), is_wider)
+        row = find_row(self.rows_with_extra.slice(0, num_rows), is_wider)
         if row is not None:
-            if not self.csv.header:
+            if not self.csv.header:  # else row 0 is the header
                 row += 1
             raise UserError(f"{self.name}: row {row} has more cells than the first line")
 
@@ -272,11 +270,14 @@ class TableFile(Cells):
         rows = self.scan(
             schema_overrides=dict.fromkeys(plain, pl.Float64), truncate_ragged_lines=False
         )
-        # polars only counts the cells of a row if it reads all columns.
+        # This makes polars read all columns; otherwise, it would not count the cells of a row.
         return rows.map_batches(lambda batch: batch, streamable=True)
 
     def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
-        """Returns what to read, and its start. A file not in UTF-8 is converted in memory."""
+        """Returns what to read, its delimiter, and the lines before its header.
+
+        A file in UTF-8 is read itself, another one is converted in memory.
+        """
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):
                 return path, *read_start(path, self.name)

@@ -9,7 +9,7 @@ import polars.selectors as cs
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, categories_by_column
 from iris_lightning.table import Column
-from iris_lightning.tables.columns import merges
+from iris_lightning.tables.columns import float32_merges
 from iris_lightning.tables.formats import CLASS, MISSING, SAMPLE_ROWS, Cells, TableFile
 from iris_lightning.tables.texts import find_row
 
@@ -89,7 +89,7 @@ def notes_on_values(
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
         # In a shorter table, such a column has the role `inexact`.
-        if frame.height > SAMPLE_ROWS and merges(values):
+        if frame.height > SAMPLE_ROWS and float32_merges(values):
             notes.append(
                 f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
             )
