@@ -208,9 +208,8 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        splits.append(
-            torch.empty(0, dtype=torch.int64)
-        )  # for test, if it has no rows; else `zip` drops it
+        # For test, if it has no rows; else `zip` drops it.
+        splits.append(torch.empty(0, dtype=torch.int64))
         return dict(zip(SPLITS, splits, strict=False))
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:

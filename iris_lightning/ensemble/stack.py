@@ -34,8 +34,8 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
-# do not interact. Adagrad is missing: its constructor allocates state, and
-# `make_optimizer` below shows it the shapes of a single member.
+# do not interact. Adagrad is missing: its constructor allocates state, and `make_optimizer` below
+# shows it the shapes of a single member.
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
