@@ -29,8 +29,8 @@ class IrisClassifier(L.LightningModule):
 
     Logs in every epoch `loss/<split>`, the mean loss over the rows of the split (train, val or
     test), and the metrics in `iris_lightning/metrics.py`; in tests, also those in
-    `iris_lightning/scores.py`. That loss is never weighted, even with `class_weight`, so that runs
-    with and without it can be compared.
+    `iris_lightning/scores.py`. `loss/<split>` is never weighted, even with `class_weight`, so that
+    runs with and without it can be compared.
 
     To change the network, the optimizer or the loss, edit `make_network`, `make_optimizer` or
     `row_losses`, and all commands follow; or override them in a subclass, for use in Python.
@@ -183,7 +183,7 @@ class IrisClassifier(L.LightningModule):
         logits = self(features)
         losses = self.row_losses(logits, targets)
         if len(targets):  # a process may get no rows of a small batch
-            metrics.update(value=losses, preds=logits.detach(), target=targets)
+            metrics.update(value=losses.detach(), preds=logits.detach(), target=targets)
         return losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -244,7 +244,7 @@ class IrisClassifier(L.LightningModule):
             if not isinstance(network, IrisNetwork):
                 raise UserError(
                     f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork, not "
-                    f"{class_name(network)}; do this in your own instead"
+                    f"{class_name(network)}; compute them in your own instead"
                 )
             if not network.is_fitted:  # trained weights need the scale they were trained with
                 network.fit_buffers(features)

@@ -94,8 +94,8 @@ class IrisDataModule(L.LightningDataModule):
         **csv: Format of a CSV file: options of `CsvFormat`.
 
     Attributes:
-        trained_on: Description of the table and the split that a classifier was trained on, if the
-            data module follows them (see `keep_to`).
+        trained_on: Description of the table and the split of a trained classifier, if `keep_to`
+            was called; else empty.
 
     Raises:
         ValueError: If an option is out of range.
@@ -128,10 +128,10 @@ class IrisDataModule(L.LightningDataModule):
         if not are_fractions or not math.isclose(sum(split), 1):
             expected = "expected three fractions that sum to 1, of which only the last can be 0"
             raise ValueError(f"split: {expected}, got {list(split)}")
-        if path is not None:
-            path = os.path.expanduser(path)
         self.save_hyperparameters()
         self.hparams.update(to_builtin({**self.hparams, **vars(self.csv)}))
+        if path is not None:
+            self.hparams["path"] = os.path.expanduser(path)
         self.batch_size = self.hparams["batch_size"]  # an attribute, for Lightning's tuner
         self.seed = torch.initial_seed()
         self.trained_on: dict[str, Any] = {}
@@ -208,7 +208,7 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        # For test, if it has no rows; else `zip` drops it.
+        # The test split, if `split_rows` returned only two; else `zip` drops it.
         splits.append(torch.empty(0, dtype=torch.int64))
         return dict(zip(SPLITS, splits, strict=False))
 

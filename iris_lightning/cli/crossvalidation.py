@@ -27,9 +27,14 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         echo("then scikit-learn's classifiers on the same folds")
     record = EpochRecord()
     progress = Progress(record, config.trainer.enable_progress_bar, prints_lines=False)
-    trainer = dict(cli.config_init.trainer)
-    trainer["callbacks"] = [*as_list(trainer["callbacks"]), StopOnSignal(), record, progress]
-    trainer["enable_progress_bar"] = False  # `Progress` shows one bar over all epochs
+    trainer_options = dict(cli.config_init.trainer)
+    trainer_options["callbacks"] = [
+        *as_list(trainer_options["callbacks"]),
+        StopOnSignal(),
+        record,
+        progress,
+    ]
+    trainer_options["enable_progress_bar"] = False  # `Progress` shows one bar over all epochs
     with open_run(cli.root, config.name) as run:
         try:
             with as_user_error():
@@ -43,7 +48,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
                     config.members,
                     config.choose,
                     config.baselines,
-                    **trainer,
+                    **trainer_options,
                 )
         except Stopped as stopped:
             stopped.hint = "nothing was saved"

@@ -64,7 +64,7 @@ class EnsembleClassifier(IrisClassifier):
         data = cast("Any", self.trainer).datamodule
         number = self.hparams["members"]
         if not isinstance(data, EnsembleDataModule) or data.hparams["members"] != number:
-            raise UserError(f"an ensemble of {number} needs an EnsembleDataModule of {number}")
+            raise UserError(f"{number} members need an EnsembleDataModule of as many")
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
@@ -73,7 +73,7 @@ class EnsembleClassifier(IrisClassifier):
 
     @property
     def is_fitting(self) -> bool:
-        """Whether this is a validation of `fit`, and not its sanity check."""
+        """Whether `fit` is running, and not its sanity check."""
         return self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -18,7 +18,7 @@ class EnsembleDataModule(IrisDataModule):
     """A table whose train and validation rows are divided into one fold per member.
 
     Each member trains without its fold, so every row is validated by a member that has not seen it.
-    The splits `train` and `val` are all of these rows; the test split is not touched.
+    The splits `train` and `val` both hold all of these rows; the test split is not touched.
 
     Args:
         path: The table; see `IrisDataModule`.
@@ -43,7 +43,9 @@ class EnsembleDataModule(IrisDataModule):
     @property
     def members(self) -> list[Member]:
         """Seed and rows of each member."""
-        splits = inner_splits(self.rows["train"], self, self.hparams["members"])
+        number = self.trained_on.get("members", self.hparams["members"])
+        splits = inner_splits(self.rows["train"], self, number)
+        # As repeat 0 and fold 0, without held-out rows.
         return make_group(splits, self.seed, 0, 0, torch.empty(0, dtype=torch.int64))
 
     def describe_split(self) -> dict[str, Any]:
@@ -67,7 +69,7 @@ class EnsembleDataModule(IrisDataModule):
 
         Args:
             network: The trained ensemble.
-            predict: Computes probabilities with it, shape `(rows, classes)`, from features.
+            predict: Computes probabilities with `network`, shape `(rows, classes)`, from features.
         """
         probabilities = torch.empty(len(self.table.targets), len(self.class_names))
         try:

@@ -87,11 +87,10 @@ def cross_validate(
     largest = _largest_stack(model, num_parameters, data)
     groups = groups_of_folds(result.assigned, data, members, seed, choose)
     for stack in split_into_stacks(groups, data.batch_size, largest):
-        work = len(stack) * members * num_parameters * data.batch_size
-        with isolate_rng(), threads(work):
+        with isolate_rng(), threads(len(stack) * members * num_parameters * data.batch_size):
             stack_trainer = L.Trainer(**(TRAINER | trainer))
             _train_stack(result, model, data, stack, stack_trainer)
-    names = None if baselines else ["majority"]
+    names = None if baselines else ["majority"]  # None: all
     result.baselines = score_baselines(table, result.assigned, seed, names)
     return result
 

@@ -33,7 +33,7 @@ class StopHandler:
     """Signal handler that raises `Stopped` immediately.
 
     Python discards exceptions that are raised within some callbacks, such as those of weak
-    references, so `check` raises it again.
+    references, so `check` raises `Stopped` again.
     """
 
     received = 0  # no signal has this number

@@ -79,7 +79,7 @@ def find_role(
         return "identifier", "identifies the rows"
     if kind in ("number", "float"):
         if float32_merges(pl.Series(numbers)):
-            return "inexact", "numbers that are equal in float32; subtract an offset first"
+            return "inexact", "different numbers that are equal in float32; subtract an offset"
         return "number", "numbers"
     if num_distinct > MAX_CATEGORIES:
         return "text", f"more than {MAX_CATEGORIES} distinct texts"

@@ -43,7 +43,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         UserError: If a line has a NUL character.
     """
     file = pl.scan_lines(source, glob=False)
-    if isinstance(source, bytes) or not is_text(source):  # polars would need longer to find out
+    if isinstance(source, bytes) or not is_text(source):  # which is faster than polars
         has_nul = pl.col("line").str.contains("\0", literal=True)
         damaged = find_row(file, has_nul)
         if damaged is not None:
@@ -75,7 +75,7 @@ def _find_separator(lines: Sequence[str]) -> str:
     rows = text.split("\n")
     counts = {}
     for separator in SEPARATORS.values():
-        width = rows[0].count(separator)  # of the header; more delimiters are text inside cells
+        width = rows[0].count(separator)  # of the header; further ones in a row are inside cells
         counts[separator] = sum(min(width, row.count(separator)) for row in rows)
     return max(counts, key=counts.__getitem__)
 

@@ -60,7 +60,7 @@ def check_values(
         return
     cells = file.rows.slice(row, 1).collect(engine="streaming")
     values = cells.select(file.values(features)).with_columns(cs.float().cast(pl.Float32))
-    for column in categories_by_column(features):
+    for column in categories_by_column(features):  # in the order of the features
         value = values.item(0, column)
         place = f"{file.name}: column {column!r}, row {row + file.first_row}"
         if value is None and not allows_missing:
@@ -88,10 +88,11 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
-        # In a shorter table, such a column has the role `inexact`.
+        # If all rows are in the sample, such a column already has the role `inexact`.
         if frame.height > SAMPLE_ROWS and float32_merges(values):
             notes.append(
-                f"{values.name!r} holds numbers that are equal in float32; subtract an offset"
+                f"{values.name!r} holds different numbers that are equal in float32; "
+                "subtract an offset"
             )
         code = values.min()
         if code in CODES and (values.filter(values != code) >= 0).all():

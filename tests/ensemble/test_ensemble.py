@@ -1,6 +1,7 @@
 """An ensemble: what it is trained and validated on, what it predicts, and a fold that equals it."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from iris_lightning import (
 from iris_lightning.cli import main
 from iris_lightning.ensemble.members import Member, assign_folds, groups_of_folds
 from iris_lightning.weights.averaging import EnsembleNetwork
-from tests.conftest import fit, load, plain_lightning
+from tests.conftest import fit, load, plain_lightning, wine
 
 RUN = Path("lightning_logs/version_0")
 OPTIONS = [
@@ -148,6 +149,25 @@ def test_an_own_classifier_can_be_a_member() -> None:
     trainer.fit(model, EnsembleDataModule(members=3))
     assert model.network.members[0].weight.shape == (3, 7, 4)
     assert model(torch.zeros(2, 4)).shape == (2, 3)
+
+
+@plain_lightning
+def test_members_keep_to_their_folds_in_another_data_module() -> None:
+    trainer = L.Trainer(max_epochs=2, logger=False, enable_checkpointing=False)
+    model = EnsembleClassifier(members=3)
+    trainer.fit(model, EnsembleDataModule(members=3))
+    found = [trainer.validate(model, EnsembleDataModule(members=number)) for number in (3, 2, 5)]
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("kind", [IrisDataModule, partial(EnsembleDataModule, members=2)])
+def test_a_table_in_the_home_folder_is_found(
+    kind: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(folder))
+    wine(Path("wine.csv"))
+    assert len(kind("~/wine.csv").class_names) == 3
 
 
 def test_without_validation_the_last_weights_are_kept() -> None:

@@ -370,7 +370,7 @@ def test_late_classes_that_differ_only_in_case_are_noted() -> None:
 def test_numbers_that_float32_merges_in_late_rows_are_noted() -> None:
     rows = "".join(f"{i % 9 if i < 6000 else 10**9 + i},{'xy'[i % 2]}\n" for i in range(7000))
     (note,) = read_table(write("time,kind\n" + rows)).notes
-    assert "'time' holds numbers that are equal in float32" in note
+    assert "'time' holds different numbers that are equal in float32" in note
 
 
 def test_missing_categories_of_earlier_versions() -> None:
