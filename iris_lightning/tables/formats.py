@@ -283,7 +283,9 @@ class TableFile(Cells):
                 return path, *read_start(path, self.name)
         content, encoding = to_utf8(path, self.name, self.csv.encoding)
         if self.csv.encoding is None:
-            self.notes.append(f"not in UTF-8, so read as {encoding}; --data.encoding to change")
+            self.notes.append(
+                f"not in UTF-8, so read as {encoding}; the option encoding changes it"
+            )
         return content, *read_start(content, self.name)
 
     def _column_names(self, header: Sequence[str | None]) -> list[str]:
@@ -294,7 +296,9 @@ class TableFile(Cells):
                 name = f"column_{len(names) + 1}"
             if name in names:
                 found = f"{self.name}: has two columns {name!r}"
-                raise UserError(f"{found}; if the first line is data: --data.header false")
+                raise UserError(
+                    f"{found}, unless the first line is data", remedy=("header", "false")
+                )
             names.append(name)
         return names
 

@@ -157,7 +157,7 @@ def _choose_features(
             raise UserError(f"{found}: {column.reason}", "features")
     if not features:
         reasons = "; ".join(_notes_on_columns(columns, exclude))
-        raise UserError(f"{file.name}: no column can be a feature: {reasons}")
+        raise UserError(f"{file.name}: no column can be a feature; {reasons}".rstrip("; "))
     return features
 
 

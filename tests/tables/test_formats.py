@@ -263,7 +263,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         ('a,"b,species\n1,2,x\n', {}, "unclosed quote"),
         (NO_HEADER, {}, "header looks like a row: 5.0, 3.0, a; try header: false"),
         (WITHOUT_NAMES, {}, "header looks like a row: x, u, , a; try header: false"),
-        ("x,x,a\no,x,b\n" * 9, {}, "two columns 'x'.*--data.header false"),
+        ("x,x,a\no,x,b\n" * 9, {}, "two columns 'x'.*try header: false"),
         (GOOD + "1,2,3,a,5\n", {}, "row 21 has more cells"),
         (GOOD + MANY + "1,2,3,a,5\n", {"features": ["length"]}, "row 7021 has more cells"),
         (GOOD + MANY + "1,red,2,\0\n", {}, "line 7022 has a NUL"),
