@@ -23,7 +23,7 @@ SAMPLE_ROWS = 5000  # first rows of a table, which show the kind of each column
 # Added columns. Names in tables are stripped, so the space at the end avoids clashes.
 CLASS = "class "
 MISSING = "missing "  # whether a row has missing features
-EXTRA = "extra "  # beyond the columns of the header
+EXTRA = [f"extra {i} " for i in range(3)]  # beyond the columns of the header
 # Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
 FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 MARKS = r"[$€£¥%,\s]"  # removed before parsing
@@ -196,7 +196,7 @@ class TableFile(Cells):
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
-        self.rows_with_extra = pl.LazyFrame({EXTRA: []})  # Parquet files have none
+        self.rows_with_extra = pl.LazyFrame(schema=EXTRA)  # Parquet files have none
         check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
@@ -230,7 +230,7 @@ class TableFile(Cells):
             names = self._column_names(header.row(0))
         else:
             names = [f"column_{i + 1}" for i in range(header.width)]
-        wider = dict.fromkeys([*names, EXTRA], pl.String)
+        wider = dict.fromkeys([*names, *EXTRA], pl.String)
         self.rows_with_extra = scan(has_header=False, schema=wider, missing_columns="insert")
         self.check_width(SAMPLE_ROWS)
         self.scan = partial(scan, new_columns=names, has_header=self.csv.header)
@@ -246,7 +246,7 @@ class TableFile(Cells):
         Args:
             num_rows: Number of first rows to check; by default all.
         """
-        is_wider = pl.col(EXTRA).is_not_null()
+        is_wider = pl.any_horizontal(pl.col(EXTRA).is_not_null())
         row = find_row(self.rows_with_extra.slice(0, num_rows), is_wider)
         if row is not None:
             if not self.csv.header:  # else row 0 is the header
@@ -295,9 +295,9 @@ class TableFile(Cells):
             if not name and name in names:  # one column may have no name, as in pandas
                 name = f"column_{len(names) + 1}"
             if name in names:
-                found = f"{self.name}: has two columns {name!r}"
                 raise UserError(
-                    f"{found}, unless the first line is data", remedy=("header", "false")
+                    f"{self.name}: has two columns {name!r}, unless the first line is data",
+                    remedy=("header", "false"),
                 )
             names.append(name)
         return names

@@ -266,6 +266,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         ("x,x,a\no,x,b\n" * 9, {}, "two columns 'x'.*try header: false"),
         (GOOD + "1,2,3,a,5\n", {}, "row 21 has more cells"),
         (GOOD + MANY + "1,2,3,a,5\n", {"features": ["length"]}, "row 7021 has more cells"),
+        (GOOD + MANY + "1,2,3,a,,,5\n", {"features": ["length"]}, "row 7021 has more cells"),
         (GOOD + MANY + "1,red,2,\0\n", {}, "line 7022 has a NUL"),
         (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
         (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
