@@ -244,7 +244,7 @@ class IrisClassifier(L.LightningModule):
             if not isinstance(network, IrisNetwork):
                 raise UserError(
                     f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork, not "
-                    f"{class_name(network)}; compute them in your own instead"
+                    f"{class_name(network)}; compute them in your network"
                 )
             if not network.is_fitted:  # trained weights need the scale they were trained with
                 network.fit_buffers(features)

@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 def split_rows(
     targets: Tensor, fractions: Sequence[float], seed: int, stratify: bool
 ) -> list[Tensor]:
-    """Splits rows into train, validation and test, or without test if its fraction is 0 or missing.
+    """Splits rows into train, validation and test; no test if its fraction is 0 or missing.
 
     Args:
         targets: Class of each row, int64, shape `(rows,)`.
@@ -194,8 +194,8 @@ class IrisDataModule(L.LightningDataModule):
     def rows(self) -> dict[str, Tensor]:
         """Row numbers of each split, int64.
 
-        With a checkpoint, the splits are those it was trained with. If it was trained on another
-        table, there is no train split, and all rows are evaluated.
+        After `keep_to`, the splits are those of the training. If that was on another table, there
+        is no train split, and all rows are evaluated.
         """
         options = {**self.hparams, **self.trained_on}
         if options.get("sha256") not in (None, self.table.sha256):

@@ -50,7 +50,7 @@ class Trained(NamedTuple):
     def predict_val(self) -> Tensor:
         """Computes probabilities of the validation rows, shape `(rows, classes)`."""
         predict_unseen = getattr(self.data, "predict_val", None)
-        if predict_unseen is not None:  # each row by the member that has not seen it
+        if predict_unseen is not None:  # an ensemble: each row by the member that has not seen it
             return cast("Tensor", predict_unseen(self.network, self.predict))
         return self.predict(self.data.tensors("val")[0])
 
@@ -163,7 +163,8 @@ def _draw_pair(
     features[:, pair[0]] = torch.from_numpy(x).flatten()
     features[:, pair[1]] = torch.from_numpy(y).flatten()
     probabilities = trained.predict(features).unflatten(0, x.shape)
-    num_classes = max(3, probabilities.shape[2])  # with two, scikit-learn would draw only one
+    # With two classes, scikit-learn would draw only one of them.
+    num_classes = max(3, probabilities.shape[2])
     padding = num_classes - probabilities.shape[2]
     response = nn.functional.pad(probabilities, (0, padding)).numpy()
     colors = [f"C{number}" for number in range(num_classes)]

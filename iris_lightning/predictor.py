@@ -132,7 +132,7 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
     import polars as pl
 
     from iris_lightning.table import CsvFormat, TableWarning
-    from iris_lightning.tables.columns import find_numbers
+    from iris_lightning.tables.columns import mark_numbers
     from iris_lightning.tables.formats import Cells, encode
     from iris_lightning.tables.predictions import count_gaps
     from iris_lightning.tables.validation import check_values
@@ -150,7 +150,7 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
     csv = CsvFormat(na_values=predictor.na_values)
     table = Cells(source, csv, pl.LazyFrame(series))
     table.missing += PRINTED_MISSING
-    find_numbers(table)
+    mark_numbers(table)
     check_values(table, table.inputs(table.rows, features), features, predictor.imputes)
     values = table.rows.select(table.values(features)).collect()
     for gap, number in count_gaps(values, features, {}).items():

@@ -143,9 +143,9 @@ class Table:
     @cached_property
     def sha256(self) -> str:
         """Hash of features and targets, which does not depend on the file format."""
-        content = hashlib.sha256(self.features.numpy().data)
-        content.update(self.targets.numpy().data)
-        return content.hexdigest()
+        digest = hashlib.sha256(self.features.numpy().data)
+        digest.update(self.targets.numpy().data)
+        return digest.hexdigest()
 
 
 def majority_share(targets: Tensor) -> float:
@@ -186,10 +186,10 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
     names = list(iris.feature_names)
     chosen = list(features or names)
     check_columns("features", chosen, names, "Iris")
-    columns = [names.index(name) for name in chosen]
-    values = torch.tensor(iris.data.take(columns, axis=1), dtype=torch.float32)
+    positions = [names.index(name) for name in chosen]
+    values = torch.tensor(iris.data.take(positions, axis=1), dtype=torch.float32)
     targets = torch.tensor(iris.target, dtype=torch.int64)
     classes = [str(name) for name in iris.target_names]
-    roles = [Column(name, "number", "numbers") for name in names]
-    roles.append(Column("species", "target", "the class"))
-    return Table(values, targets, chosen, classes, "species", "Iris", [], columns=roles)
+    columns = [Column(name, "number", "numbers") for name in names]
+    columns.append(Column("species", "target", "the class"))
+    return Table(values, targets, chosen, classes, "species", "Iris", [], columns=columns)

@@ -64,7 +64,7 @@ class EnsembleClassifier(IrisClassifier):
         data = cast("Any", self.trainer).datamodule
         number = self.hparams["members"]
         if not isinstance(data, EnsembleDataModule) or data.hparams["members"] != number:
-            raise UserError(f"{number} members need an EnsembleDataModule of as many")
+            raise UserError(f"expected an EnsembleDataModule with {number} members")
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
@@ -96,7 +96,7 @@ class EnsembleClassifier(IrisClassifier):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the sum of the members' losses."""
         logits, losses, weighted_losses = self.stack.compute(batch, "train")
-        is_real = batch.row_weights > 0
+        is_real = batch.row_weights > 0  # padding has weight 0
         self.train_metrics.update(
             value=losses.detach()[is_real],
             preds=logits.detach()[is_real],
@@ -125,8 +125,8 @@ class EnsembleClassifier(IrisClassifier):
             self.stack.on_validation_epoch_end()
             self._log_quartiles()
         for batch in self._val_batches:
-            for position, (features, targets, row_weights) in enumerate(zip(*batch, strict=True)):
-                self.network.only = position
+            for member, (features, targets, row_weights) in enumerate(zip(*batch, strict=True)):
+                self.network.only = member
                 is_real = row_weights > 0
                 super().validation_step((features[is_real], targets[is_real]), 0)
         self.network.only = None

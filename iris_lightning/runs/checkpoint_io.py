@@ -55,7 +55,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if self.waiting and self.before_write is not None:
             self.before_write()
         waiting, self.waiting = self.waiting, {}
-        for path in sorted(waiting):
+        for path in sorted(waiting):  # "best" sorts before "last"
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as new:
                 new.write_bytes(serialize(waiting[path]))

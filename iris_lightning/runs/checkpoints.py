@@ -47,7 +47,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
 
 
 def run_folder(path: Path, name: str) -> Path | None:
-    """Returns the folder of the run whose checkpoint `name` is at `path`, or `None`."""
+    """Returns the run's folder if `path` is its `checkpoints/<name>.ckpt`, else `None`."""
     folder = path.absolute().parent
     is_named = folder.name == "checkpoints" and path.name == f"{name}.ckpt"
     if is_named and (folder.parent / "config.yaml").is_file():

@@ -96,7 +96,7 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         target: The target column.
         categorical: Columns to treat as categories, even if they hold numbers.
     """
-    find_numbers(file)
+    mark_numbers(file)
     as_labels = {target, *categorical}
     columns = _measure(file, file.sample.lazy(), file.names, as_labels)
     if file.sample.height == SAMPLE_ROWS:
@@ -156,22 +156,22 @@ def _measure(
     return columns
 
 
-def find_numbers(cells: Cells) -> None:
+def mark_numbers(cells: Cells) -> None:
     """Sets `numeric`, `formatted` and `doubtful` of a table, and adds notes.
 
     A text column counts as numeric if at least half of its first values are plain numbers, or all
     are formatted ones. A stray text in it is then an error.
     """
     texts = cells.sample.select(cells.texts(cs.string()))
-    _find_numbers(cells, texts)
+    _mark_numbers(cells, texts)
     # All rows are read for columns whose first values are all missing.
     empty = [column.name for column in texts if column.null_count() == SAMPLE_ROWS]
     if empty:
         rows = cells.rows.select(cells.texts(cs.by_name(*empty)))
-        _find_numbers(cells, rows.collect(engine="streaming"))
+        _mark_numbers(cells, rows.collect(engine="streaming"))
 
 
-def _find_numbers(cells: Cells, texts: pl.DataFrame) -> None:
+def _mark_numbers(cells: Cells, texts: pl.DataFrame) -> None:
     decimal_comma = cells.csv.decimal_comma
     # Files with semicolons often have decimal commas: 1,234 may be a decimal, and 1.000 a thousand.
     is_unclear = cells.csv_format.get("separator") == ";" and decimal_comma is None

@@ -113,7 +113,7 @@ class Cells:
 
     @cached_property
     def numeric(self) -> set[str]:
-        """The columns of numbers; `find_numbers` adds those that are written as text."""
+        """The columns of numbers; `mark_numbers` adds those that are written as text."""
         return set(self.sample.select(cs.numeric()).columns)
 
     def texts(self, selected: cs.Selector) -> pl.Expr:

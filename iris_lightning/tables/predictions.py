@@ -15,7 +15,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.features import Feature, categories_by_column, find_features, number_columns
 from iris_lightning.files import check_output, open_input, open_output
 from iris_lightning.table import CsvFormat, check_new_columns, result_columns
-from iris_lightning.tables.columns import find_numbers
+from iris_lightning.tables.columns import mark_numbers
 from iris_lightning.tables.formats import TableFile, check_suffix, encode
 from iris_lightning.tables.validation import check_decimal_mark, check_values
 
@@ -49,7 +49,7 @@ def predict_table(
         file = TableFile(source, csv, name)
         with file.reading():
             file.check_width()
-            find_numbers(file)
+            mark_numbers(file)
         features = find_features(predictor.feature_names_in_, file.names, name)
         check_decimal_mark(file, number_columns(features))
         check_new_columns(result_columns(predictor.classes_), file.names, name)
@@ -65,7 +65,7 @@ def predict_table(
             counts = count_gaps(values, features, examples)
             counts["rows"] = rows.height
             counters.append(counts)
-            if writes_numbers:  # the cells of a CSV file are text
+            if writes_numbers:  # CSV cells are text; Parquet gets numbers
                 rows = rows.with_columns(values.select(cs.float()))
             return rows.hstack(prediction_columns(predictor.classes_, probabilities))
 
@@ -74,7 +74,7 @@ def predict_table(
         try:
             _write(table, output, file.csv_format)
         except (PolarsError, UserError, OSError) as error:
-            # Names the first row with an invalid value, if there is one.
+            # Raises an error that names the first row with an invalid value, if there is one.
             with file.reading():
                 check_values(file, file.inputs(file.rows, features), features, predictor.imputes)
             if isinstance(error, UserError):
@@ -100,7 +100,7 @@ def count_gaps(
     """Counts missing values and unknown categories.
 
     Args:
-        values: The columns of `Cells.values`.
+        values: Parsed cells, as selected by `TableFile.values`.
         features: The features.
         examples: An unknown category of each column, to name the same one for all batches.
     """

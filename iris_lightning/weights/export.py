@@ -14,7 +14,7 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.weights.reading import Weights
 
 
-def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> None:
+def export(network: nn.Module, weights: Weights, path: Path, *sources: Path) -> None:
     """Writes a trained network to a file.
 
     `.pth` is a plain state dict. `.safetensors` holds the same tensors, and the names of the
@@ -26,12 +26,12 @@ def export(network: nn.Module, weights: Weights, path: Path, *inputs: Path) -> N
         network: The trained network.
         weights: Its weights and names.
         path: File to write.
-        *inputs: Files that must not be overwritten.
+        *sources: Files that must not be overwritten.
     """
     writers = {".pth": _write_pth, ".safetensors": _write_safetensors, ".onnx": _write_onnx}
     if path.suffix not in writers:
         raise UserError(f"{path}: expected a file that ends in {', '.join(writers)}")
-    check_output(path, *inputs)
+    check_output(path, *sources)
     with atomic_write(path) as new:
         new.write_bytes(writers[path.suffix](network, weights))
 
@@ -54,7 +54,7 @@ def _write_safetensors(network: nn.Module, weights: Weights) -> bytes:
 
 
 def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
-    # It reports that torchvision is not installed, which is not needed.
+    # The exporter reports that torchvision is not installed; it is not needed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     classifier = nn.Sequential(network, nn.Softmax(dim=1)).eval()
     example = torch.zeros(2, weights.options["in_features"])
