@@ -36,7 +36,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     if name in ("best", "last"):
         run = newest_run(root)
         if run is None:
-            raise UserError(f"no trained network under {root / RUNS}; run fit first")
+            raise UserError(f"no run of fit in {root / RUNS}; run fit first, or give a checkpoint")
         path = run / "checkpoints" / f"{name}.ckpt"
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
