@@ -132,9 +132,9 @@ def inner_splits(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
         splits = list(splitter.split(rows, targets))
-    # Members of a group need equally many steps, so those with one row less train on their first
+    # Members of a group need equally many steps, so those with a row less train on their first
     # row twice: `np.resize` repeats it.
-    longest = len(rows) - len(rows) // num_members
+    longest = max(len(train) for train, _ in splits)
     return [(rows[np.resize(train, longest)], rows[val]) for train, val in splits]
 
 

@@ -199,9 +199,8 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     if run is None:
         return
     with (
-        training_alone(
-            run
-        ),  # TensorBoard would ignore what a training adds to its file from now on
+        # TensorBoard would ignore what a training adds to its own file from now on.
+        training_alone(run),
         SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
     ):
         for name, value in metrics.items():

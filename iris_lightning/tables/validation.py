@@ -64,7 +64,7 @@ def check_values(
         value = values.item(0, column)
         place = f"{file.name}: column {column!r}, row {row + file.first_row}"
         if value is None and not allows_missing:
-            raise UserError(f"{place}: missing value; a fit with --data.missing mean allows it")
+            raise UserError(f"{place}: missing value; only a fit with missing: mean allows it")
         if value in (math.inf, -math.inf):
             text = str(cells.item(0, column))[:80]
             raise UserError(f"{place}: expected a finite number, got {text!r}")
