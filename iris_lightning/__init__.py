@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the aliases mark these names as public
     from iris_lightning.predictor import load as load
     from iris_lightning.runs.report import TensorBoardReport as TensorBoardReport
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "EnsembleClassifier": "ensemble.classifier",

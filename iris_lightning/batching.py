@@ -92,9 +92,10 @@ Loader = BatchLoader | FixedBatches
 
 
 def batch_loss(losses: Tensor) -> Tensor:
-    """Returns a loss whose gradient, averaged over all processes, is that of the batch's mean loss.
+    """Returns the mean loss of a batch or, with several processes, this process's share of it.
 
-    Lightning averages the gradients of all processes, whose shares may differ in size.
+    Lightning averages the gradients of all processes, whose numbers of rows may differ. The shares
+    are scaled so that this average is the gradient of the mean loss over the whole batch.
 
     Args:
         losses: Losses of this process's rows, shape `(rows,)`.

@@ -48,8 +48,8 @@ class IrisClassifier(L.LightningModule):
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
         impute: Whether to replace missing features (NaN) with their means over the train split.
-        bins: Number of quantile bins that also encode each number, so that the first layer can
-            learn steps; 0 for none.
+        bins: Number of quantile bins of each number. Each bin is one more input of the first layer,
+            which can thus learn steps; 0 for none.
         one_hot_features: Features that encode categories as 0 and 1; they are neither scaled nor
             binned.
 
@@ -124,8 +124,8 @@ class IrisClassifier(L.LightningModule):
         """Returns the optimizer, or Lightning's dict of an optimizer and a scheduler.
 
         Args:
-            parameters: Parameters to optimize. In a cross-validation, they are those of all folds,
-                stacked.
+            parameters: Parameters to optimize. In a cross-validation, they are those of many
+                classifiers, stacked.
 
         Example:
             >>> class Cosine(IrisClassifier):
@@ -246,7 +246,7 @@ class IrisClassifier(L.LightningModule):
                     f"{', '.join(NETWORK_STATISTICS)} need an IrisNetwork, not "
                     f"{class_name(network)}; compute them in your network"
                 )
-            if not network.is_fitted:  # trained weights need the scale they were trained with
+            if not network.is_fitted:  # else keep the buffers that the weights were trained with
                 network.fit_buffers(features)
         if self.hparams["class_weight"] == "balanced":
             weights = balanced_weights(targets, len(self.hparams["class_names"]))

@@ -166,7 +166,8 @@ class IrisDataModule(L.LightningDataModule):
             )
             for note in table.notes:
                 warnings.warn(f"{table.source}: {note}", TableWarning, stacklevel=2)
-        if not self.trained_on:  # so that checkpoints record the columns chosen here
+        if not self.trained_on:
+            # Checkpoints record the options, which now name the chosen columns.
             options["target"] = table.target
             options["features"] = table.feature_names
         return table
@@ -197,7 +198,7 @@ class IrisDataModule(L.LightningDataModule):
         After `keep_to`, the splits are those of the training. If that was on another table, there
         is no train split, and all rows are evaluated.
         """
-        options = {**self.hparams, **self.trained_on}
+        options = {**self.hparams, **self.trained_on}  # the path is that of the training, too
         if options.get("sha256") not in (None, self.table.sha256):
             trained_path = os.path.realpath(options["path"] or "")
             if os.path.realpath(self.hparams["path"] or "") == trained_path:
@@ -208,7 +209,7 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        # The test split, if `split_rows` returned only two; else `zip` drops it.
+        # An empty test split, if `split_rows` has returned two splits; if three, `zip` drops it.
         splits.append(torch.empty(0, dtype=torch.int64))
         return dict(zip(SPLITS, splits, strict=False))
 

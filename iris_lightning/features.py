@@ -60,16 +60,16 @@ def find_features(names: Iterable[str], columns: Sequence[str], source: str) -> 
     """Finds the columns of features in a table.
 
     Args:
-        names: Names of features: columns (also by another name of an Iris feature), or
-            `column=category`.
+        names: Names of features: a column, or `column=category`. Columns of Iris can be called
+            `sepal_length` or `sepal length (cm)`.
         columns: Columns of the table.
         source: Name of the table, for messages.
 
     Raises:
         UserError: If a column is missing.
     """
-    columns_by_name = {SHORT_NAMES.get(column, column): column for column in columns}
-    return [_find_feature(name, columns_by_name, source) for name in names]
+    columns_by_short_name = {SHORT_NAMES.get(column, column): column for column in columns}
+    return [_find_feature(name, columns_by_short_name, source) for name in names]
 
 
 def missing_column(
@@ -81,13 +81,13 @@ def missing_column(
     return UserError(message + did_you_mean(name, columns), parameter)
 
 
-def _find_feature(name: str, columns_by_name: Mapping[str, str], source: str) -> Feature:
+def _find_feature(name: str, columns_by_short_name: Mapping[str, str], source: str) -> Feature:
     short = SHORT_NAMES.get(name, name)
-    if short in columns_by_name:
-        return Feature(name, columns_by_name[short])
+    if short in columns_by_short_name:
+        return Feature(name, columns_by_short_name[short])
     column = name
     while "=" in column:  # columns and categories may contain "=", too
         column, _, _ = column.rpartition("=")
-        if column in columns_by_name:
-            return Feature(name, columns_by_name[column], name.removeprefix(f"{column}="))
-    raise missing_column(column, list(columns_by_name.values()), source)
+        if column in columns_by_short_name:
+            return Feature(name, columns_by_short_name[column], name.removeprefix(f"{column}="))
+    raise missing_column(column, list(columns_by_short_name.values()), source)

@@ -19,8 +19,10 @@ CHUNK_CHARACTERS = 2**20  # of a text file that are read at once
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and moves that file to `path` when the block ends.
 
-    If the block raises an error, `path` is left as it was, and an `OSError` names `path`. The
-    temporary file is in a folder next to `path`, since renaming is atomic only within a file
+    If the block raises an error, `path` is left as it was. An `OSError` then names `path` instead
+    of the temporary file, unless it has a message of its own.
+
+    The temporary file is in a folder next to `path`, since renaming is atomic only within a file
     system. The folder is left behind if the process is killed.
     """
     try:
@@ -33,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(new, path)
     except OSError as error:
-        if error.errno:  # then it also says what went wrong
+        if error.errno:  # else its message is all that is printed
             error.filename = str(path)
         raise
 
@@ -56,9 +58,9 @@ def open_input(path: str) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def open_output(path: str) -> Iterator[Any]:
-    """Yields a temporary file, which becomes the output once it is complete.
+    """Yields where to write: a path, or for `-` an open file, which is copied to standard output.
 
-    The output is a file, or standard output for `-`.
+    The output appears once the block has ended without an error.
     """
     if path != "-":
         with atomic_write(Path(path)) as new:
@@ -74,7 +76,7 @@ def open_output(path: str) -> Iterator[Any]:
 
 
 def is_text(path: str) -> bool:
-    """Returns whether a file is in UTF-8 and has no NUL characters; a compressed file is not."""
+    """Returns whether a file is UTF-8 text without NUL characters; false for a compressed file."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             for text in iter(partial(file.read, CHUNK_CHARACTERS), ""):

@@ -21,7 +21,7 @@ def class_name(instance: object) -> str:
 
 
 def describe_origin(module: Any) -> dict[str, Any]:
-    """Describes where the checkpoint of a module with a `network` comes from."""
+    """Returns what a checkpoint records of a module and its `network`: classes and options."""
     network = uncompiled(module.network)
     return {
         "format": FORMAT,
@@ -61,7 +61,8 @@ _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[\d_.]+([eE][-+]?\d+)?$"), [*"-+0123456789."]
 )
 _Dumper.add_representer(tuple, yaml.SafeDumper.represent_list)
-# Types of jsonargparse and Lightning; and others, such as time spans and devices, as text.
+# Subclasses of int and str, which jsonargparse and Lightning have, are written as int and str; all
+# other types, such as time spans and devices, as their text.
 _Dumper.add_multi_representer(int, yaml.SafeDumper.represent_int)
 _Dumper.add_multi_representer(str, yaml.SafeDumper.represent_str)
 _Dumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))

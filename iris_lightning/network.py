@@ -132,7 +132,7 @@ class IrisNetwork(nn.Module):
         """Returns the place of each number within each bin, shape `(rows, bins * numbers)`."""
         low = self.edges[:-1]
         high = self.edges[1:]
-        width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # equal edges give a step
+        width = (high - low).clamp(min=torch.finfo(low.dtype).tiny)  # not 0, for equal edges
         distances = numbers.unsqueeze(1) - low
         places = (distances / width).clamp(0, 1)
         return torch.where(places.isnan(), 0.0, places).flatten(1)
@@ -141,7 +141,7 @@ class IrisNetwork(nn.Module):
     def is_fitted(self) -> bool:
         """Whether the buffers were set by `fit_buffers` or loaded with trained weights."""
         for name, buffer in self.named_buffers():
-            initial = float(name == "std")
+            initial = float(name == "std")  # 1 for `std`, and 0 for the others
             if (buffer != initial).any():
                 return True
         return False

@@ -1,7 +1,7 @@
 """Plots of a trained classifier.
 
-To add a plot, write a function that draws a `Trained`, and add it to `PLOTS`: it then appears in
-TensorBoard and in the output of the command `plot`.
+To add a plot, write a function that returns the figure of a `Trained`, and add it to `PLOTS`: it
+then appears in TensorBoard and in the output of the command `plot`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -59,6 +59,7 @@ class IrisPredictor(nn.Module):
         self.na_values = na_values
         self.feature_names_in_ = np.array(feature_names, dtype=object)
         self.classes_ = np.array(class_names, dtype=object)
+        # The `members` of an ensemble are one network with stacked tensors.
         self.imputes = bool(getattr(network, "members", network).impute)
         self.eval()
 
@@ -128,7 +129,7 @@ class IrisPredictor(nn.Module):
 
 def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]":
     """Returns the features in a data frame, shape `(rows, features)`, NaN where missing."""
-    # Imported here, as other rows do not need polars.
+    # Imported here, as arrays and lists do not need polars.
     import polars as pl
 
     from iris_lightning.table import CsvFormat, TableWarning
@@ -153,9 +154,9 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
     mark_numbers(table)
     check_values(table, table.inputs(table.rows, features), features, predictor.imputes)
     values = table.rows.select(table.values(features)).collect()
-    for gap, number in count_gaps(values, features, {}).items():
+    for what, number in count_gaps(values, features, {}).items():
         if number:
-            warnings.warn(f"{source}: {number} {gap}", TableWarning, stacklevel=5)
+            warnings.warn(f"{source}: {number} {what}", TableWarning, stacklevel=5)
     return values.select(encode(features, predictor.imputes)).to_numpy()
 
 

@@ -23,7 +23,7 @@ class RocAuc(MulticlassAUROC):
         super().__init__(num_classes, average="none")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Adds logits as probabilities; torchmetrics would mistake those in [0, 1] for them."""
+        """Adds the probabilities; torchmetrics would take logits in [0, 1] for probabilities."""
         super().update(preds.double().softmax(dim=1), target)
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as in MulticlassAUROC itself

@@ -53,7 +53,8 @@ class Column(NamedTuple):
         role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant`, `empty`, or
             `inexact` (distinct numbers that are equal in float32).
         reason: Reason for the role.
-        categories: The distinct labels, sorted; empty for a column of numbers.
+        categories: The distinct labels, sorted; empty for a column of numbers. Of free text and
+            dates, they may be those of the first rows alone.
     """
 
     name: str
@@ -130,8 +131,8 @@ class Table:
         """Counts the test rows that equal a train row in all features and the class.
 
         Args:
-            train: Numbers of the train rows, int64.
-            test: Numbers of the test rows, int64.
+            train: Row numbers of the train split, int64.
+            test: Row numbers of the test split, int64.
         """
         rows = torch.cat([self.features, self.targets.unsqueeze(1)], dim=1)
         generator = torch.Generator().manual_seed(0)

@@ -37,12 +37,11 @@ def predict(
     # Imported here, so that a mistake in the options is reported before polars is imported.
     from iris_lightning.tables.predictions import predict_table
 
-    usual = vars(CsvFormat())
     trained = {"na_values": source.weights.na_values, **source.data}
     options = vars(CsvFormat(**csv))
-    for name, value in usual.items():
-        if options[name] == value:
-            options[name] = trained.get(name, value)
+    for name, default in vars(CsvFormat()).items():
+        if options[name] == default:  # then as in the training
+            options[name] = trained.get(name, default)
     try:
         counts, notes = predict_table(predictor, table, output, CsvFormat(**options))
     except UserError as error:
@@ -51,7 +50,7 @@ def predict(
     largest = [f"{number} {kind}" for kind, number in counts.most_common(6)]
     result = "; ".join(largest) or "0 rows"
     stream = sys.stdout
-    if output == "-":  # contains the table only
+    if output == "-":  # then standard output holds the table only
         output = "standard output"
         stream = sys.stderr
     print(source, *notes, f"{output}: {result}", sep="\n", file=stream)

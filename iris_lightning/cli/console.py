@@ -102,7 +102,7 @@ class Progress(L.Callback):
             self.bar = tqdm(
                 total=total,
                 initial=trainer.current_epoch,
-                disable=None,  # if it is no terminal
+                disable=None,  # unless stdout is a terminal
                 bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
                 leave=False,
                 file=sys.stdout,
@@ -130,7 +130,7 @@ class Progress(L.Callback):
         self.best = min(self.best, loss)
         self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
         self.bar.update()
-        is_notable = improves and epoch > 1.5 * self.last_printed  # 15 lines for 10,000 epochs
+        is_notable = improves and epoch > 1.5 * self.last_printed  # at most 15 up to epoch 10,000
         is_listed = epoch < EPOCH_LINES or is_notable or is_last
         if self.prints_lines and is_listed:
             self.last_printed = epoch

@@ -13,7 +13,7 @@ from iris_lightning.runs.signals import Stopped
 
 
 def crossvalidate(args: list[str]) -> CrossValidation:
-    """Trains the folds in stacks, and writes the predictions and metrics of held-out rows."""
+    """Trains many folds at once, and writes the predictions and metrics of held-out rows."""
     cli = IrisCLI("crossvalidate", args)
     config = cli.config
     table = cli.datamodule.table

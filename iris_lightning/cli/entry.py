@@ -38,7 +38,7 @@ def main(args: list[str] | None = None) -> Any:
     """Runs a command.
 
     After an error the user can fix, it prints a message to stderr and exits with status 2. After
-    SIGINT or SIGTERM, it exits with status 130 or 143.
+    SIGINT or SIGTERM, it exits with status 130 or 143; all but the main process exit with 0.
 
     Args:
         args: The command and its options; by default `sys.argv[1:]`.
@@ -55,12 +55,12 @@ def main(args: list[str] | None = None) -> Any:
     before = set_handlers(dict.fromkeys(SIGNALS, handler))
     try:
         result = _run(command, options)
-        handler.check()
+        handler.check()  # Python may have discarded the exception that the handler raised
         return result
     except BrokenPipeError:  # the reader has stopped reading, like `head`
         discard_output()
     except (UserError, OSError, UnicodeError, MemoryError, RuntimeError, ImportError) as error:
-        # Without enough memory, torch raises RuntimeError, and loading its libraries ImportError.
+        # If memory runs out, torch raises RuntimeError; loading its libraries raises ImportError.
         out_of_memory = re.search("out of memory|allocate memory|failed to map", str(error))
         if isinstance(error, RuntimeError | ImportError) and not out_of_memory:
             raise
@@ -97,7 +97,7 @@ def _run(command: str, options: list[str]) -> Any:
 
 
 def _message(error: Exception, command: str) -> str:
-    """Formats an error and its notes as one or two lines, with the names of options."""
+    """Formats an error and its notes as one or two lines, with options named as they are typed."""
     text = str(error) or "out of memory"
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"

@@ -53,7 +53,8 @@ class IrisCLI(LightningCLI):
     Attributes:
         source: The checkpoint in use, or `None`.
         checkpoint: Content of the checkpoint in use, or an empty dict.
-        num_members: Number of networks to train or evaluate as one; 1 in `crossvalidate`.
+        num_members: Number of networks to train or evaluate as one; 1 in `crossvalidate`, where
+            `model` is the template of all members.
         run: Folder of the run to resume, or `None`.
         folder: The callback that manages the run's folder, in `fit`.
     """
@@ -123,17 +124,15 @@ class IrisCLI(LightningCLI):
             self.config.seed_everything = False  # no random numbers are drawn
 
     def _complete_training(self, args: list[str]) -> None:
-        """Sets the default number of epochs, and refuses typed options of Adam with `--optimizer`.
-
-        `crossvalidate` has neither `max_time` nor `max_steps`.
-        """
+        """Sets the default number of epochs, and refuses options of Adam if it is replaced."""
         trainer = self.config.trainer
+        # `crossvalidate` has neither `max_time` nor `max_steps`.
         limits = (trainer.max_epochs, trainer.get("max_time"), trainer.get("max_steps", -1))
         if limits == (None, None, -1):
             trainer.max_epochs = EPOCHS
         for arg in args:
             if self.config.optimizer and arg.startswith(("--model.lr", "--model.weight_decay")):
-                raise UserError(f"{arg}: has no effect with --optimizer, which has its own")
+                raise UserError(f"{arg}: is an option of Adam, which --optimizer replaces")
 
     @property
     def root(self) -> Path:
@@ -155,11 +154,11 @@ class IrisCLI(LightningCLI):
                 raise UserError(f"{arg.partition('=')[0]}: {kept}")
         self.run = run_folder(source.path, "last")
         if self.run is None:
-            expected = "expected last, or the last.ckpt of a run"
+            expected = "expected 'last', or the last.ckpt of a run"
             raise UserError(f"{source.path}: {expected}", "ckpt_path")
         config = (self.run / "config.yaml").read_text("utf-8")
         options: dict[str, Any] = yaml.safe_load(config)
-        # The checkpoint also has the batch size that a `BatchSizeFinder` found.
+        # Unlike the config, the checkpoint has the batch size that a `BatchSizeFinder` found.
         options["data"] |= recorded_options(source.checkpoint, IrisDataModule)
         return options
 
@@ -170,9 +169,10 @@ class IrisCLI(LightningCLI):
         self.num_members = trained_on.get("members", 1)
         if self.command == "fit":
             self.num_members = int(self.config.members)  # a plain int, for checkpoints
+        # Recorded options that the command does not have, such as the split, are not in the config.
         options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
         self.datamodule = self._build("data", options)
-        self.datamodule.keep_to(trained_on)  # before the table is read
+        self.datamodule.keep_to(trained_on)  # before the table is read, as it names the columns
         options = recorded_options(self.checkpoint, IrisClassifier)
         if not self.checkpoint:
             options = {**self.config.model, **self.datamodule.classifier_options()}
@@ -242,8 +242,8 @@ class IrisCLI(LightningCLI):
         ]
         loggers = []
         if options.logger is not False:
-            # Purges points of the last saved epoch, which `EpochRecord` logs again, and of the next
-            # one, which a killed run repeats.
+            # A resumed run replaces the points of the saved epoch, which `EpochRecord` logs again,
+            # and those of a later epoch that was not finished.
             logger = RunLogger(folder, purge_step=self.checkpoint.get("epoch", 0))
             folder.checkpoint_io.before_write = logger.flush
             loggers.append(logger)

@@ -1,7 +1,7 @@
 """The options of each command.
 
-Options of the model, the data and the Trainer are the parameters of their classes. All others are
-the parameters of the functions below.
+Options of the model, the data and the Trainer are the parameters of their classes. LightningCLI
+adds `config`, `optimizer` and `lr_scheduler`. All others are the parameters of the functions below.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from iris_lightning.hyperparameters import option_names
 
 GROUPS: dict[str, type] = {"model": IrisClassifier, "data": IrisDataModule, "trainer": L.Trainer}
 TRAINER_DEFAULTS = {
-    "log_every_n_steps": 1,  # Lightning warns if an epoch is shorter
+    "log_every_n_steps": 1,  # Lightning warns if an epoch has fewer steps
     "num_sanity_val_steps": 0,  # the first validation runs soon enough
     "enable_model_summary": False,
     "enable_progress_bar": True,
@@ -39,7 +39,8 @@ NOT_IN_FIT = {
     "sync_batchnorm",
     "use_distributed_sampler",
 }
-ONLY_IN_EVALUATION = {
+# The only Trainer options that these commands have.
+EVALUATION_OPTIONS = {
     "accelerator",
     "default_root_dir",
     "devices",
@@ -47,7 +48,7 @@ ONLY_IN_EVALUATION = {
     "precision",
     "strategy",
 }
-ONLY_IN_FOLDS = {
+CROSSVALIDATION_OPTIONS = {
     "accelerator",
     "accumulate_grad_batches",
     "callbacks",
@@ -71,8 +72,8 @@ def train(
 
     Args:
         seed_everything: Seed of the initial weights and the order of the train rows.
-        members: Number of networks whose probabilities are averaged; several are each trained
-            without one fold of the train and validation rows.
+        members: Number of networks whose probabilities are averaged. If there are several, each
+            leaves a different fold of the train and validation rows out of its training.
         name: Name of the run; its folder is lightning_logs/NAME/version_N/.
         figures: Whether to add plots to TensorBoard at the end.
     """
@@ -108,8 +109,8 @@ def crossvalidate(
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
-        choose: Weights to predict with: those of the epoch with the best validation loss, as in
-            fit, or of the last epoch, trained on all rows that are not held out.
+        choose: Epoch whose weights predict: best, the one with the lowest loss on some validation
+            rows, as in fit; or last, where all rows that are not held out are trained on.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
         keep: Whether to keep the networks, for predict --run.
     """
@@ -134,9 +135,9 @@ def skipped(command: str, group: str) -> set[str]:
         return FROM_TABLE
     if group == "trainer":
         if evaluates:
-            return names - ONLY_IN_EVALUATION
+            return names - EVALUATION_OPTIONS
         if command == "crossvalidate":
-            return names - ONLY_IN_FOLDS
+            return names - CROSSVALIDATION_OPTIONS
         return NOT_IN_FIT
     if evaluates:
         return SPLIT | COLUMNS

@@ -20,7 +20,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
-MAX_ALIASES = 30  # in a config; at three to a level, they make 3**10 copies
+MAX_ALIASES = 30  # in a config; ten nested levels of three expand to 3**10 copies
 GROUPS = {"model", "data", "trainer"}
 
 CONFIG_PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -30,10 +30,11 @@ CONFIG_PARSER.add_argument("-c", "--config", action="append", default=[])
 DETAILS = re.compile(
     "Does not validate|Subtypes:|Errors:|Expected a NoneType|Expected a path|Not a valid subclass"
     r"|Subclass types|a class path|a dict |Import path \S+\.|Given value type"
-    r"|Given value: \W*N\w+\("
+    r"|Given value: \W*Namespace\("
 )
+# In jsonargparse's message about a class that cannot be imported.
 NOT_A_CLASS = "a dot import path string: "
-# Its group is the unknown option or class.
+# Captures the name of the unknown option or class.
 UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*[Oo]ption '|{NOT_A_CLASS})([\w.]+)")
 CLASS_MODULES = (  # whose classes can be named without the module
     "torch.optim",
@@ -118,7 +119,7 @@ def find_config(name: str) -> Path:
         if preset.is_file():
             return preset
     if not Path(name).exists():
-        raise UserError(f"{name}: no such file, and not a preset such as accurate", "config")
+        raise UserError(f"{name}: no such file, and no preset has this name", "config")
     return Path(name)
 
 
@@ -209,6 +210,6 @@ def _did_you_mean(message: str, names: Iterable[str]) -> str:
         known = {name.lower(): name for name in classes}
     _, _, last = unknown[1].lower().rpartition(".")
     matches = [known[match] for match in get_close_matches(last, known)]
-    if not matches or matches[0] in message.split():  # exactly what was typed
+    if not matches or matches[0] in message.split():  # the name is right, and something else wrong
         return ""
     return f"; did you mean {' or '.join(matches)}?"

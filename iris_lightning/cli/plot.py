@@ -39,7 +39,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     silence_noise()
     folder = Path(output)
     with own_style(), as_user_error():
-        figures = dict(plots)
+        figures = dict(plots)  # draws them
         write_figures(figures, folder)
     print(f"{what}\n{relative_path(folder)}: {', '.join(figures)}, each as .png and .svg")
 

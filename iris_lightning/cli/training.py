@@ -45,12 +45,12 @@ def _threads(cli: IrisCLI) -> AbstractContextManager[None]:
 def _echo_start(cli: IrisCLI) -> None:
     table = cli.datamodule.table
     rows = cli.datamodule.rows
-    cli.datamodule.tensors("train")  # raises an error if the run had another table
+    cli.datamodule.tensors("train")  # raises an error if a resumed run had another table
     sizes = ", ".join(f"{len(numbers)} {split}" for split, numbers in rows.items())
     network = f"{cli.num_parameters} parameters on {cli.trainer.strategy.root_device}"
     if cli.trainer.world_size > 1:
         network += f", in {cli.trainer.world_size} processes that share each batch"
-    if cli.num_members > 1:  # both splits have the same rows: one fold per network
+    if cli.num_members > 1:  # train and val are the same rows; each network leaves out a fold
         sizes = f"{len(rows['train'])} train and val, {len(rows['test'])} test"
         network = f"{cli.num_members} networks of {network}"
     echo(f"{table.source}: {len(table.targets)} rows ({sizes}); {network}")
@@ -61,7 +61,7 @@ def _echo_start(cli: IrisCLI) -> None:
         options = cli.config.trainer
         is_limited = options.max_steps != -1 or options.max_time is not None
         if is_limited or not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-            echo("limited by steps or time, it may differ from an uninterrupted run")
+            echo("a run limited by steps or time may differ from an uninterrupted one")
         return
     echo(*table.describe())
     num_repeated = table.count_repeated_rows(rows["train"], rows["test"])
@@ -102,7 +102,7 @@ def _evaluate(cli: IrisCLI, split: str) -> IrisCLI:
         raise UserError(
             "the training used every row: its data.split has no test split; try crossvalidate"
         )
-    if "train" in rows:
+    if "train" in rows:  # the table of the training
         part = f"the {split} split of the training"
         if split == "val" and cli.num_members > 1:
             part = "each predicted by the network that has not seen it"

@@ -12,7 +12,7 @@ from iris_lightning.table import Table
 
 
 def _classifiers(table: Table, seed: int) -> dict[str, Any]:
-    """Returns the baselines besides gradient boosting, with their preprocessing."""
+    """Returns all baselines except gradient boosting, with their preprocessing."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import make_column_transformer
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis

@@ -25,9 +25,9 @@ def check_trainer(trainer: L.Trainer) -> None:
 class EnsembleClassifier(IrisClassifier):
     """Several classifiers, each trained without one fold of the train and validation rows.
 
-    Each member keeps the weights of its epoch with the lowest loss on its fold. `loss/val` and the
-    other validation metrics are those of all folds, so the loss improves whenever a member does.
-    Rows outside these folds are predicted with the mean of the members' probabilities.
+    Each member keeps the weights of its epoch with the lowest loss on its fold. For `loss/val` and
+    the other validation metrics, each fold is predicted by its member with the weights kept so far.
+    All other rows are predicted with the mean of the members' probabilities.
 
     Args:
         members: Number of members, as in the `EnsembleDataModule` that it is trained with.
@@ -68,7 +68,7 @@ class EnsembleClassifier(IrisClassifier):
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
-        # Shared, so that the network to save has the weights of the members' best epochs.
+        # One module with two names: the weights that the stack keeps are those that are saved.
         self.stack.best.classifier.network = self.network.members
 
     @property
@@ -95,14 +95,14 @@ class EnsembleClassifier(IrisClassifier):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the sum of the members' losses."""
-        logits, losses, weighted_losses = self.stack.compute(batch, "train")
+        logits, losses, class_weighted_losses = self.stack.compute(batch, "train")
         is_real = batch.row_weights > 0  # padding has weight 0
         self.train_metrics.update(
             value=losses.detach()[is_real],
             preds=logits.detach()[is_real],
             target=batch.targets[is_real],
         )
-        loss: Tensor = (weighted_losses * batch.row_weights).sum()
+        loss: Tensor = (class_weighted_losses * batch.row_weights).sum()
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -112,7 +112,7 @@ class EnsembleClassifier(IrisClassifier):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Collects a batch of the members' folds; the metrics follow at the end."""
-        if not isinstance(batch, StackBatch):  # another table than that of the training
+        if not isinstance(batch, StackBatch):  # from another table than that of the training
             super().validation_step(batch, batch_idx)
             return
         self._val_batches.append(batch)
@@ -120,13 +120,13 @@ class EnsembleClassifier(IrisClassifier):
             self.stack.validation_step(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of all folds, by the members in their best epochs."""
+        """Logs the metrics of all folds, each predicted by its member with the weights kept."""
         if self.is_fitting:
             self.stack.on_validation_epoch_end()
             self._log_quartiles()
         for batch in self._val_batches:
-            for member, (features, targets, row_weights) in enumerate(zip(*batch, strict=True)):
-                self.network.only = member
+            for position, (features, targets, row_weights) in enumerate(zip(*batch, strict=True)):
+                self.network.only = position
                 is_real = row_weights > 0
                 super().validation_step((features[is_real], targets[is_real]), 0)
         self.network.only = None

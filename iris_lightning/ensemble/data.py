@@ -45,7 +45,7 @@ class EnsembleDataModule(IrisDataModule):
         """Seed and rows of each member."""
         number = self.trained_on.get("members", self.hparams["members"])
         splits = inner_splits(self.rows["train"], self, number)
-        # As repeat 0 and fold 0, without held-out rows.
+        # Seeded like fold 0 of repeat 0 in a cross-validation; no rows are held out.
         return make_group(splits, self.seed, 0, 0, torch.empty(0, dtype=torch.int64))
 
     def describe_split(self) -> dict[str, Any]:

@@ -132,8 +132,8 @@ def inner_splits(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
         splits = list(splitter.split(rows, targets))
-    # Members of a group need equally many steps, so those with a row less train on their first
-    # row twice: `np.resize` repeats it.
+    # All members of a stack take equally many steps. Some folds leave one row less to train on;
+    # their members train on the first row twice: `np.resize` repeats it.
     longest = max(len(train) for train, _ in splits)
     return [(rows[np.resize(train, longest)], rows[val]) for train, val in splits]
 
@@ -141,10 +141,10 @@ def inner_splits(
 def split_into_stacks(
     groups: Iterable[list[Member]], batch_size: int, largest: int
 ) -> Iterator[list[list[Member]]]:
-    """Collects groups into stacks of at most `largest` members, or of one group.
+    """Collects groups into stacks of at most `largest` members.
 
-    All members of a stack take equally many steps: one that ran out of rows would still be changed
-    by its momentum.
+    A group that is larger than that is a stack of its own. Only groups with equally many steps per
+    epoch share a stack: a member without rows left would still be changed by momentum.
     """
     open_stacks: dict[int, list[list[Member]]] = {}
     for group in groups:

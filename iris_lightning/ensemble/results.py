@@ -83,8 +83,8 @@ class CrossValidation:
             columns = "".join(f"{cell:20}" for cell in cells)
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
-        meaning = f"±: standard error over the {over}; of a difference, also over the choice of"
-        meaning += " rows (corrected resampled t-test)"
+        meaning = f"±: standard error over the {over}; for differences, also over the choice"
+        meaning += " of rows (corrected resampled t-test)"
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -136,7 +136,8 @@ class CrossValidation:
 def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tensor) -> Scores:
     """Computes the metrics of each fold.
 
-    They are those of `iris_lightning/metrics.py`, and scikit-learn's `log_loss`, in nats.
+    They are those of `iris_lightning/metrics.py` and `scores.py`, and scikit-learn's `log_loss`, in
+    nats.
 
     Args:
         table: The table.
@@ -153,6 +154,7 @@ def score_folds(table: Table, probabilities: NDArray[np.float64], assigned: Tens
         targets = table.targets[rows]
         predicted = torch.from_numpy(probabilities[repeat])[rows]
         for name, metric in metrics.items():
+            # The metrics take logits, such as the logarithms of probabilities.
             values[name].append(float(metric(predicted.log(), targets)))
         values["log_loss"].append(log_loss(targets, predicted, labels=labels))
     scores = {}

@@ -66,8 +66,8 @@ def write_networks(run: Path, result: CrossValidation, model: IrisClassifier) ->
     """
     state = {}
     for name in result.networks[0]:
-        stacks = [network[name] for network in result.networks]
-        state[f"{PREFIX}{name}"] = torch.cat(stacks).cpu()
+        tensors = [stack[name] for stack in result.networks]
+        state[f"{PREFIX}{name}"] = torch.cat(tensors).cpu()
     table = result.table
     network: Any = model.network
     weights = Weights(state, network.options, table.feature_names, table.class_names)

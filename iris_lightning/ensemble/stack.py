@@ -34,8 +34,8 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
-# do not interact. Adagrad is missing: its constructor allocates state, and `make_optimizer` below
-# shows it the shapes of a single member.
+# do not interact. Adagrad is missing: its constructor allocates state in the shapes of parameters,
+# and while `make_optimizer` calls it, these are the shapes of a single member.
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
@@ -64,6 +64,7 @@ class _MemberStep(L.LightningModule):
     def forward(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the logits, the loss of each row, and the losses times their class weights."""
         logits = self.classifier(features)
+        # `view_as` fails unless an overridden `row_losses` returns one loss per row.
         losses = self.classifier.row_losses(logits, targets).view_as(targets)
         return logits, losses, self.classifier.weigh_classes(losses, targets)
 
@@ -129,8 +130,8 @@ class StackedClassifier(L.LightningModule):
         # Validations since the last improvement of each group.
         self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
-        # For each split and this epoch so far, each member's sum of losses, number of correct
-        # predictions and number of rows, shape `(3, members)`.
+        # Split -> sums over its rows so far in this epoch, shape `(3, members)`: of the losses, the
+        # correct predictions, and the rows themselves.
         self._sums: dict[str, Tensor] = {}
 
     def train_dataloader(self) -> StackBatches:
@@ -150,13 +151,13 @@ class StackedClassifier(L.LightningModule):
 
         The batch is also added to the sums for the curves.
         """
-        logits, losses, weighted_losses = _call(self.step, batch)
+        logits, losses, class_weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
         values = torch.stack([losses.detach(), is_correct, is_real])
         sums = (values * is_real).sum(dim=2)
         self._sums[split] = self._sums.get(split, 0) + sums
-        return logits, losses, weighted_losses
+        return logits, losses, class_weighted_losses
 
     def on_train_epoch_start(self) -> None:
         """Resets the sums that the curves are computed from."""
@@ -174,7 +175,7 @@ class StackedClassifier(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Adds a point to the curves, and keeps the weights of members that have improved.
 
-        With one validation per epoch, all train rows of the epoch have been seen by now.
+        If an epoch has several validations, the train metrics are those of the rows so far.
         """
         if self.trainer.sanity_checking:
             return
@@ -298,7 +299,7 @@ def _check_overrides(model: IrisClassifier) -> None:
             is_override = callable(value) and callable(getattr(IrisClassifier, name, None))
             if is_override and name not in SUPPORTED_OVERRIDES and not name.startswith("__"):
                 raise UserError(
-                    f"a stack of classifiers does not use {type(model).__name__}.{name}"
+                    f"a stack does not call the overridden {type(model).__name__}.{name}"
                 )
 
 

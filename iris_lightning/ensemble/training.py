@@ -48,8 +48,9 @@ def cross_validate(
 
     A stack has at most 1000 networks, and fewer if it would need more than about 1 GB of memory.
 
-    In each fold, the held-out rows are the test split. The others are divided as in `fit`: in the
-    ratio of the data module's train and validation splits or, for an ensemble, into inner folds.
+    In each fold, the held-out rows are the test split. Unless `choose` is `last`, the others are
+    divided as in `fit`: in the ratio of the data module's train and validation splits or, for an
+    ensemble, into inner folds.
     The classifier of each fold is the same as if it had been trained alone, with the fold's seed.
     Nothing is written to disk.
 
@@ -65,7 +66,8 @@ def cross_validate(
         members: Number of classifiers per fold, whose probabilities are averaged.
         choose: `best` to predict with the epoch of the lowest validation loss; `last` to train on
             all rows that are not held out, and predict with the last epoch.
-        baselines: Whether to score scikit-learn's classifiers on the same folds.
+        baselines: Whether to score scikit-learn's classifiers on the same folds; the majority class
+            always is.
         **trainer: Options of `lightning.Trainer`, such as `max_epochs`, which is 5 by default. An
             `EarlyStopping` on `loss/val` among its callbacks stops each fold independently.
 
@@ -87,7 +89,8 @@ def cross_validate(
     largest = _largest_stack(model, num_parameters, data)
     groups = groups_of_folds(result.assigned, data, members, seed, choose)
     for stack in split_into_stacks(groups, data.batch_size, largest):
-        with isolate_rng(), threads(len(stack) * members * num_parameters * data.batch_size):
+        work = len(stack) * members * num_parameters * data.batch_size
+        with isolate_rng(), threads(work):
             stack_trainer = L.Trainer(**(TRAINER | trainer))
             _train_stack(result, model, data, stack, stack_trainer)
     names = None if baselines else ["majority"]  # None: all
@@ -138,7 +141,13 @@ def _take_patience(trainer: L.Trainer) -> float:
 
 
 def _add_predictions(result: CrossValidation, member: Member, padded_logits: Tensor) -> None:
-    """Adds the mean probabilities of a fold's members; logits are `(members, rows, classes)`."""
+    """Adds the mean probabilities of a fold's members.
+
+    Args:
+        result: The cross-validation.
+        member: Any of the members; all have the same held-out rows.
+        padded_logits: Logits, shape `(members, rows, classes)`.
+    """
     logits = padded_logits[:, : len(member.held_out)]
     if not logits.isfinite().all():
         fold = f"fold {member.fold} of repeat {member.repeat}"
@@ -152,7 +161,7 @@ def _largest_stack(model: IrisClassifier, num_parameters: int, data: IrisDataMod
     rows, features = data.table.features.shape
     activations = features
     for parameter in model.parameters():
-        activations += sum(parameter.shape)  # a layer's outputs and inputs
+        activations += sum(parameter.shape)  # of a weight: the outputs and inputs of its layer
     batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
     # Current and best weights, gradients, optimizer state and temporary copies.
     floats = 9 * num_parameters

@@ -14,7 +14,8 @@ from iris_lightning.runs.signals import SIGNALS, Stopped, set_handlers
 class EpochRecord(Callback):
     """Records the metrics of an epoch in its checkpoints.
 
-    A resumed run logs them again, in case it was killed before the curves were written.
+    A resumed run logs them again: the logger gets them after the checkpoint is saved, so a run that
+    was killed in between has no points for them.
 
     Attributes:
         validated_epoch: The last epoch that was validated.
@@ -43,7 +44,7 @@ class EpochRecord(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds `metrics`, of this epoch only, and `callback_metrics`, the latest of each."""
+        """Adds `metrics`, those of this epoch, and `callback_metrics`, the latest value of each."""
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 

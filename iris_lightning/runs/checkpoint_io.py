@@ -15,7 +15,7 @@ WRITE_INTERVAL_SECONDS = 1.0
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, and at most once per second.
+    """Writes checkpoints atomically and, after the first ones, at most once per second.
 
     On a small table, an epoch is shorter than the time it takes to write its checkpoints. So newer
     checkpoints wait in memory until a second has passed since the last write, or until training
@@ -47,7 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self.waiting[path] = _copy(checkpoint)
 
     def flush(self) -> None:
-        """Writes all waiting checkpoints; `best.ckpt` first, since `last.ckpt` refers to it.
+        """Writes all waiting checkpoints; `best.ckpt` first, since `last.ckpt` has its score.
 
         Raises:
             OSError: If a checkpoint cannot be written. The previous file is kept.

@@ -41,7 +41,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "expected best, last, a checkpoint or the folder of a fit"
+        expected = "expected 'best', 'last', a checkpoint or the folder of a fit"
         raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
     return path
 
@@ -61,8 +61,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Optional entries that are missing, as in checkpoints of earlier versions, are returned empty.
 
     Raises:
-        UserError: If the file is not a checkpoint of `IrisClassifier` with an `IrisNetwork`, or if
-            the network is untrained.
+        UserError: If the file is not a checkpoint of one of this project's classes, or if the
+            network is untrained.
     """
     checkpoint = read_torch(path)
     if not isinstance(checkpoint, dict):

@@ -16,11 +16,13 @@ class RunLogger(TensorBoardLogger):
     Unlike its base class, it does not write `hparams.yaml`: the run has a `config.yaml`.
 
     Args:
-        folder: Knows the run's folder when training starts.
-        purge_step: First epoch to write. TensorBoard discards older points from this epoch on.
+        folder: The callback that has the path of the run's folder once training starts.
+        purge_step: First epoch to write. TensorBoard discards points of this epoch, and of later
+            ones, that an earlier process has written.
     """
 
     def __init__(self, folder: RunFolder, purge_step: int) -> None:
+        # Without folders, as `log_dir` is overridden.
         super().__init__("", "", "", default_hp_metric=False, purge_step=purge_step)
         self.folder = folder
         self._excepthook = threading.excepthook

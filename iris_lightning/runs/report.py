@@ -35,7 +35,8 @@ PREDICTION_BATCH_SIZE = 65536
 class TensorBoardReport(Callback):
     """Adds charts, hyperparameters, results and plots to a run's TensorBoard logger.
 
-    During training, Custom Scalars shows each metric of the train and validation rows in one chart.
+    During training, Custom Scalars has a chart for each metric, with its train and its validation
+    curve.
     At the end, the callback adds the options, the metrics of the best epoch (HParams), its plots
     (Images) and the network (Graphs). The best epoch is that of the first `ModelCheckpoint` with
     `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
@@ -46,7 +47,7 @@ class TensorBoardReport(Callback):
 
     Example:
         >>> from lightning.pytorch.loggers import TensorBoardLogger
-        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # it would hide other metrics
+        >>> logger = TensorBoardLogger(".", default_hp_metric=False)  # True hides other metrics
         >>> trainer = L.Trainer(logger=logger, callbacks=[TensorBoardReport()])
     """
 
@@ -55,7 +56,8 @@ class TensorBoardReport(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # Repeated in the second epoch, as resuming after the first one discards this layout.
+        # Known after the first validation, and repeated in the next epoch, since resuming discards
+        # a layout that was added in the epoch before.
         if trainer.current_epoch > (trainer.check_val_every_n_epoch or 1):
             return
         charts = {}
@@ -129,7 +131,7 @@ def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule
 
 
 def _settings(options: Mapping[str, Any]) -> str:
-    """Describes the options that differ from their defaults; JSON makes tuples equal lists."""
+    """Describes the options that differ from their defaults; as JSON, tuples equal lists."""
     usual = {}
     for kind in (IrisClassifier, IrisDataModule, CsvFormat):
         for name, parameter in inspect.signature(kind).parameters.items():
@@ -199,7 +201,7 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     if run is None:
         return
     with (
-        # TensorBoard would ignore what a training adds to its own file from now on.
+        # None may be running: once a newer file exists, TensorBoard no longer reads the older one.
         training_alone(run),
         SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
     ):

@@ -36,7 +36,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(BestCheckpoint):
-    """Saves `last.ckpt` after every epoch; `save_last` would only save it when `best.ckpt` is."""
+    """Saves `last.ckpt` after every epoch; `save_last` would save it only with `best.ckpt`."""
 
 
 def checkpoint_callbacks() -> list[ModelCheckpoint]:
@@ -72,7 +72,7 @@ class RunFolder(Callback):
 
     @contextmanager
     def training(self, trainer: L.Trainer) -> Iterator[None]:
-        """Locks the folder during training, so that no other process uses it.
+        """Locks the folder during training, so that no other process trains the run.
 
         If a new run fails before its first checkpoint, its folder is removed.
         """
@@ -105,7 +105,7 @@ class RunFolder(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the waiting checkpoints, before other callbacks read them."""
-        self.on_train_epoch_start(trainer, pl_module)
+        self.on_train_epoch_start(trainer, pl_module)  # for a run of a single epoch
         self.checkpoint_io.flush()
 
 

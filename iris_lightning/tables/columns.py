@@ -25,8 +25,8 @@ from iris_lightning.tables.formats import (
 MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
-MAX_CHUNKS = 20  # of a column that are checked for merged numbers
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
+MAX_CHUNKS = 20  # of a long column that are searched for such numbers
 UNITS = r"[$€£¥%]"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 NO_NUMBERS = np.empty(0)
@@ -55,7 +55,8 @@ def find_role(
 
     Args:
         name: The column.
-        kind: `number`, `float` (of a data type that row numbers do not have), `text` or `date`.
+        kind: `number`, `text`, `date`, or `float` for numbers that the file stores as floats, which
+            IDs never are.
         num_values: Number of its values.
         num_distinct: Number of distinct values.
         numbers: Its finite values, if they are numbers.
@@ -99,12 +100,12 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
     mark_numbers(file)
     as_labels = {target, *categorical}
     columns = _measure(file, file.sample.lazy(), file.names, as_labels)
-    if file.sample.height == SAMPLE_ROWS:
-        undecided = []
+    if file.sample.height == SAMPLE_ROWS:  # then the file may have more rows
+        undecided = []  # columns whose role may depend on these
         for name, column in columns.items():
             has_many = len(column.categories) > MAX_CATEGORIES
             is_decided = has_many or column.role in ("number", "date")
-            if name == target:  # `read_table` finds the classes of all rows
+            if name == target:  # the sample's labels suffice: `read_table` finds all
                 is_decided = bool(column.categories)
             if name in categorical or not is_decided:
                 undecided.append(name)
@@ -160,7 +161,7 @@ def mark_numbers(cells: Cells) -> None:
     """Sets `numeric`, `formatted` and `doubtful` of a table, and adds notes.
 
     A text column counts as numeric if at least half of its first values are plain numbers, or all
-    are formatted ones. A stray text in it is then an error.
+    are formatted alike. A stray text in it is then an error.
     """
     texts = cells.sample.select(cells.texts(cs.string()))
     _mark_numbers(cells, texts)
@@ -187,17 +188,17 @@ def _mark_numbers(cells: Cells, texts: pl.DataFrame) -> None:
         for name in numeric:
             # All points look like thousands separators, and some numbers have no point.
             if 0 < pointed[name] == thousands[name] < plain[name]:
-                cells.notes.append(f"{name!r} has whole numbers and ones such as 1.000, read as 1")
+                cells.notes.append(f"{name!r} has whole numbers, and 1.000 is read as 1")
     others = texts.select(cs.by_name(*(name for name in plain if plain[name] < 1)))
-    swapped = share(others, to_number(pl.all(), not decimal_comma).is_finite())
+    with_other_mark = share(others, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(others, TEXTS.contains(FORMATTED))
     with_unit = share(others, TEXTS.contains(UNITS))
     for name in others.columns:
-        is_doubtful = plain[name] < 0.5 <= swapped[name]
+        is_doubtful = plain[name] < 0.5 <= with_other_mark[name]
         if formatted[name] == 1 and with_unit[name] in (0, 1) and not decimal_comma:
             cells.numeric.add(name)
             cells.formatted.add(name)
-            is_doubtful = is_unclear and swapped[name] == 1
+            is_doubtful = is_unclear and with_other_mark[name] == 1
         if is_doubtful:
             cells.doubtful[name] = next(filter(None, others[name]))
 
@@ -221,7 +222,8 @@ def float32_merges(numbers: pl.Series) -> bool:
     """
     step = max(SAMPLE_ROWS, len(numbers) // MAX_CHUNKS)
     for start in range(0, len(numbers), step):
-        chunk = numbers.slice(start, SAMPLE_ROWS).alias("")  # names may be patterns
+        # Without a name, as polars takes names such as `^a$` for patterns.
+        chunk = numbers.slice(start, SAMPLE_ROWS).alias("")
         num_distinct = chunk.n_unique()
         if chunk.cast(pl.Float32).n_unique() < (1 - MAX_MERGED) * num_distinct:
             return True

@@ -84,12 +84,13 @@ class Cells:
     Attributes:
         missing: Texts that mean a missing value.
         formatted: Numeric columns with thousands separators or units.
-        doubtful: Columns that may have the other decimal mark, and an example of each.
+        doubtful: Columns whose decimal mark may not be that of `csv`, and an example of each.
         notes: Notes for the user on how the cells were read.
-        csv_format: Options for polars to write a CSV file in the same format.
+        csv_format: Options for polars to write a CSV file in the same format; empty for other
+            tables.
     """
 
-    first_row = 0  # its number in messages
+    first_row = 0  # number of the first row in messages
 
     def __init__(self, name: str, csv: CsvFormat, rows: pl.LazyFrame) -> None:
         self.name = name
@@ -137,7 +138,8 @@ class Cells:
         numeric = selected & cs.numeric()
         formatted = selected & cs.by_name(*self.formatted)
         missing = [*self.missing, "nan", "NaN"]
-        codes = pl.Series(missing).cast(pl.Float64, strict=False).to_list()  # such as -999
+        # Those of the missing texts that are numbers, such as -999.
+        codes = pl.Series(missing).cast(pl.Float64, strict=False).to_list()
         values = numeric.as_expr().cast(pl.Float64)
         is_code = values.is_in(codes)
         plain = _stripped(selected - numeric - formatted)
@@ -147,9 +149,9 @@ class Cells:
 
         def parse(cells: pl.Expr, digits: pl.Expr) -> pl.Expr:
             parsed = to_number(digits, self.csv.decimal_comma)
-            valid = parsed.fill_null(math.inf).name.keep()
-            is_missing = cells.is_in(missing) | valid.is_in(codes)
-            return pl.when(~is_missing).then(valid)
+            numbers = parsed.fill_null(math.inf).name.keep()
+            is_missing = cells.is_in(missing) | numbers.is_in(codes)
+            return pl.when(~is_missing).then(numbers)
 
         return [pl.when(~is_code).then(values), parse(plain, plain), parse(marked, unmarked)]
 
@@ -196,7 +198,7 @@ class TableFile(Cells):
 
     def __init__(self, source: str, csv: CsvFormat, name: str | None = None) -> None:
         super().__init__(name or source, csv, pl.LazyFrame())
-        self.rows_with_extra = pl.LazyFrame(schema=EXTRA)  # Parquet files have none
+        self.rows_with_extra = pl.LazyFrame(schema=EXTRA)  # none in a Parquet file
         check_suffix(source)
         if not Path(source).is_file():
             raise UserError(f"{source}: no such file")
@@ -249,18 +251,19 @@ class TableFile(Cells):
         is_wider = pl.any_horizontal(pl.col(EXTRA).is_not_null())
         row = find_row(self.rows_with_extra.slice(0, num_rows), is_wider)
         if row is not None:
-            if not self.csv.header:  # else row 0 is the header
-                row += 1
+            if not self.csv.header:
+                row += 1  # rows count from 1; with a header, row 0 is the header
             raise UserError(f"{self.name}: row {row} has more cells than the first line")
 
     def open_plain(self, features: Iterable[Feature], target: str) -> pl.LazyFrame:
-        """Returns rows whose numbers polars parses, which is faster, but fails at other cells.
+        """Returns rows whose numbers polars parses while it reads them, which is faster.
 
         They include blank rows.
 
         Raises:
             polars.exceptions.PolarsError: If the file has decimal commas. Collecting the rows
-                raises it as well, for other cells and for rows with more cells than the header.
+                raises it as well, for a cell that is not a plain number, and for a row with more
+                cells than the header.
         """
         if not self.csv_format:
             return self.rows
@@ -276,7 +279,7 @@ class TableFile(Cells):
     def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
         """Returns what to read, its delimiter, and the lines before its header.
 
-        A file in UTF-8 is read itself, another one is converted in memory.
+        What to read is the path of a file in UTF-8, and the converted content of any other file.
         """
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):

@@ -36,8 +36,8 @@ def predict_table(
         csv: Format of a CSV input, which CSV output repeats; `.tsv` output has tabs.
 
     Returns:
-        The numbers of rows, of missing values and of unknown categories; and notes on how the table
-        was read.
+        Counts by what was counted, such as `rows` or `missing values in 'age'`; and notes on how
+        the table was read.
 
     Raises:
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
@@ -97,12 +97,13 @@ def prediction_columns(
 def count_gaps(
     values: pl.DataFrame, features: Sequence[Feature], examples: dict[str, str]
 ) -> Counter[str]:
-    """Counts missing values and unknown categories.
+    """Counts missing values and unknown categories, by the words that messages use for them.
 
     Args:
         values: Parsed cells, as selected by `TableFile.values`.
         features: The features.
-        examples: An unknown category of each column, to name the same one for all batches.
+        examples: An unknown category of each column, added here. All batches of a table share it,
+            so that they use the same words.
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():

@@ -28,7 +28,7 @@ from iris_lightning.tables.validation import (
 
 USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
-MAX_NUMBERED_CLASSES = 50  # more need ten rows each, on average
+MAX_NUMBERED_CLASSES = 50  # if classes are numbers; more need ten rows each, on average
 
 
 def read_table(
@@ -69,7 +69,7 @@ def read_table(
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
         check_decimal_mark(file, [name for name in file.names if name not in exclude])
-        if class_names is not None:
+        if class_names is not None:  # of a trained model, whose features are given, too
             inputs = find_features(features or (), file.names, path)
         else:
             inputs = _choose_features(file, columns, features, exclude)
@@ -78,8 +78,8 @@ def read_table(
         try:
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
-            if frame[CLASS].has_nulls():  # maybe of blank rows, which `file.rows` leaves out
-                raise PolarsError
+            if frame[CLASS].has_nulls():
+                raise PolarsError  # the rows may be blank, and `file.rows` leaves out such rows
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
@@ -188,7 +188,7 @@ def _drop_rows(
     """Drops rows without a class, and rows with missing values if `missing` is `drop`.
 
     Returns:
-        The other rows, which rows they are (`None` for all), and notes.
+        The rows that are left, a mask of them (`None` if all are left), and notes.
     """
     notes = []
     keep = frame[CLASS].is_not_null()

@@ -43,7 +43,8 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         UserError: If a line has a NUL character.
     """
     file = pl.scan_lines(source, glob=False)
-    if isinstance(source, bytes) or not is_text(source):  # which is faster than polars
+    # `is_text` is faster than polars, and true for most files.
+    if isinstance(source, bytes) or not is_text(source):
         has_nul = pl.col("line").str.contains("\0", literal=True)
         damaged = find_row(file, has_nul)
         if damaged is not None:
@@ -70,12 +71,15 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 
 
 def _find_separator(lines: Sequence[str]) -> str:
-    """Returns the delimiter that occurs most often."""
+    """Returns the delimiter that occurs most often, counting per line no more than in the header.
+
+    Further ones in a line must be inside cells.
+    """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")
     counts = {}
     for separator in SEPARATORS.values():
-        width = rows[0].count(separator)  # of the header; further ones in a row are inside cells
+        width = rows[0].count(separator)
         counts[separator] = sum(min(width, row.count(separator)) for row in rows)
     return max(counts, key=counts.__getitem__)
 

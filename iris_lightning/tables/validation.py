@@ -17,7 +17,11 @@ CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is ne
 
 
 def check_header(file: TableFile, columns: Mapping[str, Column], target: str) -> None:
-    """Raises an error if the header looks like a row: half its cells are numbers or labels."""
+    """Raises an error if the header looks like a row.
+
+    That is the case if the target's name is one of the classes, and at least half of all names are
+    numbers or labels.
+    """
     if target not in columns[target].categories:
         return
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
@@ -64,7 +68,7 @@ def check_values(
         value = values.item(0, column)
         place = f"{file.name}: column {column!r}, row {row + file.first_row}"
         if value is None and not allows_missing:
-            raise UserError(f"{place}: missing value; only a fit with missing: mean allows it")
+            raise UserError(f"{place}: missing value; it needs a fit with --data.missing mean")
         if value in (math.inf, -math.inf):
             text = str(cells.item(0, column))[:80]
             raise UserError(f"{place}: expected a finite number, got {text!r}")
@@ -73,9 +77,10 @@ def check_values(
 def notes_on_values(
     file: TableFile, frame: pl.DataFrame, columns: Mapping[str, Column]
 ) -> list[str]:
-    """Returns notes on missing values, numbers and labels that may not be what they seem.
+    """Returns notes on values that may not be what they seem.
 
-    These are numbers that float32 merges, codes such as -999, and labels that differ only in case.
+    These are texts read as missing, numbers that float32 merges, codes such as -999, and labels
+    that differ only in case.
 
     Raises an error if a class with a name such as `None` would be read as missing.
 
@@ -88,7 +93,7 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
-        # If all rows are in the sample, such a column already has the role `inexact`.
+        # In a table of at most `SAMPLE_ROWS`, a column of such numbers has the role `inexact`.
         if frame.height > SAMPLE_ROWS and float32_merges(values):
             notes.append(
                 f"{values.name!r} holds different numbers that are equal in float32; "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-PREFIX = "members."  # of the names of its tensors
+PREFIX = "members."  # of the names of an ensemble's tensors
 LOCK = threading.Lock()  # `functional_call` exchanges the tensors of a module while it runs
 
 

@@ -158,6 +158,7 @@ def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     for name in sorted(shapes, key=lambda name: (len(name), name)):  # layer 10 after layer 2
         if name.startswith("layers.") and len(shapes[name]) == 2:
             layer_shapes.append(shapes[name])
+    # Each bin of a binned feature is one more input of the first layer.
     num_edges, num_binned = shapes.get("edges", (1, 0))
     bins = num_edges - 1
     sizes = [shape[0] for shape in layer_shapes]

@@ -64,7 +64,7 @@ COMMANDS = {
     "fit --optimizer SGD --optimizer.lrr 3": "'lrr'",
     "fit --optimizer SGD --optimizer.lr x": '"lr": Expected a float',
     "fit --optimizer SGD --optimizer.momentum -1": "momentum",
-    "fit --optimizer SGD --model.lr 0.5": "--optimizer, which has its own",
+    "fit --optimizer SGD --model.lr 0.5": "--optimizer replaces",
     "fit --optimizer.lr 0.1": "--optimizer",
     "fit --lr_scheduler StepLR": "step_size",
     "fit --lr_scheduler StepLR --lr_scheduler.step_size 0": "zero",
