@@ -15,12 +15,12 @@ WRITE_INTERVAL_SECONDS = 1.0
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically and, after the first ones, at most once per second.
+    """Writes checkpoints atomically, and each file at most once per second.
 
-    On a small table, an epoch is shorter than the time it takes to write its checkpoints. So newer
-    checkpoints wait in memory until a second has passed since the last write, or until training
-    ends. A run that is killed in between repeats the lost epochs when it is resumed, with the same
-    result.
+    On a small table, an epoch is shorter than the time it takes to write its checkpoints. So a
+    checkpoint that follows within a second waits in memory for the next one, or for the end of
+    training. A run that is killed in between repeats the lost epochs when it is resumed, with the
+    same result.
 
     Attributes:
         before_write: Called before checkpoints are written: the `flush` of the run's logger, so
@@ -32,22 +32,24 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def __init__(self) -> None:
         super().__init__()
         self.waiting: dict[Path, dict[str, Any]] = {}
-        self.last_write_seconds = float("-inf")
+        self.written_seconds: dict[Path, float] = {}  # when each file was last written
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Writes a checkpoint now, or keeps a copy of it to be written later."""
         path = Path(path)
-        elapsed_seconds = time.monotonic() - self.last_write_seconds
-        if elapsed_seconds >= WRITE_INTERVAL_SECONDS or not path.exists():
+        elapsed_seconds = time.monotonic() - self.written_seconds.get(path, float("-inf"))
+        if elapsed_seconds >= WRITE_INTERVAL_SECONDS:
             self.waiting[path] = checkpoint
             self.flush()
         else:
             self.waiting[path] = _copy(checkpoint)
 
     def flush(self) -> None:
-        """Writes all waiting checkpoints; `best.ckpt` first, since `last.ckpt` has its score.
+        """Writes all waiting checkpoints.
+
+        `best.ckpt` comes first: `last.ckpt` records its score, so it must never be the newer one.
 
         Raises:
             OSError: If a checkpoint cannot be written. The previous file is kept.
@@ -59,7 +61,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as new:
                 new.write_bytes(serialize(waiting[path]))
-            self.last_write_seconds = time.monotonic()
+            self.written_seconds[path] = time.monotonic()
 
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a checkpoint, whether it is written or still waiting."""

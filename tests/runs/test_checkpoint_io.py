@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import lightning as L
 import pytest
@@ -70,3 +71,23 @@ def test_a_full_disk_leaves_the_previous_checkpoints(capsys: pytest.CaptureFixtu
     assert [path.read_bytes() for path in files] == before
     fit(*resume)
     assert [load(path)["epoch"] for path in files] == [3, 3]
+
+
+class SlowEpochs(Callback):
+    """Lets the clock go on by ten seconds in each epoch, and reads `last.ckpt` in the next one."""
+
+    seconds = 0
+    found: ClassVar[list[int]] = []  # the epoch of `last.ckpt` at the start of each but the first
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch > 0:
+            self.found.append(load(CHECKPOINTS / "last.ckpt")["epoch"])
+        SlowEpochs.seconds += 10
+
+
+def test_an_epoch_of_some_seconds_is_saved_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=lambda: SlowEpochs.seconds)
+    monkeypatch.setattr(checkpoint_io, "time", clock)
+    monkeypatch.setattr(checkpoint_io, "WRITE_INTERVAL_SECONDS", 1)
+    fit(*IMPROVES, "4", "--trainer.callbacks+=tests.runs.test_checkpoint_io.SlowEpochs")
+    assert SlowEpochs.found == [0, 1, 2]
