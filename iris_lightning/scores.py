@@ -24,7 +24,9 @@ class RocAuc(MulticlassAUROC):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Adds the probabilities; torchmetrics would take logits in [0, 1] for probabilities."""
-        super().update(preds.double().softmax(dim=1), target)
+        if preds.device.type != "mps":  # which has no float64
+            preds = preds.double()
+        super().update(preds.softmax(dim=1), target)
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as in MulticlassAUROC itself
         """Returns the mean area; NaN if all rows are of one class."""
@@ -42,7 +44,7 @@ class BalancedAccuracy(MulticlassConfusionMatrix):
 
     def compute(self) -> Tensor:
         """Returns the mean recall."""
-        confusion = super().compute().double()
+        confusion = super().compute()
         rows = confusion.sum(dim=1)
         recalls = confusion.diag() / rows
         return recalls[rows > 0].mean()
