@@ -67,6 +67,6 @@ def export(output: str, ckpt_path: str | None = None, weights: str | None = None
         weights: Weights to use instead of a checkpoint: a .pth or .safetensors file.
     """
     source = find_source(ckpt_path, weights)
-    predictor = IrisPredictor.from_weights(source.weights, source.path)
-    write(predictor.network, source.weights, Path(output), source.path)
+    source.weights.check_finite(source.path)
+    write(source.weights, Path(output), source.path)
     print(f"{source}\n{output}: {len(source.weights.state)} tensors")

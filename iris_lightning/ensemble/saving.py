@@ -71,7 +71,7 @@ def write_networks(run: Path, result: CrossValidation, model: IrisClassifier) ->
     table = result.table
     network: Any = model.network
     weights = Weights(state, network.options, table.feature_names, table.class_names)
-    export(network, weights, run / NETWORKS)
+    export(weights, run / NETWORKS)
 
 
 def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:

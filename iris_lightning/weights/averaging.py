@@ -58,8 +58,8 @@ class EnsembleNetwork(nn.Module):
 def own_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Returns the parameters and buffers of a network by name, for `functional_call`.
 
-    A module that is used twice, such as a shared `PReLU`, is named once: if its tensors had two
-    names, `functional_call` would not restore them.
+    Of a module that is used twice, such as a shared `PReLU`, only the first name is returned: with
+    two, `functional_call` would not put the module's own tensors back after the call.
     """
     tensors: dict[str, Tensor] = {}
     for prefix, module in network.named_modules():
@@ -71,6 +71,6 @@ def own_tensors(network: nn.Module) -> dict[str, Tensor]:
 def count_members(state: Mapping[str, Tensor]) -> int:
     """Returns the number of members in the state dict of an ensemble; 0 for a single network."""
     for name, tensor in state.items():
-        if name.startswith(PREFIX) and tensor.dim():
+        if name.startswith(PREFIX):
             return len(tensor)
     return 0

@@ -14,7 +14,7 @@ from iris_lightning.files import atomic_write, check_output
 from iris_lightning.weights.reading import Weights
 
 
-def export(network: nn.Module, weights: Weights, path: Path, *sources: Path) -> None:
+def export(weights: Weights, path: Path, *sources: Path) -> None:
     """Writes a trained network to a file.
 
     `.pth` is a plain state dict. `.safetensors` holds the same tensors, and the names of the
@@ -23,8 +23,7 @@ def export(network: nn.Module, weights: Weights, path: Path, *sources: Path) -> 
     `(rows, classes)`.
 
     Args:
-        network: The trained network.
-        weights: Its weights and names.
+        weights: The weights of the network, with its names and options.
         path: File to write.
         *sources: Files that must not be overwritten.
     """
@@ -33,7 +32,7 @@ def export(network: nn.Module, weights: Weights, path: Path, *sources: Path) -> 
         raise UserError(f"{path}: expected a file that ends in {', '.join(writers)}")
     check_output(path, *sources)
     with atomic_write(path) as new:
-        new.write_bytes(writers[path.suffix](network, weights))
+        new.write_bytes(writers[path.suffix](weights, path))
 
 
 def serialize(value: Any) -> bytes:
@@ -43,20 +42,20 @@ def serialize(value: Any) -> bytes:
     return content.getvalue()
 
 
-def _write_pth(network: nn.Module, weights: Weights) -> bytes:
-    return serialize(network.state_dict())
+def _write_pth(weights: Weights, path: Path) -> bytes:
+    return serialize(weights.state)
 
 
-def _write_safetensors(network: nn.Module, weights: Weights) -> bytes:
+def _write_safetensors(weights: Weights, path: Path) -> bytes:
     from safetensors.torch import save
 
     return bytes(save(weights.state, metadata=weights.metadata()))
 
 
-def _write_onnx(network: nn.Module, weights: Weights) -> bytes:
+def _write_onnx(weights: Weights, path: Path) -> bytes:
     # The exporter reports that torchvision is not installed; it is not needed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    classifier = nn.Sequential(network, nn.Softmax(dim=1)).eval()
+    classifier = nn.Sequential(weights.network(path), nn.Softmax(dim=1)).eval()
     example = torch.zeros(2, weights.options["in_features"])
     try:
         with warnings.catch_warnings():

@@ -28,7 +28,7 @@ def export_trained(activation: str | None, path: str) -> IrisNetwork:
     network = IrisNetwork(hidden=[7, 5], activation=activation, standardize=True)
     network.fit_buffers(torch.rand(50, 4) * UNITS)
     weights = Weights(network.state_dict(), network.options, FEATURES, CLASSES)
-    export(network, weights, Path(path))
+    export(weights, Path(path))
     return network.eval()
 
 
