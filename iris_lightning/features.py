@@ -1,5 +1,6 @@
 """The features of a network and the table columns they come from."""
 
+import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -29,10 +30,13 @@ class Feature(NamedTuple):
 
 
 def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
-    """Returns the texts that mean a missing value: the empty text and `na_values`."""
+    """Returns the texts that mean a missing value: the empty text and `na_values`.
+
+    Values that are not texts count as Python and as YAML write them: `None` and `null`.
+    """
     if na_values is None:
         na_values = NA_VALUES
-    return {"", *map(str, na_values)}
+    return {"", *map(str, na_values), *map(json.dumps, na_values)}
 
 
 def normalize(text: str) -> str:
@@ -87,7 +91,7 @@ def _find_feature(name: str, columns_by_short_name: Mapping[str, str], source: s
         return Feature(name, columns_by_short_name[short])
     column = name
     while "=" in column:  # columns and categories may contain "=", too
-        column, _, _ = column.rpartition("=")
+        column = column.rpartition("=")[0]
         if column in columns_by_short_name:
             return Feature(name, columns_by_short_name[column], name.removeprefix(f"{column}="))
     raise missing_column(column, list(columns_by_short_name.values()), source)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from iris_lightning import IrisDataModule, UserError
 from iris_lightning.features import NA_VALUES
 from iris_lightning.table import Table
+from tests.conftest import fit
 
 HEADER = "length,colour,width,species\n"
 GOOD = HEADER + "1.5,red,2,b\n2.5,blue,3,a\n3.5,red,4,b\n4.5,red,5,a\n" * 5
@@ -126,6 +127,13 @@ def test_custom_missing_values(name: str) -> None:
     torch.testing.assert_close(table.features[:4], expected, equal_nan=True)
     with pytest.raises(UserError, match=r"'a', row 3.*'-'"):
         read_table(path, missing="mean", na_values=[])
+
+
+def test_null_among_the_missing_values_is_the_text() -> None:
+    path = write("a,b,kind\n1,null,x\n2,None,y\n3,NA,x\n" + ROWS)
+    options = ["--data.path", path, "--data.na_values", "[NA, null]", "--trainer.max_epochs", "1"]
+    features = fit(*options).datamodule.table.features
+    assert features.isnan().sum() == 3
 
 
 @pytest.mark.parametrize("text", ["", "NA", " N/A ", "NaN", "?"])
