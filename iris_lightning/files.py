@@ -19,8 +19,8 @@ CHUNK_CHARACTERS = 2**20  # of a text file that are read at once
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to, and moves that file to `path` when the block ends.
 
-    If the block raises an error, `path` is left as it was. An `OSError` then names `path` instead
-    of the temporary file, unless it has a message of its own.
+    If the block raises an error, `path` is left as it was. An error of the operating system then
+    names `path` instead of the temporary file.
 
     The temporary file is in a folder next to `path`, since renaming is atomic only within a file
     system. The folder is left behind if the process is killed.
@@ -35,7 +35,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(new, path)
     except OSError as error:
-        if error.errno:  # else its message is all that is printed
+        if error.errno:  # else it is not of the operating system
             error.filename = str(path)
         raise
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-NaValues = list[str | int | float | bool | None] | None
 # Missing values as Python, NumPy and pandas print them.
 PRINTED_MISSING = ("None", "nan", "NaT", "<NA>")
 
@@ -52,7 +51,7 @@ class IrisPredictor(nn.Module):
         network: nn.Module,
         feature_names: Sequence[str],
         class_names: Sequence[str],
-        na_values: NaValues = None,
+        na_values: list[str | int | float | bool | None] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -80,7 +79,8 @@ class IrisPredictor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, from features, `(rows, features)`."""
-        return cast("Tensor", self.network(features)).softmax(dim=1)
+        logits: Tensor = self.network(features)
+        return logits.softmax(dim=1)
 
     def predict(self, rows: "ArrayLike") -> "NDArray[np.object_]":
         """Returns the most probable class of each row, shape `(rows,)`; see `predict_proba`."""

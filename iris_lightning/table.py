@@ -106,7 +106,7 @@ class Table:
             theirs = list(options.get(name, ours))
             if theirs != ours:
                 found = (
-                    f"its {name} are {join_names(ours)}, and the classifier's {join_names(theirs)}"
+                    f"its {name} are: {join_names(ours)}; the classifier's: {join_names(theirs)}"
                 )
                 expected = "expected IrisClassifier(data.feature_names, data.class_names)"
                 raise UserError(f"{self.source}: {found}; {expected}")

@@ -161,7 +161,7 @@ def _largest_stack(model: IrisClassifier, num_parameters: int, data: IrisDataMod
     rows, features = data.table.features.shape
     activations = features
     for parameter in model.parameters():
-        activations += sum(parameter.shape)  # of a weight: the outputs and inputs of its layer
+        activations += sum(parameter.shape)  # a weight has the shape (outputs, inputs)
     batch_rows = min(rows, max(data.batch_size, EVALUATION_BATCH_SIZE))
     # Current and best weights, gradients, optimizer state and temporary copies.
     floats = 9 * num_parameters

@@ -140,8 +140,7 @@ def _settings(options: Mapping[str, Any]) -> str:
     for name, value in options.items():
         text = json.dumps(value, default=str)
         if name not in TABLE_OPTIONS and text != usual.get(name):
-            text = text.strip('"')
-            settings.append(f"{name} {text}")
+            settings.append(f"{name} " + text.strip('"'))
     return ", ".join(settings)
 
 

@@ -63,10 +63,8 @@ def to_number(texts: pl.Expr, decimal_comma: bool | None) -> pl.Expr:
 def check_suffix(path: str) -> None:
     """Raises an error unless a file has the suffix of a table."""
     if not SUFFIX.fullmatch(path):
-        expected = (
-            "expected a file that ends in .csv, .tsv, .txt (also with .gz or .zst) or .parquet"
-        )
-        raise UserError(f"{path}: {expected}")
+        expected = ".csv, .tsv, .txt (also with .gz or .zst) or .parquet"
+        raise UserError(f"{path}: expected a file that ends in {expected}")
 
 
 def _stripped(selected: cs.Selector) -> pl.Expr:
@@ -277,9 +275,9 @@ class TableFile(Cells):
         return rows.map_batches(lambda batch: batch, streamable=True)
 
     def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
-        """Returns what to read, its delimiter, and the lines before its header.
+        """Returns the source to scan, its delimiter, and the lines before its header.
 
-        What to read is the path of a file in UTF-8, and the converted content of any other file.
+        The source is the path if the file is in UTF-8, else the content converted to UTF-8.
         """
         if self.csv.encoding is None:
             with contextlib.suppress(PolarsError):

@@ -97,13 +97,16 @@ def prediction_columns(
 def count_gaps(
     values: pl.DataFrame, features: Sequence[Feature], examples: dict[str, str]
 ) -> Counter[str]:
-    """Counts missing values and unknown categories, by the words that messages use for them.
+    """Counts missing values and unknown categories.
+
+    The keys are phrases for messages, such as `missing values in 'age'`.
 
     Args:
         values: Parsed cells, as selected by `TableFile.values`.
         features: The features.
-        examples: An unknown category of each column, added here. All batches of a table share it,
-            so that they use the same words.
+        examples: The unknown category that the phrase of each column quotes, filled in here. All
+            batches of a table share this dict, so that their phrases are equal and their counts can
+            be added.
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():
@@ -112,7 +115,7 @@ def count_gaps(
         if not categories:
             continue
         unknown = cells.filter(~cells.is_in(categories))
-        if len(unknown) > 0:
+        if len(unknown):
             example = examples.setdefault(column, unknown[0])
             gaps[f"unknown categories in {column!r}, such as {example!r}"] = len(unknown)
     return gaps
