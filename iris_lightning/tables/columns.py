@@ -16,7 +16,6 @@ from iris_lightning.table import Column
 from iris_lightning.tables.formats import (
     FORMATTED,
     SAMPLE_ROWS,
-    UNREADABLE,
     Cells,
     TableFile,
     to_number,
@@ -80,7 +79,7 @@ def find_role(
         return "identifier", "identifies the rows"
     if kind in ("number", "float"):
         if float32_merges(pl.Series(numbers)):
-            return "inexact", "different numbers that are equal in float32; subtract an offset"
+            return "inexact", "numbers too close for float32; subtract their minimum"
         return "number", "numbers"
     if num_distinct > MAX_CATEGORIES:
         return "text", f"more than {MAX_CATEGORIES} distinct texts"
@@ -105,7 +104,7 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         for name, column in columns.items():
             has_many = len(column.categories) > MAX_CATEGORIES
             is_decided = has_many or column.role in ("number", "date")
-            if name == target:  # the sample's labels suffice: `read_table` finds all
+            if name == target:  # the sample shows them; `read_table` finds all
                 is_decided = bool(column.categories)
             if name in categorical or not is_decided:
                 undecided.append(name)
@@ -126,9 +125,9 @@ def _measure(
 ) -> dict[str, Column]:
     columns = {}
     schema = file.sample.schema
-    for name in file.sample.select(cs.by_name(*names) & UNREADABLE).columns:
-        reason = f"values of type {schema[name].base_type()}"
-        columns[name] = Column(name, "text", reason)
+    unreadable = cs.nested() | cs.binary() | cs.duration()  # polars cannot convert these to text
+    for name in file.sample.select(cs.by_name(*names) & unreadable).columns:
+        columns[name] = Column(name, "text", f"values of type {schema[name].base_type()}")
     numeric = [name for name in names if name in file.numeric and name not in as_labels]
     parsed = rows.select(file.numbers(numeric)).collect(engine="streaming")
     for name in parsed.columns:
@@ -188,7 +187,7 @@ def _mark_numbers(cells: Cells, texts: pl.DataFrame) -> None:
         for name in numeric:
             # All points look like thousands separators, and some numbers have no point.
             if 0 < pointed[name] == thousands[name] < plain[name]:
-                cells.notes.append(f"{name!r} has whole numbers, and 1.000 is read as 1")
+                cells.notes.append(f"{name!r} has numbers such as 1.000, read as 1, not 1000")
     others = texts.select(cs.by_name(*(name for name in plain if plain[name] < 1)))
     with_other_mark = share(others, to_number(pl.all(), not decimal_comma).is_finite())
     formatted = share(others, TEXTS.contains(FORMATTED))
@@ -218,13 +217,13 @@ def float32_merges(numbers: pl.Series) -> bool:
 
     Even precise measurements collide somewhere in a long column, so only numbers within chunks of
     neighboring rows are compared. Of a very long column, `MAX_CHUNKS` evenly spaced chunks are
-    compared.
+    compared. Numbers that differ only by rounding errors count as one.
     """
     step = max(SAMPLE_ROWS, len(numbers) // MAX_CHUNKS)
     for start in range(0, len(numbers), step):
         # Without a name, as polars takes names such as `^a$` for patterns.
         chunk = numbers.slice(start, SAMPLE_ROWS).alias("")
-        num_distinct = chunk.n_unique()
+        num_distinct = chunk.round_sig_figs(14).n_unique()  # a float64 has 16
         if chunk.cast(pl.Float32).n_unique() < (1 - MAX_MERGED) * num_distinct:
             return True
     return False

@@ -13,7 +13,7 @@ import polars as pl
 import polars.selectors as cs
 from polars.exceptions import PolarsError
 
-from iris_lightning.errors import UserError
+from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, missing_texts, normalize, number_columns
 from iris_lightning.table import SEPARATORS, CsvFormat
 from iris_lightning.tables.texts import find_row, read_start, to_utf8
@@ -25,12 +25,9 @@ CLASS = "class "
 MISSING = "missing "  # whether a row has missing features
 EXTRA = [f"extra {i} " for i in range(3)]  # beyond the columns of the header
 # Numbers with thousands separators or units: 1,234.5 or $1,234 or 12.5%.
-FORMATTED = r"^[+-]?[$€£¥]?\s?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
-MARKS = r"[$€£¥%,\s]"  # removed before parsing
+FORMATTED = r"^[+-]?[$€£¥]?\s?([1-9][0-9]{0,2}(,[0-9]{3})+|[0-9]+)(\.[0-9]*)?\s?[%€]?$"
 BOOLEANS = ("True", "TRUE", "False", "FALSE")
 WHOLE_DECIMAL = r"^([+-]?\d+)\.0*$"  # such as 1.0
-# Columns that polars cannot convert to text.
-UNREADABLE = cs.nested() | cs.binary() | cs.duration()
 
 
 def encode(features: Sequence[Feature], fills_categories: bool) -> list[pl.Expr]:
@@ -67,7 +64,8 @@ def check_suffix(path: str) -> None:
         raise UserError(f"{path}: expected a file that ends in {expected}")
 
 
-def _stripped(selected: cs.Selector) -> pl.Expr:
+def stripped(selected: cs.Selector) -> pl.Expr:
+    """Returns columns as text without surrounding spaces."""
     return selected.as_expr().cast(pl.String).str.strip_chars()
 
 
@@ -117,7 +115,7 @@ class Cells:
 
     def texts(self, selected: cs.Selector) -> pl.Expr:
         """Returns columns as stripped text, null where missing."""
-        cells = _stripped(selected)
+        cells = stripped(selected)
         return pl.when(~cells.is_in(self.missing)).then(cells)
 
     def labels(self, *names: str) -> pl.Expr:
@@ -140,9 +138,9 @@ class Cells:
         codes = pl.Series(missing).cast(pl.Float64, strict=False).to_list()
         values = numeric.as_expr().cast(pl.Float64)
         is_code = values.is_in(codes)
-        plain = _stripped(selected - numeric - formatted)
-        marked = _stripped(formatted)
-        unmarked = marked.str.replace_all(MARKS, "")
+        plain = stripped(selected - numeric - formatted)
+        marked = stripped(formatted)
+        unmarked = marked.str.replace_all(r"[$€£¥%,\s]", "")
         unmarked = pl.when(marked.str.contains(FORMATTED)).then(unmarked)
 
         def parse(cells: pl.Expr, digits: pl.Expr) -> pl.Expr:
@@ -162,7 +160,7 @@ class Cells:
         texts = {feature.column for feature in features} - numbers
         expressions = [*self.numbers(numbers), self.labels(*texts)]
         if target is not None:
-            cells = _stripped(cs.by_name(target))
+            cells = stripped(cs.by_name(target))
             expressions.append(cells.cast(pl.Categorical).alias(CLASS))
         return expressions
 
@@ -208,9 +206,9 @@ class TableFile(Cells):
 
     def _open_csv(self, path: str) -> pl.LazyFrame:
         source, separator, skipped = self._read_start(path)
-        for number, line in enumerate(skipped, 1):
-            if line:
-                self.notes.append(f"skipped line {number}: {line[:50]!r}")
+        lines = [*map(repr, filter(None, skipped))]
+        if lines:
+            self.notes.append(f"skipped before the header: {join_names(lines)}")
         if self.csv.separator is not None:
             separator = SEPARATORS.get(self.csv.separator, self.csv.separator)
         self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}

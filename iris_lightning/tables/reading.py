@@ -28,7 +28,7 @@ from iris_lightning.tables.validation import (
 
 USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
-MAX_NUMBERED_CLASSES = 50  # if classes are numbers; more need ten rows each, on average
+MAX_NUMBERED_CLASSES = 50  # of classes that are numbers; more need ten rows each, on average
 
 
 def read_table(
@@ -68,7 +68,7 @@ def read_table(
         check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        check_decimal_mark(file, [name for name in file.names if name not in exclude])
+        check_decimal_mark(file, features or [name for name in file.names if name not in exclude])
         if class_names is not None:  # of a trained model, whose features are given, too
             inputs = find_features(features or (), file.names, path)
         else:
@@ -79,7 +79,7 @@ def read_table(
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
             if frame[CLASS].has_nulls():
-                raise PolarsError  # the rows may be blank, and `file.rows` leaves out such rows
+                raise PolarsError  # read again without blank rows, which have no class
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
@@ -123,10 +123,9 @@ def _choose_target(file: TableFile, name: str | None) -> tuple[str, str]:
     for usual in TARGET_NAMES:
         if usual in lower:
             return file.names[lower.index(usual)], "found by name"
-    last = file.names[-1]
-    for column in file.names:
-        if file.sample[column].count() > 0:
-            last = column
+    for last in reversed(file.names):
+        if file.sample[last].count():
+            break
     return last, "the last column; --data.target to change"
 
 

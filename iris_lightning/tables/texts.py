@@ -11,9 +11,8 @@ from iris_lightning.errors import UserError
 from iris_lightning.files import is_text
 from iris_lightning.table import SEPARATORS
 
-START_LINES = 100  # read to detect the delimiter
+START_LINES = 300  # read to find the header and to detect the delimiter
 QUOTED = r'"[^"]*"'
-FALLBACK = "cp1252"  # the default of Windows in Western Europe and America
 BYTE_ORDER_MARKS = {  # UTF-32 comes first: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -45,7 +44,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     file = pl.scan_lines(source, glob=False)
     # `is_text` is faster than polars, and true for most files.
     if isinstance(source, bytes) or not is_text(source):
-        has_nul = pl.col("line").str.contains("\0", literal=True)
+        has_nul = pl.col("line").str.contains("\0")
         damaged = find_row(file, has_nul)
         if damaged is not None:
             found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged or UTF-16"
@@ -58,22 +57,23 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         named = re.fullmatch(r'"?sep=(.)"?', line)
         if named:
             separator = named[1]
-        elif line and not line.startswith("#"):
+        elif line.strip('",;|\t') and line[0] != "#":  # blank rows may have delimiters
             break
         skipped.append(line)
     rows = lines[len(skipped) :]
     separator = separator or _find_separator(rows)
     if rows and skipped and skipped[-1].startswith("#"):
         width = rows[0].count(separator)
-        if width and skipped[-1].count(separator) == width:
-            skipped.pop()  # a header such as `#,name,class`
+        # The header is a line such as `#,name,class` if numbers follow.
+        if width and re.search(r"\b\d", rows[0]) and skipped[-1].count(separator) == width:
+            skipped.pop()
     return separator, skipped
 
 
 def _find_separator(lines: Sequence[str]) -> str:
-    """Returns the delimiter that occurs most often, counting per line no more than in the header.
+    """Returns the delimiter that occurs most often.
 
-    Further ones in a line must be inside cells.
+    Of each line, at most as many as in the header are counted: any more must be inside cells.
     """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")
@@ -94,7 +94,7 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
     """
     content = Path(path).read_bytes()
     if encoding is None:
-        encoding = FALLBACK
+        encoding = "cp1252"  # the default of Windows in Western Europe and America
         for mark, marked_encoding in BYTE_ORDER_MARKS.items():
             if content.startswith(mark):
                 encoding = marked_encoding

@@ -10,7 +10,7 @@ from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import Feature, categories_by_column
 from iris_lightning.table import Column
 from iris_lightning.tables.columns import float32_merges
-from iris_lightning.tables.formats import CLASS, MISSING, SAMPLE_ROWS, Cells, TableFile
+from iris_lightning.tables.formats import CLASS, MISSING, SAMPLE_ROWS, Cells, TableFile, stripped
 from iris_lightning.tables.texts import find_row
 
 CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is negative
@@ -20,11 +20,11 @@ def check_header(file: TableFile, columns: Mapping[str, Column], target: str) ->
     """Raises an error if the header looks like a row.
 
     That is the case if the target's name is one of the classes, and at least half of all names are
-    numbers or labels.
+    numbers or labels. The names 0, 1, 2 and so on are those that pandas gives.
     """
-    if target not in columns[target].categories:
-        return
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
+    if target not in columns[target].categories or numbers.to_list() == [*range(len(columns))]:
+        return
     num_alike = numbers.count()
     for name, column in columns.items():
         num_alike += name in column.categories
@@ -62,7 +62,7 @@ def check_values(
     row = find_row(inputs, invalid)
     if row is None:
         return
-    cells = file.rows.slice(row, 1).collect(engine="streaming")
+    cells = file.rows.slice(row, 1).collect()
     values = cells.select(file.values(features)).with_columns(cs.float().cast(pl.Float32))
     for column in categories_by_column(features):  # in the order of the features
         value = values.item(0, column)
@@ -93,11 +93,10 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
-        # In a table of at most `SAMPLE_ROWS`, a column of such numbers has the role `inexact`.
+        # In a shorter table, `find_role` has left out such a column.
         if frame.height > SAMPLE_ROWS and float32_merges(values):
             notes.append(
-                f"{values.name!r} holds different numbers that are equal in float32; "
-                "subtract an offset"
+                f"{values.name!r} holds numbers too close for float32; subtract their minimum"
             )
         code = values.min()
         if code in CODES and (values.filter(values != code) >= 0).all():
@@ -112,10 +111,9 @@ def notes_on_values(
 
 def _notes_on_missing(file: TableFile, columns: Mapping[str, Column]) -> list[str]:
     """Returns a note on texts such as `NA`, after checking that they are not classes."""
-    cells = file.rows.select(cs.by_name(*columns) & cs.string())
-    stripped = cells.select(pl.all().str.strip_chars())
+    texts = file.rows.select(stripped(cs.by_name(*columns) - cs.numeric()))
     # The spaces avoid clashes with the table's names.
-    found = stripped.unpivot(variable_name="column ", value_name="text ")
+    found = texts.unpivot(variable_name="column ", value_name="text ")
     found = found.filter(pl.col("text ").is_in([*filter(None, file.missing)]))
     counts = found.group_by(pl.all()).len().sort(pl.all())
     counted = []

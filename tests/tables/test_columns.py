@@ -47,6 +47,7 @@ COLUMNS: dict[tuple[str, str], Sequence[object]] = {
     ("unit", "constant"): ["cm"] * ROWS,
     ("zero", "constant"): [0] * ROWS,
     ("nothing", "empty"): [None] * ROWS,
+    ("score", "number"): [0.1 * (i % 5) + 0.2 * (i % 3) + 0.7 * (i % 4) for i in range(ROWS)],
     ("time", "inexact"): [1_700_000_000 + i for i in SHUFFLED],
 }
 
