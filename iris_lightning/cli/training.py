@@ -58,10 +58,8 @@ def _echo_start(cli: IrisCLI) -> None:
         done = f"{cli.checkpoint['epoch'] + 1} epochs; max_epochs is {cli.trainer.max_epochs}"
         echo(f"resuming {relative_path(cli.run)} after {done}")
         loop = cli.checkpoint["loops"]["fit_loop"]
-        options = cli.config.trainer
-        is_limited = options.max_steps != -1 or options.max_time is not None
-        if is_limited or not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-            echo("a run limited by steps or time may differ from an uninterrupted one")
+        if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+            echo("as it ended within an epoch, it may differ from an uninterrupted run")
         return
     echo(*table.describe())
     num_repeated = table.count_repeated_rows(rows["train"], rows["test"])
@@ -76,9 +74,8 @@ def _echo_result(cli: IrisCLI) -> None:
     if run is None:  # in a process other than the main one
         return
     for stopping in cli.trainer.early_stopping_callbacks:
-        if stopping.stopped_epoch:
-            epochs = f"did not improve for {stopping.patience} epochs"
-            echo(f"stopped early: {stopping.monitor} {epochs}")
+        if stopping.stopping_reason_message:
+            echo(f"stopped early: {stopping.stopping_reason_message.partition('. ')[0]}")
     echo(f"run:    {relative_path(run)}")
     best = best_checkpoint(cli.trainer)
     if best:

@@ -44,7 +44,7 @@ class EpochRecord(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds `metrics`, those of this epoch, and `callback_metrics`, the latest value of each."""
+        """Adds the metrics of this epoch, and as `callback_metrics` the latest value of each."""
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 
@@ -67,7 +67,7 @@ class EpochRecord(Callback):
         part of them.
         """
         for stopping in trainer.early_stopping_callbacks:
-            if stopping.stopped_epoch:
+            if stopping.stopping_reason_message:
                 trainer.should_stop = True
         metrics = self.resumed.get("callback_metrics", {})
         trainer.callback_metrics.update(metrics)

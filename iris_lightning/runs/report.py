@@ -53,12 +53,12 @@ class TensorBoardReport(Callback):
 
     def __init__(self, figures: bool = True) -> None:
         self.figures = figures
+        self.num_layouts = 0  # that were added to TensorBoard's Custom Scalars
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # Known after the first validation, and repeated in the next epoch, since resuming discards
-        # a layout that was added in the epoch before.
-        if trainer.current_epoch > (trainer.check_val_every_n_epoch or 1):
+        # Twice, since a run that is resumed after the epoch of the first layout discards it.
+        if self.num_layouts == 2:
             return
         charts = {}
         for tag in trainer.callback_metrics:
@@ -67,9 +67,11 @@ class TensorBoardReport(Callback):
                 charts[name] = ["Multiline", [f"{name}/train", tag]]
             if f"{tag}_lower" in trainer.callback_metrics:
                 charts[tag] = ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
-        with suppress(OSError):  # the logger's next call will raise it
-            for logger in _loggers(trainer):
-                logger.experiment.add_custom_scalars({"train and validation": charts})
+        if charts:
+            self.num_layouts += 1
+            with suppress(OSError):  # the logger's next call will raise it
+                for logger in _loggers(trainer):
+                    logger.experiment.add_custom_scalars({"train and validation": charts})
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds results and plots."""
@@ -200,7 +202,8 @@ def add_test_metrics(path: Path, epoch: int, metrics: Mapping[str, float]) -> No
     if run is None:
         return
     with (
-        # None may be running: once a newer file exists, TensorBoard no longer reads the older one.
+        # The run must not be training: once a newer event file exists, TensorBoard no longer reads
+        # the one that training writes to.
         training_alone(run),
         SummaryWriter(str(run), filename_suffix=".evaluated") as writer,
     ):

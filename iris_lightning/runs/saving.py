@@ -2,8 +2,8 @@
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,7 +118,10 @@ def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: 
         trainer: Its Trainer.
         table: The table it was trained on.
     """
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # a copy of this project may not be installed
+            versions[name] = version(name)
     environment = {
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -127,7 +130,6 @@ def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: 
         "device": str(trainer.strategy.root_device),
         "processes": trainer.world_size,
         "threads": torch.get_num_threads(),
-        "seed": options["seed_everything"],
         "data": {"source": table.source, "sha256": table.sha256, "columns": table.roles},
     }
     _write_yaml(run / "environment.yaml", environment)

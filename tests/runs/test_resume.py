@@ -157,13 +157,20 @@ def test_resuming_a_finished_run_only_completes_it(capsys: pytest.CaptureFixture
     assert curves(RUN)["loss/val"] == points
 
 
-def test_resuming_after_early_stopping_does_nothing() -> None:
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [("patience=1", "did not improve in the last"), ("stopping_threshold=5", "threshold reached")],
+)
+def test_resuming_after_early_stopping_does_nothing(
+    option: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     stopping = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=loss/val"]
-    fit(*SGD, *stopping, "--trainer.callbacks.patience=1", "--trainer.max_epochs", "50")
+    fit(*SGD, *stopping, f"--trainer.callbacks.{option}", "--trainer.max_epochs", "50")
     before = load(LAST)["epoch"]
     assert before < 49
     main(["fit", "--ckpt_path", "last"])
     assert load(LAST)["epoch"] == before
+    assert capsys.readouterr().out.count(reason) == 2
 
 
 def test_resuming_within_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
