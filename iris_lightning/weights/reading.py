@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iris_lightning.errors import UserError, join_names
+from iris_lightning.hyperparameters import to_builtin
 from iris_lightning.network import IRIS_CLASSES, IRIS_FEATURES, IrisNetwork
 from iris_lightning.weights.averaging import PREFIX, EnsembleNetwork, count_members
 
@@ -78,7 +79,7 @@ def read_weights(path: Path, **names: Any) -> Weights:
         metadata = {}
     else:
         raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
-    return make_weights(path, state, {**names, **metadata})
+    return make_weights(path, state, {**to_builtin(names), **metadata})
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -141,13 +142,13 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     for name, size in sizes.items():
         names = getattr(result, name)
         if not len(names) == len({*names}) == size:
-            found = f"expected {size} distinct names, got {join_names(names)}; a .pth holds none"
+            found = f"expected {size} distinct names, got {join_names(names)}; .pth files have none"
             raise UserError(f"{path}: {name}: {found}")
     return result
 
 
 def _infer_options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Infers options, which no metadata can overrule, from the weights' names and shapes."""
+    """Infers options from the names and shapes of the weights; metadata cannot overrule them."""
     shapes = {}
     for name, tensor in state.items():
         shape = tensor.shape

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -38,6 +39,8 @@ def test_the_lesson_s_network_loads_pth(default_run: Path) -> None:
     lesson = torch.nn.ModuleDict({"network": LessonNetwork()})
     lesson["network"].load_state_dict(torch.load("model.pth"))
     assert_same_weights(lesson.state_dict(), load(best)["state_dict"])
+    names: Any = np.array(CLASSES)  # as scikit-learn has them
+    assert iris_lightning.load("model.pth", class_names=names)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
