@@ -76,8 +76,8 @@ def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:
 class Progress(L.Callback):
     """Shows a progress bar over all epochs, in a terminal, and prints lines about them.
 
-    It prints each of the first epochs, then ever fewer of those that improve `loss/val`, and the
-    last.
+    It prints the first epochs, then some of those that improve `loss/val`, fewer and fewer, and
+    always the last epoch.
 
     Args:
         record: Knows the metrics of each epoch.
@@ -128,7 +128,8 @@ class Progress(L.Callback):
         loss = metrics.get("loss/val", math.inf)
         improves = loss < self.best
         self.best = min(self.best, loss)
-        self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
+        if loss < math.inf:
+            self.bar.set_postfix_str(f"loss/val {loss:.4f}, best {self.best:.4f}", refresh=False)
         self.bar.update()
         is_notable = improves and epoch > 1.5 * self.last_printed  # at most 15 up to epoch 10,000
         is_listed = epoch < EPOCH_LINES or is_notable or is_last

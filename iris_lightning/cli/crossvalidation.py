@@ -55,10 +55,10 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             raise
         echo("", str(result))
         describe_run(run, cli.plain_options(), cli.trainer, table)
-        write_curves(run, result, config.figures)
         if config.keep:
             write_networks(run, result, cli.model)
-        write_results(run, result)  # last: a run with a summary is complete
+        write_results(run, result)  # from now on, the run is kept
+        write_curves(run, result, config.figures)
     echo(f"run:    {relative_path(run)}", f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(run)
     return result

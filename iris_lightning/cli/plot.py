@@ -26,7 +26,7 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
             default best.
         run: Folder of a run, to plot its best checkpoint or its cross-validation.
     """
-    if run is not None and Path(run, SUMMARY).is_file():
+    if run is not None and ckpt_path is None and Path(run, SUMMARY).is_file():
         what = f"cross-validation: {run}"
         from iris_lightning.ensemble.plots import draw_summary
 

@@ -27,7 +27,8 @@ class EnsembleClassifier(IrisClassifier):
 
     Each member keeps the weights of its epoch with the lowest loss on its fold. For `loss/val` and
     the other validation metrics, each fold is predicted by its member with the weights kept so far.
-    All other rows are predicted with the mean of the members' probabilities.
+    All other rows are predicted with the mean of the members' probabilities. Each `fit` trains new
+    members, unless it resumes from a checkpoint.
 
     Args:
         members: Number of members, as in the `EnsembleDataModule` that it is trained with.
@@ -68,7 +69,7 @@ class EnsembleClassifier(IrisClassifier):
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
-        # One module with two names: the weights that the stack keeps are those that are saved.
+        # Both are one module, so that checkpoints have the best weights of the stack.
         self.stack.best.classifier.network = self.network.members
 
     @property

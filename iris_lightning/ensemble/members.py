@@ -143,8 +143,9 @@ def split_into_stacks(
 ) -> Iterator[list[list[Member]]]:
     """Collects groups into stacks of at most `largest` members.
 
-    A group that is larger than that is a stack of its own. Only groups with equally many steps per
-    epoch share a stack: a member without rows left would still be changed by momentum.
+    A group that is larger than that is a stack of its own. Groups share a stack only if they have
+    equally many steps per epoch; otherwise, a member without rows left would still be changed by
+    the optimizer's momentum.
     """
     open_stacks: dict[int, list[list[Member]]] = {}
     for group in groups:

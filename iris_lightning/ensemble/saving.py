@@ -25,7 +25,7 @@ from iris_lightning.weights.reading import Weights
 
 @contextlib.contextmanager
 def open_run(root: Path, name: str | None) -> Iterator[Path]:
-    """Creates the folder of a new run, and removes it if the block ends without results."""
+    """Creates the folder of a new run, and removes it if the block ends without a summary."""
     run = claim_run(root, name)
     try:
         with training_alone(run):

@@ -34,8 +34,8 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
-# do not interact. Adagrad is missing: its constructor allocates state in the shapes of parameters,
-# and while `make_optimizer` calls it, these are the shapes of a single member.
+# do not interact. Adagrad is missing: its constructor already allocates state, and at that moment
+# the parameters have the shapes of a single member (see `make_optimizer` below).
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
@@ -154,7 +154,7 @@ class StackedClassifier(L.LightningModule):
         logits, losses, class_weighted_losses = _call(self.step, batch)
         is_correct = logits.argmax(dim=2) == batch.targets
         is_real = batch.row_weights > 0
-        values = torch.stack([losses.detach(), is_correct, is_real])
+        values = torch.stack([losses.detach().float(), is_correct, is_real])
         sums = (values * is_real).sum(dim=2)
         self._sums[split] = self._sums.get(split, 0) + sums
         return logits, losses, class_weighted_losses
@@ -239,7 +239,7 @@ class StackedClassifier(L.LightningModule):
         """Refuses optimizers and a precision that would make members depend on each other."""
         if self.trainer.precision == "16-mixed":
             found = "16-mixed skips a step of all members if one overflows; expected bf16-mixed"
-            raise UserError(found, "precision")
+            raise UserError(found, "trainer.precision")
         stacked = set(self.step.parameters())
         for optimizer in self.trainer.optimizers:
             name = type(optimizer).__name__

@@ -148,6 +148,17 @@ def test_a_run_that_ends_early_leaves_nothing(
     assert ("nothing was saved" in capsys.readouterr().err) == isinstance(error, Stopped)
 
 
+def test_results_are_kept_if_the_curves_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError(28, "No space left", "events")
+
+    monkeypatch.setattr(crossvalidation, "write_curves", fail)
+    with pytest.raises(SystemExit):
+        crossvalidate()
+    assert (RUN / "predictions.csv").exists()
+    assert (RUN / "summary.json").exists()
+
+
 def test_predictions_have_the_numbers_of_the_rows_that_were_used() -> None:
     lines = [f"{i % 7},{'ab'[i % 2]}" for i in range(40)]
     lines[3] = ",b"
