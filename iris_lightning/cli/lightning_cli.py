@@ -242,8 +242,8 @@ class IrisCLI(LightningCLI):
         ]
         loggers = []
         if options.logger is not False:
-            # A resumed run replaces the points of the saved epoch, which `EpochRecord` logs again,
-            # and those of a later epoch that was not finished.
+            # Discards the curves from the saved epoch on: `EpochRecord` logs that epoch again, and
+            # later ones are repeated.
             logger = RunLogger(folder, purge_step=self.checkpoint.get("epoch", 0))
             folder.checkpoint_io.before_write = logger.flush
             loggers.append(logger)
