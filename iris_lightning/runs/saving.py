@@ -74,7 +74,7 @@ class RunFolder(Callback):
     def training(self, trainer: L.Trainer) -> Iterator[None]:
         """Locks the folder during training, so that no other process trains the run.
 
-        If a new run fails before its first checkpoint, its folder is removed.
+        If a new run fails without a checkpoint, its folder is removed.
         """
         if not trainer.is_global_zero:
             yield
@@ -87,11 +87,12 @@ class RunFolder(Callback):
             with training_alone(self.run):
                 yield
         except BaseException as error:
-            if not (self.run / "config.yaml").is_file():
+            last = self.run / "checkpoints" / "last.ckpt"
+            if isinstance(error, Stopped) and last.exists():
+                command = "python -m iris_lightning fit --ckpt_path"
+                error.hint = f"to resume: {command} {relative_path(last)}"
+            if not any(last.parent.glob("*")):
                 remove_run(self.run)
-            elif isinstance(error, Stopped):
-                last = relative_path(self.run / "checkpoints" / "last.ckpt")
-                error.hint = f"to resume: python -m iris_lightning fit --ckpt_path {last}"
             raise
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -191,13 +191,14 @@ def test_best_checkpoint_with_validation_within_epochs() -> None:
 
 
 class Signal(Callback):
-    """Sends this process a signal in the third epoch."""
+    """Sends this process a signal, by default in the third epoch."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, step: int = 22) -> None:
         self.number = number
+        self.step = step
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        if trainer.current_epoch == 2:
+        if trainer.global_step == self.step:
             signal.raise_signal(self.number)
 
 
@@ -218,6 +219,17 @@ def test_a_signal_stops_the_run_and_explains_how_to_resume(
     assert load(LAST)["epoch"] == 1
     resume(4, "--trainer.callbacks=null")
     assert_same_run(RUN, whole_run)
+
+
+def test_a_signal_in_the_first_epoch_leaves_its_checkpoints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sender = ["--trainer.callbacks+=tests.runs.test_resume.Signal", "--trainer.callbacks.step=5"]
+    sender += [f"--trainer.callbacks.number={int(signal.SIGINT)}"]
+    with pytest.raises(SystemExit):
+        fit("--trainer.val_check_interval", "3", *sender)
+    assert os.listdir(LAST.parent) == ["best.ckpt"]
+    assert "resume" not in capsys.readouterr().err
 
 
 def test_a_signal_before_the_first_step_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
