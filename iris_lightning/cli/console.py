@@ -102,7 +102,7 @@ class Progress(L.Callback):
             self.bar = tqdm(
                 total=total,
                 initial=trainer.current_epoch,
-                disable=None,  # unless stdout is a terminal
+                disable=None,  # so that it is shown in a terminal only
                 bar_format="epoch {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}",
                 leave=False,
                 file=sys.stdout,

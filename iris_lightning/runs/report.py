@@ -53,12 +53,11 @@ class TensorBoardReport(Callback):
 
     def __init__(self, figures: bool = True) -> None:
         self.figures = figures
-        self.num_layouts = 0  # that were added to TensorBoard's Custom Scalars
+        self.has_layout = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Lays out the charts, once the names of the metrics are known."""
-        # Twice, since a run that is resumed after the epoch of the first layout discards it.
-        if self.num_layouts == 2:
+        if self.has_layout:
             return
         charts = {}
         for tag in trainer.callback_metrics:
@@ -68,7 +67,7 @@ class TensorBoardReport(Callback):
             if f"{tag}_lower" in trainer.callback_metrics:
                 charts[tag] = ["Margin", [tag, f"{tag}_lower", f"{tag}_upper"]]
         if charts:
-            self.num_layouts += 1
+            self.has_layout = True
             with suppress(OSError):  # the logger's next call will raise it
                 for logger in _loggers(trainer):
                     logger.experiment.add_custom_scalars({"train and validation": charts})
@@ -133,7 +132,7 @@ def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule
 
 
 def _settings(options: Mapping[str, Any]) -> str:
-    """Describes the options that differ from their defaults; as JSON, tuples equal lists."""
+    """Describes the options that differ from their defaults; in JSON, tuples equal lists."""
     usual = {}
     for kind in (IrisClassifier, IrisDataModule, CsvFormat):
         for name, parameter in inspect.signature(kind).parameters.items():

@@ -36,8 +36,8 @@ def predict_table(
         csv: Format of a CSV input, which CSV output repeats; `.tsv` output has tabs.
 
     Returns:
-        Counts by what was counted, such as `rows` or `missing values in 'age'`; and notes on how
-        the table was read.
+        A counter whose keys are phrases, such as `rows` or `missing values in 'age'`; and notes on
+        how the table was read.
 
     Raises:
         UserError: If the table lacks a feature of the classifier, or a file cannot be used.
@@ -104,9 +104,8 @@ def count_gaps(
     Args:
         values: Parsed cells, as selected by `TableFile.values`.
         features: The features.
-        examples: The unknown category that the phrase of each column quotes, filled in here. All
-            batches of a table share this dict, so that their phrases are equal and their counts can
-            be added.
+        examples: The unknown category that the phrase of each column quotes. The first batch that
+            has one adds it here, and all others quote the same, so that their keys are equal.
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():

@@ -28,7 +28,8 @@ from iris_lightning.tables.validation import (
 
 USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
-MAX_NUMBERED_CLASSES = 50  # of classes that are numbers; more need ten rows each, on average
+# If a target of numbers has more distinct ones, they need ten rows each, on average.
+MAX_NUMBERED_CLASSES = 50
 
 
 def read_table(
@@ -79,7 +80,7 @@ def read_table(
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
             if frame[CLASS].has_nulls():
-                raise PolarsError  # read again without blank rows, which have no class
+                raise PolarsError  # caught below: blank rows, which have no class, are left out
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
@@ -239,6 +240,5 @@ def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
         has_too_many = has_too_many or has_fractions or has_few_rows
     if has_too_many:
         message = f"{place} holds {len(found)} distinct values in {num_rows} rows"
-        remedy = ("target", "COLUMN")
-        raise UserError(f"{message}; classification needs classes", remedy=remedy)
+        raise UserError(f"{message}; classification needs classes", remedy=("target", "COLUMN"))
     return classes
