@@ -93,10 +93,11 @@ class Table:
 
     def describe(self) -> list[str]:
         """Describes the features, the classes and how the table was read, as lines of text."""
-        share = majority_share(self.targets)
         features = f"{len(self.feature_names)} features: {join_names(self.feature_names)}"
         classes = f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
-        classes += f"{join_names(self.class_names)}; the largest has {share:.1%} of the rows"
+        classes += f"{join_names(self.class_names)}; the largest has "
+        classes += f"{majority_share(self.targets):.1%} of the rows, "
+        classes += f"the smallest {self.targets.bincount().min()} rows"
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
     def check_options(self, options: Mapping[str, Any]) -> None:

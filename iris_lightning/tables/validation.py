@@ -19,11 +19,12 @@ CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is ne
 def check_header(file: TableFile, columns: Mapping[str, Column], target: str) -> None:
     """Raises an error if the header looks like a row.
 
-    That is the case if the target's name is one of the classes, and at least half of all names are
-    numbers or labels. The names 0, 1, 2 and so on are those that pandas gives.
+    That is the case if the target's name is in the target column, too, and at least half of all
+    names are numbers or labels. The names 0, 1, 2 and so on are those that pandas gives.
     """
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
-    if target not in columns[target].categories or numbers.to_list() == [*range(len(columns))]:
+    targets = file.sample[target].to_list()
+    if target not in targets or numbers.to_list() == [*range(len(columns))]:
         return
     num_alike = numbers.count()
     for name, column in columns.items():
@@ -70,7 +71,7 @@ def check_values(
         if value is None and not allows_missing:
             raise UserError(f"{place}: missing value; it needs a fit with --data.missing mean")
         if value in (math.inf, -math.inf):
-            text = str(cells.item(0, column))[:80]
+            text = str(cells.item(0, column))
             raise UserError(f"{place}: expected a finite number, got {text!r}")
 
 

@@ -343,6 +343,13 @@ def test_a_table_without_a_header() -> None:
     assert len(table.targets) == 20
 
 
+@pytest.mark.parametrize("classes", [("2.0", "1.0"), ("False", "True"), ("x", "y")])
+def test_a_missing_header_is_noticed(classes: tuple[str, str]) -> None:
+    rows = [f"{i % 7}.5,{i % 5}.25,{classes[i % 2]}\n" for i in range(20)]
+    with pytest.raises(UserError, match=f"0.5, 0.25, {classes[0]}; try header: false"):
+        read_table(write("".join(rows)))
+
+
 def test_columns_that_pandas_has_named() -> None:
     table = read_table(write("0,1,2\n" + "1.5,2.5,2\n2.5,1.5,1\n3.5,0.5,0\n" * 9))
     assert table.feature_names == ["0", "1"]
