@@ -59,7 +59,7 @@ def _echo_start(cli: IrisCLI) -> None:
         echo(f"resuming {relative_path(cli.run)} after {done}")
         loop = cli.checkpoint["loops"]["fit_loop"]
         if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
-            echo("as it ended within an epoch, it may differ from an uninterrupted run")
+            echo("the run ended within an epoch, so it may now differ from an uninterrupted one")
         return
     echo(*table.describe())
     num_repeated = table.count_repeated_rows(rows["train"], rows["test"])

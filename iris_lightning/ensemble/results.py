@@ -83,8 +83,8 @@ class CrossValidation:
             columns = "".join(f"{cell:20}" for cell in cells)
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
-        meaning = f"±: standard error over the {over}; for differences, also over the choice"
-        meaning += " of rows (corrected resampled t-test)"
+        meaning = f"±: standard error over the {over}; that of a difference also covers"
+        meaning += " which rows were sampled (corrected resampled t-test)"
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -130,8 +130,8 @@ class StackedClassifier(L.LightningModule):
         # Validations since the last improvement of each group.
         self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
-        # Split -> sums over its rows so far in this epoch, shape `(3, members)`: of the losses, the
-        # correct predictions, and the rows themselves.
+        # For each split, totals over its rows so far in this epoch, shape `(3, members)`: the sum
+        # of the losses, the number of correct predictions, and the number of rows.
         self._sums: dict[str, Tensor] = {}
 
     def train_dataloader(self) -> StackBatches:

@@ -25,7 +25,7 @@ MAX_CATEGORIES = 100
 MIN_ID_DISTINCT = 0.9  # fraction of the values; applies to columns named like an ID
 MIN_CATEGORY_ROWS = 2  # per category, on average
 MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float32
-MAX_CHUNKS = 20  # of a long column that are searched for such numbers
+MAX_CHUNKS = 20  # parts of a long column that are searched for numbers equal in float32
 UNITS = r"[$€£¥%]"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
 NO_NUMBERS = np.empty(0)
@@ -104,7 +104,7 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
         for name, column in columns.items():
             has_many = len(column.categories) > MAX_CATEGORIES
             is_decided = has_many or column.role in ("number", "date")
-            if name == target:  # the sample shows them; `read_table` finds all
+            if name == target:  # `read_table` collects the classes of all rows
                 is_decided = bool(column.categories)
             if name in categorical or not is_decided:
                 undecided.append(name)

@@ -127,7 +127,8 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     weights = {}
     try:
         for name, tensor in state.items():
-            weights[name.replace("_orig_mod.", "")] = tensor.float()  # of a compiled network
+            # `torch.compile` adds the prefix.
+            weights[name.replace("_orig_mod.", "")] = tensor.float()
         options = _infer_options(weights)
         for name in UNSEEN_OPTIONS:
             if name in metadata:
@@ -142,7 +143,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     for name, size in sizes.items():
         names = getattr(result, name)
         if not len(names) == len({*names}) == size:
-            found = f"expected {size} distinct names, got {join_names(names)}; .pth files have none"
+            found = f"expected {size} distinct names, got {join_names(names)}; a .pth has no names"
             raise UserError(f"{path}: {name}: {found}")
     return result
 
