@@ -97,7 +97,7 @@ class Table:
         classes = f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
         classes += f"{join_names(self.class_names)}; the largest has "
         classes += f"{majority_share(self.targets):.1%} of the rows, "
-        classes += f"the smallest {self.targets.bincount().min()} rows"
+        classes += f"the smallest {self.targets.bincount().min()} of them"
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
