@@ -35,7 +35,7 @@ class BatchOrder(DistributedSampler[Any]):
 
     A resumed run thus continues in the same order without any saved state. Of each batch, a process
     gets its share, which may be empty, as there is no padding. It is a `DistributedSampler` because
-    Lightning replaces any other sampler with its own; it also calls `set_epoch`.
+    Lightning calls `set_epoch` on those, and replaces all others.
 
     Args:
         dataset: The rows.

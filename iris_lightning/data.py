@@ -209,7 +209,7 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        # An empty test split, if `split_rows` has returned two splits; if three, `zip` drops it.
+        # An empty test split, if `split_rows` has returned only two; else `zip` drops this one.
         splits.append(torch.empty(0, dtype=torch.int64))
         return dict(zip(SPLITS, splits, strict=False))
 

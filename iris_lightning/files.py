@@ -12,7 +12,7 @@ from typing import Any
 
 from iris_lightning.errors import UserError
 
-CHUNK_CHARACTERS = 2**20  # of a text file that are read at once
+CHUNK_CHARACTERS = 2**20  # read from a text file at once
 
 
 @contextmanager

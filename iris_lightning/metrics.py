@@ -8,11 +8,10 @@ def make_metrics(num_classes: int) -> dict[str, Metric | MetricCollection]:
     """Returns the metrics by name.
 
     A metric added here appears in the curves of `fit`, in the output of `test` and `crossvalidate`,
-    and in `summary.json`. It is updated with `preds`, logits of shape `(rows, num_classes)`, and
-    `target`, int64 classes of shape `(rows,)`.
+    and in `summary.json`. It computes a single number. It is updated with `preds`, logits of shape
+    `(rows, num_classes)`, and `target`, int64 classes of shape `(rows,)`.
     """
     metrics: dict[str, Metric | MetricCollection] = {}
-    # The share of correct predictions.
     metrics["accuracy"] = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
     # The mean F1 score of the classes, so that a frequent class does not dominate.
     metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)

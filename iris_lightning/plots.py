@@ -113,7 +113,8 @@ def _regions(trained: Trained) -> "Figure | None":
     The network is evaluated with all other features at their train mean.
 
     Returns:
-        The figure, or `None` if there are too many features or classes, or only one feature.
+        The figure, or `None` if there are too many features or classes, only one feature, or one
+        without values.
     """
     names = [shorten(name, MAX_NAME_LENGTH) for name in trained.data.feature_names]
     num_classes = len(trained.data.class_names)
@@ -127,10 +128,12 @@ def _regions(trained: Trained) -> "Figure | None":
     train, _ = trained.data.tensors("train")
     val, _ = trained.data.tensors("val")
     values = torch.cat([train, val]).numpy()
-    low = np.nanmin(values, axis=0)
-    high = np.nanmax(values, axis=0)
+    low = np.fmin.reduce(values)  # ignores missing values
+    high = np.fmax.reduce(values)
     margin = 0.05 * (high - low)
     ticks = np.linspace(low - margin, high + margin, GRID_SIZE)
+    if not np.isfinite(ticks).all():
+        return None
     means = train.nanmean(dim=0)
     for first, second in combinations(range(len(names)), 2):
         row = second - 1
@@ -204,6 +207,12 @@ def draw_confusion(confusion: "ArrayLike", class_names: Sequence[str], title: st
         xticks_rotation="vertical",
     )
     return figure
+
+
+def draw_summary(summary: Mapping[str, Any]) -> "Iterator[tuple[str, Figure]]":
+    """Yields the name and figure of each plot of a cross-validation: the confusion matrix."""
+    title = f"held-out rows, {summary['repeats']} x {summary['folds']} folds"
+    yield "confusion", draw_confusion(summary["confusion"], summary["classes"], title)
 
 
 def _figure(title: str, width: float = 4.4, height: float = 3.0) -> "Figure":

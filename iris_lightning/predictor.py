@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Missing values as Python, NumPy and pandas print them.
-PRINTED_MISSING = ("None", "nan", "NaT", "<NA>")
+PRINTED_MISSING = ("None", "nan", "NaN", "NaT", "<NA>")
 
 
 class IrisPredictor(nn.Module):

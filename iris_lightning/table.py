@@ -12,7 +12,9 @@ from torch import Tensor
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import missing_column
 
-SEPARATORS = {",": ",", ";": ";", "tab": "\t", "|": "|"}  # column delimiters of CSV files
+# Column delimiters of CSV files. `;` comes first: where each row has as many commas, these are
+# decimal commas.
+SEPARATORS = {";": ";", ",": ",", "tab": "\t", "|": "|"}
 
 
 class TableWarning(UserWarning):
@@ -97,7 +99,7 @@ class Table:
         classes = f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
         classes += f"{join_names(self.class_names)}; the largest has "
         classes += f"{majority_share(self.targets):.1%} of the rows, "
-        classes += f"the smallest {self.targets.bincount().min()} of them"
+        classes += f"the smallest has {self.targets.bincount().min()}"
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
     def check_options(self, options: Mapping[str, Any]) -> None:

@@ -72,6 +72,14 @@ def test_plots_for_tables_of_many_shapes(features: int, classes: int) -> None:
     assert {*figures} == expected
 
 
+def test_a_feature_without_values_has_no_regions() -> None:
+    drawn = trained()
+    for split in ("train", "val"):
+        drawn.data.tensors(split)[0][:, 1] = torch.nan
+    with own_style():
+        assert [name for name, _ in draw_all(drawn)] == ["confusion", "reliability"]
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -64,6 +64,8 @@ def main(args: list[str] | None = None) -> Any:
         out_of_memory = re.search("out of memory|allocate memory|failed to map", str(error))
         if isinstance(error, RuntimeError | ImportError) and not out_of_memory:
             raise
+        if sys.flags.dev_mode:
+            raise
         print(f"iris_lightning: error: {_message(error, command)}", file=sys.stderr)
         raise SystemExit(2) from None
     except Stopped as stopped:

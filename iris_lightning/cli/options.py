@@ -39,7 +39,7 @@ NOT_IN_FIT = {
     "sync_batchnorm",
     "use_distributed_sampler",
 }
-# The only Trainer options that these commands have.
+# The Trainer options of `validate` and `test`.
 EVALUATION_OPTIONS = {
     "accelerator",
     "default_root_dir",
@@ -48,6 +48,7 @@ EVALUATION_OPTIONS = {
     "precision",
     "strategy",
 }
+# The Trainer options of `crossvalidate`.
 CROSSVALIDATION_OPTIONS = {
     "accelerator",
     "accumulate_grad_batches",

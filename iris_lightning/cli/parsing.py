@@ -21,6 +21,8 @@ from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
 MAX_ALIASES = 30  # in a config; ten nested levels of three expand to 3**10 copies
+# Files of the standard library and of installed packages, except this one.
+LIBRARY = re.compile(r"(-packages|python3\.\d+|Lib)[/\\](?!.*iris_lightning)")
 GROUPS = {"model", "data", "trainer"}
 
 CONFIG_PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -170,14 +172,14 @@ def simplify_errors(names: Iterable[str] = (), prefix: str = "") -> Iterator[Non
 
 @contextmanager
 def as_user_error() -> Iterator[None]:
-    """Re-raises errors of torch and Lightning as `UserError`, and leaves this package's alone."""
+    """Re-raises errors of libraries as `UserError`; others keep their traceback."""
     try:
         yield
     except OSError:  # `main` prints the file's name
         raise
     except Exception as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)  # where it was raised
-        if frame.f_globals["__name__"].startswith("iris_lightning"):
+        if not LIBRARY.search(frame.f_code.co_filename):
             raise
         reason = _reason(str(error)) or type(error).__name__
         if "gloo/transport" in reason:

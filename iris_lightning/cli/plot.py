@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from iris_lightning.cli.console import silence_noise
 from iris_lightning.cli.parsing import as_user_error
 from iris_lightning.files import relative_path
-from iris_lightning.plots import Trained, draw_all, own_style, write_figures
+from iris_lightning.plots import Trained, draw_all, draw_summary, own_style, write_figures
 from iris_lightning.predictor import IrisPredictor
 from iris_lightning.runs.checkpoints import Source, find_source, recorded_options
 from iris_lightning.runs.folders import SUMMARY
@@ -28,8 +28,6 @@ def plot(output: str = "figures", ckpt_path: str | None = None, run: str | None 
     """
     if run is not None and ckpt_path is None and Path(run, SUMMARY).is_file():
         what = f"cross-validation: {run}"
-        from iris_lightning.ensemble.plots import draw_summary
-
         summary = Path(run, SUMMARY).read_text("utf-8")
         plots = draw_summary(json.loads(summary))
     else:

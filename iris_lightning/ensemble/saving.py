@@ -11,11 +11,10 @@ import polars as pl
 import torch
 
 from iris_lightning.classifier import IrisClassifier
-from iris_lightning.ensemble.plots import draw_summary
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES, mean_and_quartiles
 from iris_lightning.files import atomic_write
-from iris_lightning.plots import own_style
+from iris_lightning.plots import draw_summary, own_style
 from iris_lightning.runs.folders import NETWORKS, SUMMARY, claim_run, remove_run, training_alone
 from iris_lightning.tables.predictions import prediction_columns
 from iris_lightning.weights.averaging import PREFIX

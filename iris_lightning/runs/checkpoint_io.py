@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def flush(self) -> None:
         """Writes all waiting checkpoints.
 
-        `best.ckpt` comes first: `last.ckpt` records its score, so it must never be the newer one.
+        `best.ckpt` comes first: `last.ckpt` records its score, so must never be newer.
 
         Raises:
             OSError: If a checkpoint cannot be written. The previous file is kept.

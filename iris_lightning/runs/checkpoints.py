@@ -41,8 +41,8 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "expected 'best', 'last', a checkpoint or the folder of a fit"
-        raise UserError(f"{path}: no such file; {expected}", "ckpt_path")
+        expected = "a checkpoint, the folder of a fit, 'last', or 'best' if it was validated"
+        raise UserError(f"{path}: no such file; expected {expected}")
     return path
 
 

@@ -47,8 +47,8 @@ def claim_run(root: Path, name: str | None = None) -> Path:
     folder = root / RUNS
     if name is not None:
         if not re.fullmatch(NAME_PATTERN, name):
-            expected = "expected letters, digits and _ . = + -, and not version_N"
-            raise UserError(f"{expected}; got {name!r}", "name")
+            expected = f"letters, digits, _ and, after the first, . = + -; not version_N or {RUNS}"
+            raise UserError(f"expected {expected}; got {name!r}", "name")
         folder = folder / name
     while True:
         folder.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,10 @@ def _options(trainer: L.Trainer, module: L.LightningModule, data: IrisDataModule
 
 
 def _settings(options: Mapping[str, Any]) -> str:
-    """Describes the options that differ from their defaults; in JSON, tuples equal lists."""
+    """Describes the options that differ from their defaults.
+
+    They are compared as JSON, in which a tuple equals a list.
+    """
     usual = {}
     for kind in (IrisClassifier, IrisDataModule, CsvFormat):
         for name, parameter in inspect.signature(kind).parameters.items():

@@ -1,6 +1,7 @@
 """The files of a run: its checkpoints, curves, options and environment."""
 
 import platform
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -90,7 +91,7 @@ class RunFolder(Callback):
             last = self.run / "checkpoints" / "last.ckpt"
             if isinstance(error, Stopped) and last.exists():
                 command = "python -m iris_lightning fit --ckpt_path"
-                error.hint = f"to resume: {command} {relative_path(last)}"
+                error.hint = f"to resume: {command} {shlex.quote(relative_path(last))}"
             if not any(last.parent.glob("*")):
                 remove_run(self.run)
             raise

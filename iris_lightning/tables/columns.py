@@ -28,7 +28,6 @@ MAX_MERGED = 0.01  # fraction of the distinct numbers that may be equal in float
 MAX_CHUNKS = 20  # parts of a long column that are searched for numbers equal in float32
 UNITS = r"[$€£¥%]"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"  # 1.234 may also be a decimal
-NO_NUMBERS = np.empty(0)
 TEXTS = pl.all().str
 # Names of ID columns and row numbers.
 ID_NAME = re.compile(
@@ -48,7 +47,7 @@ def find_role(
     kind: str,
     num_values: int,
     num_distinct: int,
-    numbers: NDArray[np.float64] = NO_NUMBERS,
+    numbers: NDArray[np.float64],
 ) -> tuple[str, str]:
     """Returns the role of a column and the reason for it.
 
@@ -100,7 +99,7 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
     as_labels = {target, *categorical}
     columns = _measure(file, file.sample.lazy(), file.names, as_labels)
     if file.sample.height == SAMPLE_ROWS:  # then the file may have more rows
-        undecided = []  # columns whose role may depend on these
+        undecided = []  # columns whose role may yet change
         for name, column in columns.items():
             has_many = len(column.categories) > MAX_CATEGORIES
             is_decided = has_many or column.role in ("number", "date")
@@ -151,7 +150,7 @@ def _measure(
         if all(map(DATE.match, found)):
             kind = "date"
         num_values = labelled[name].count()
-        role, reason = find_role(name, kind, num_values, len(found))
+        role, reason = find_role(name, kind, num_values, len(found), np.empty(0))
         columns[name] = Column(name, role, reason, found)
     return columns
 

@@ -209,8 +209,8 @@ class TableFile(Cells):
         lines = [*map(repr, filter(None, skipped))]
         if lines:
             self.notes.append(f"skipped before the header: {join_names(lines)}")
-        if self.csv.separator is not None:
-            separator = SEPARATORS.get(self.csv.separator, self.csv.separator)
+        chosen = self.csv.separator or separator
+        separator = SEPARATORS.get(chosen, chosen)
         self.csv_format = {"separator": separator, "decimal_comma": bool(self.csv.decimal_comma)}
         scan = partial(
             pl.scan_csv,

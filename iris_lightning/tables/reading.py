@@ -28,7 +28,7 @@ from iris_lightning.tables.validation import (
 
 USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
-# If a target of numbers has more distinct ones, they need ten rows each, on average.
+# A target with more distinct numbers than this needs ten rows for each, on average.
 MAX_NUMBERED_CLASSES = 50
 
 

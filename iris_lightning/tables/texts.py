@@ -13,11 +13,11 @@ from iris_lightning.table import SEPARATORS
 
 START_LINES = 300  # read to find the header and to detect the delimiter
 QUOTED = r'"[^"]*"'
-BYTE_ORDER_MARKS = {  # UTF-32 comes first: its little-endian mark begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
+BYTE_ORDER_MARKS = {  # UTF-32 comes last: its little-endian mark begins with that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
 }
 
 
@@ -47,7 +47,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
         has_nul = pl.col("line").str.contains("\0")
         damaged = find_row(file, has_nul)
         if damaged is not None:
-            found = f"{name}: line {damaged + 1} has a NUL character: the file is damaged or UTF-16"
+            found = f"{name}: line {damaged + 1} has a NUL character: damaged, UTF-16 or compressed"
             raise UserError(found, remedy=("encoding", "utf-16-le or utf-16-be"))
     first = file.head(START_LINES).collect().to_series()
     lines = first.str.strip_chars("\ufeff \r").to_list()
@@ -98,8 +98,7 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
         for mark, marked_encoding in BYTE_ORDER_MARKS.items():
             if content.startswith(mark):
                 encoding = marked_encoding
-                break
     try:
         return content.decode(encoding).encode(), encoding
     except (LookupError, UnicodeError) as error:
-        raise UserError(f"{name}: {error}", "encoding") from error
+        raise UserError(f"{name}: {error}; compressed files must be UTF-8", "encoding") from error

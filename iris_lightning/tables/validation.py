@@ -69,7 +69,7 @@ def check_values(
         value = values.item(0, column)
         place = f"{file.name}: column {column!r}, row {row + file.first_row}"
         if value is None and not allows_missing:
-            raise UserError(f"{place}: missing value; it needs a fit with --data.missing mean")
+            raise UserError(f"{place}: missing value; to allow it, fit with --data.missing mean")
         if value in (math.inf, -math.inf):
             text = str(cells.item(0, column))
             raise UserError(f"{place}: expected a finite number, got {text!r}")
@@ -94,7 +94,7 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
-        # In a shorter table, `find_role` has left out such a column.
+        # Up to `SAMPLE_ROWS` rows, `find_role` leaves such columns out.
         if frame.height > SAMPLE_ROWS and float32_merges(values):
             notes.append(
                 f"{values.name!r} holds numbers too close for float32; subtract their minimum"

@@ -78,7 +78,9 @@ def read_weights(path: Path, **names: Any) -> Weights:
         state = read_torch(path)
         metadata = {}
     else:
-        raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
+        raise UserError(
+            f"{path}: expected a .ckpt file, or weights written by export: .pth, .safetensors"
+        )
     return make_weights(path, state, {**to_builtin(names), **metadata})
 
 

@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -57,9 +58,7 @@ def test_a_cross_validation_of_another_table(
 def test_plots_that_cannot_be_drawn(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("latex could not be found")
-
+    fail = Mock(side_effect=RuntimeError("latex could not be found"))
     monkeypatch.setattr("iris_lightning.plots.draw_confusion", fail)
     assert "latex could not be found" in fails(capsys, "plot")
 

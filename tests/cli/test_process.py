@@ -54,6 +54,11 @@ def test_the_console_script_is_the_module(trained: tuple[Process, Path]) -> None
     assert "checkpoints/best.ckpt (epoch 4)\nmodel.pth: " in result.stdout
 
 
+def test_development_mode_shows_the_traceback(folder: Path) -> None:
+    result = run(folder, sys.executable, "-X", "dev", *MODULE[1:], "export", "model.pth")
+    assert "Traceback" in result.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has no ulimit")
 def test_too_little_memory_gives_one_line(folder: Path) -> None:
     limited = "ulimit -v 200000; exec " + " ".join([*MODULE, "export", "model.pth"])

@@ -89,6 +89,8 @@ def test_decimal_commas() -> None:
     assert_good(write(GOOD.replace(",", ";").replace(".", ",")), decimal_comma=True)
     quoted = GOOD.replace("1.5", '"1,5"').replace("2.5", '"2,5"').replace("3.5", '"3,5"')
     assert_good(write(quoted.replace("4.5", '"4,5"')), decimal_comma=True)
+    as_many_commas = write("a, mm;b, mm;kind\n" + "1,5;2;x\n3;4,5;y\n" * 5)
+    assert read_table(as_many_commas, decimal_comma=True).class_names == ["x", "y"]
 
 
 @pytest.mark.parametrize("decimal_comma", [False, True])
