@@ -48,8 +48,8 @@ class IrisClassifier(L.LightningModule):
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
         impute: Whether to replace missing features (NaN) with their means over the train split.
-        bins: Number of quantile bins per column of numbers; 0 for none. Each bin is one more input
-            of the first layer, which can thus learn steps.
+        bins: Quantile bins per numeric feature; 0 for none. Each bin is one more input of the first
+            layer, which can thus learn steps.
         one_hot_features: Features that encode categories as 0 and 1; they are neither scaled nor
             binned.
 

@@ -198,7 +198,7 @@ class IrisDataModule(L.LightningDataModule):
         After `keep_to`, the splits are those of the training. If that was on another table, there
         is no train split, and all rows are evaluated.
         """
-        options = {**self.hparams, **self.trained_on}  # with the path of the training
+        options = {**self.hparams, **self.trained_on}  # `path` is that of the training
         if options.get("sha256") not in (None, self.table.sha256):
             trained_path = os.path.realpath(options["path"] or "")
             if os.path.realpath(self.hparams["path"] or "") == trained_path:
@@ -209,7 +209,7 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        # An empty test split, if `split_rows` has returned only two; else `zip` drops this one.
+        # The test split, if `split_rows` has returned only two; otherwise, `zip` ignores it.
         splits.append(torch.empty(0, dtype=torch.int64))
         return dict(zip(SPLITS, splits, strict=False))
 

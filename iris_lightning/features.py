@@ -32,8 +32,7 @@ class Feature(NamedTuple):
 def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
     """Returns the texts that mean a missing value: the empty text and `na_values`.
 
-    A value that is not a text stands for its spellings in Python and YAML: `None` for `None` and
-    `null`.
+    Other values stand for their spellings in Python and YAML, such as `None` and `null`.
     """
     if na_values is None:
         na_values = NA_VALUES

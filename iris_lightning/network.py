@@ -36,7 +36,7 @@ class IrisNetwork(nn.Module):
         activation: Activation after each hidden layer: a name in `ACTIVATIONS`, or `None`.
         standardize: Whether to scale features with the buffers `mean` and `std`.
         impute: Whether to replace missing features (NaN) with the buffer `fill` before scaling.
-        bins: Number of quantile bins per number; 0 for none. Each bin adds an input that rises from
+        bins: Quantile bins per numeric feature; 0 for none. Each bin adds an input that rises from
             0 to 1 within it, and is 0 for a missing number: the piecewise linear encoding of
             Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", 2022,
             section 3.1.

@@ -113,8 +113,8 @@ def _regions(trained: Trained) -> "Figure | None":
     The network is evaluated with all other features at their train mean.
 
     Returns:
-        The figure, or `None` if there are too many features or classes, only one feature, or one
-        without values.
+        The figure, or `None` if there are too many features or classes, a single feature, or a
+        feature without values.
     """
     names = [shorten(name, MAX_NAME_LENGTH) for name in trained.data.feature_names]
     num_classes = len(trained.data.class_names)
@@ -177,7 +177,7 @@ def _draw_pair(
     display.plot("pcolormesh", axes, vmin=0, vmax=1, alpha=0.5, rasterized=True)
     for number, name in enumerate(trained.data.class_names):
         points = val[targets == number][:MAX_POINTS_PER_CLASS, pair]
-        label = shorten(name, MAX_NAME_LENGTH)
+        label = f" {shorten(name, MAX_NAME_LENGTH)}"  # matplotlib hides labels such as `_a`
         axes.plot(*points.T, MARKERS[number], c=colors[number], mec="black", label=label)
 
 

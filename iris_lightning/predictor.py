@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Missing values as Python, NumPy and pandas print them.
-PRINTED_MISSING = ("None", "nan", "NaN", "NaT", "<NA>")
+PRINTED_MISSING = ("None", "nan", "NaT", "<NA>")
 
 
 class IrisPredictor(nn.Module):
@@ -145,12 +145,11 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
     for name in {feature.column for feature in features}:
         cells = np.asarray(frame[columns[name]])
         if cells.dtype.kind in "biuf":
-            series[name] = pl.Series(cells)
+            series[name] = pl.Series(cells, nan_to_null=True)
         else:
-            series[name] = pl.Series(map(str, cells), dtype=pl.String)
+            series[name] = pl.Series(map(_text, cells), dtype=pl.String)
     csv = CsvFormat(na_values=predictor.na_values)
     table = Cells(source, csv, pl.LazyFrame(series))
-    table.missing += PRINTED_MISSING
     mark_numbers(table)
     check_values(table, table.inputs(table.rows, features), features, predictor.imputes)
     values = table.rows.select(table.values(features)).collect()
@@ -158,6 +157,14 @@ def _frame_values(frame: Any, predictor: IrisPredictor) -> "NDArray[np.float64]"
         if number:
             warnings.warn(f"{source}: {number} {what}", TableWarning, stacklevel=5)
     return values.select(encode(features, predictor.imputes)).to_numpy()
+
+
+def _text(cell: Any) -> str:
+    """Returns a cell as text, empty if it is a missing value of Python, NumPy or pandas."""
+    text = str(cell)
+    if isinstance(cell, str) or text not in PRINTED_MISSING:
+        return text
+    return ""
 
 
 def load(

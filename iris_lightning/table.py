@@ -96,10 +96,11 @@ class Table:
     def describe(self) -> list[str]:
         """Describes the features, the classes and how the table was read, as lines of text."""
         features = f"{len(self.feature_names)} features: {join_names(self.feature_names)}"
-        classes = f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
-        classes += f"{join_names(self.class_names)}; the largest has "
-        classes += f"{majority_share(self.targets):.1%} of the rows, "
-        classes += f"the smallest has {self.targets.bincount().min()}"
+        classes = (
+            f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
+            f"{join_names(self.class_names)}; the largest has {majority_share(self.targets):.1%} "
+            f"of the rows, the smallest has {self.targets.bincount().min()}"
+        )
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 
     def check_options(self, options: Mapping[str, Any]) -> None:
@@ -108,9 +109,7 @@ class Table:
             ours = getattr(self, name)
             theirs = list(options.get(name, ours))
             if theirs != ours:
-                found = (
-                    f"its {name} are: {join_names(ours)}; the classifier's: {join_names(theirs)}"
-                )
+                found = f"its {name} are {join_names(ours)}; the classifier's: {join_names(theirs)}"
                 expected = "expected IrisClassifier(data.feature_names, data.class_names)"
                 raise UserError(f"{self.source}: {found}; {expected}")
         if not options.get("impute", True) and self.features.isnan().any():

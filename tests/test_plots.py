@@ -80,6 +80,13 @@ def test_a_feature_without_values_has_no_regions() -> None:
         assert [name for name, _ in draw_all(drawn)] == ["confusion", "reliability"]
 
 
+def test_the_legend_of_regions_names_all_classes() -> None:
+    names = {"_a", "b", "c"}
+    with own_style():
+        figure = dict(draw_all(trained(names=sorted(names))))["regions"]
+    assert names <= {text.strip() for text in texts(figure)}
+
+
 @pytest.mark.parametrize(
     "odd",
     [

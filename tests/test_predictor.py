@@ -123,6 +123,14 @@ def test_frames_are_parsed_and_checked_like_files() -> None:
     assert "1 missing values in 'ok'" in said
 
 
+def test_a_category_of_a_frame_can_be_called_none() -> None:
+    model = IrisPredictor(IrisNetwork(2, 2, impute=True), ["a=None", "a=b"], ["x", "y"], ["NA"])
+    expected = model.predict_proba([[1, 0], [0, 1], [0, 0]])
+    with pytest.warns(TableWarning, match="1 missing values in 'a'"):
+        found = model.predict_proba(pl.DataFrame({"a": ["None", "b", None]}))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_networks_without_fill_values_refuse_missing_categories(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

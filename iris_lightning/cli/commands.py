@@ -1,6 +1,7 @@
 """The commands `predict` and `export`; their parameters are their options."""
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def predict(
     except UserError as error:
         error.add_note(str(source))  # which may be the wrong one for this table
         raise
-    largest = [f"{number} {kind}" for kind, number in counts.most_common(6)]
-    result = "; ".join(largest) or "0 rows"
+    found = [f"{number} {kind}" for kind, number in counts.most_common()]
+    result = textwrap.shorten("; ".join(found), 500, placeholder=" …") or "0 rows"
     stream = sys.stdout
     if output == "-":  # then standard output holds the table only
         output = "standard output"

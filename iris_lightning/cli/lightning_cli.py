@@ -53,8 +53,7 @@ class IrisCLI(LightningCLI):
     Attributes:
         source: The checkpoint in use, or `None`.
         checkpoint: Content of the checkpoint in use, or an empty dict.
-        num_members: Number of networks to train or evaluate as one; 1 in `crossvalidate`, where
-            `model` is the template of all members.
+        num_members: Size of the ensemble; 1 in `crossvalidate`, where `model` is a template.
         run: Folder of the run to resume, or `None`.
         folder: The callback that manages the run's folder, in `fit`.
     """
@@ -100,7 +99,7 @@ class IrisCLI(LightningCLI):
             parser.add_class_arguments(kind, group, skip=skip, instantiate=False, sub_configs=True)
         if self.command == "fit":
             for name in BATCH_LIMITS:
-                # Lightning's annotation may have float before int, so 1 would mean all batches.
+                # Lightning's annotation may have float first: 1 would become 1.0, all batches.
                 purpose = "Number or fraction of batches."
                 parser.add_argument(f"--trainer.{name}", type=int | float | None, help=purpose)
         for name in TRAINER_DEFAULTS.keys() - skipped(self.command, "trainer"):
@@ -172,7 +171,9 @@ class IrisCLI(LightningCLI):
         # Recorded options that the command does not have, such as the split, are not in the config.
         options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
         self.datamodule = self._build("data", options)
-        self.datamodule.keep_to(trained_on)  # before the table is read, as it names the columns
+        self.datamodule.keep_to(
+            trained_on
+        )  # before the table is read: it tells which columns to read
         options = recorded_options(self.checkpoint, IrisClassifier)
         if not self.checkpoint:
             options = {**self.config.model, **self.datamodule.classifier_options()}

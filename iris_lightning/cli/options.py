@@ -117,7 +117,6 @@ def crossvalidate(
     """
 
 
-FORMER = {"max_parallel", "threads", "weights"}  # options of earlier versions, ignored in configs
 COMMANDS: dict[str, list[Callable[..., None]]] = {
     "fit": [train, fit],
     "validate": [evaluate],
@@ -149,7 +148,7 @@ def skipped(command: str, group: str) -> set[str]:
 
 def known_options() -> set[str]:
     """Returns the names of the options of all commands."""
-    names = {"optimizer", "lr_scheduler", *FORMER}
+    names = {"optimizer", "lr_scheduler"}
     for functions in COMMANDS.values():
         for function in functions:
             names.update(inspect.signature(function).parameters)

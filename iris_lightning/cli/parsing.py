@@ -20,7 +20,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
-MAX_ALIASES = 30  # in a config; ten nested levels of three expand to 3**10 copies
+MAX_ALIASES = 30  # in a config; at worst, ten nested levels of three: 3**10 copies
 # Files of the standard library and of installed packages, except this one.
 LIBRARY = re.compile(r"(-packages|python3\.\d+|Lib)[/\\](?!.*iris_lightning)")
 GROUPS = {"model", "data", "trainer"}
@@ -197,7 +197,6 @@ def _reason(message: str, names: Iterable[str] = ()) -> str:
             reasons.append(reason)
     text = "; ".join(reasons).replace(":;", ":")
     text = re.sub('^Parser key "(.*?)"', r"--\1", text)
-    text = text.replace("unrecognized arguments:", "unknown option")
     return text + _did_you_mean(message, names)
 
 

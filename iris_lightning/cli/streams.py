@@ -6,7 +6,7 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Replaces closed streams with the null device; all escape text that they cannot encode."""
+    """Replaces closed streams with the null device; makes all escape what they cannot encode."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115  # it stays open
         if isinstance(stream, io.TextIOWrapper):

@@ -63,8 +63,8 @@ def score_baselines(
 ) -> dict[str, Scores]:
     """Cross-validates scikit-learn's classifiers.
 
-    Gradient boosting gets the columns of the table; the others get the network's features, numbers
-    scaled and missing ones replaced by their mean.
+    Gradient boosting gets the columns of the table; the others get the network's features, with
+    numbers imputed by their mean and scaled.
 
     Args:
         table: The table.

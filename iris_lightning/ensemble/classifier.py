@@ -69,7 +69,7 @@ class EnsembleClassifier(IrisClassifier):
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
-        # Both are one module, so that checkpoints have the best weights of the stack.
+        # One shared module, so that checkpoints have the stack's best weights.
         self.stack.best.classifier.network = self.network.members
 
     @property
@@ -125,13 +125,15 @@ class EnsembleClassifier(IrisClassifier):
         if self.is_fitting:
             self.stack.on_validation_epoch_end()
             self._log_quartiles()
-        for batch in self._val_batches:
-            for position, (features, targets, row_weights) in enumerate(zip(*batch, strict=True)):
-                self.network.only = position
-                is_real = row_weights > 0
-                super().validation_step((features[is_real], targets[is_real]), 0)
-        self.network.only = None
-        self._val_batches.clear()
+        try:
+            for batch in self._val_batches:
+                for position, (features, targets, weights) in enumerate(zip(*batch, strict=True)):
+                    self.network.only = position
+                    is_real = weights > 0
+                    super().validation_step((features[is_real], targets[is_real]), 0)
+        finally:
+            self.network.only = None
+            self._val_batches.clear()
         super().on_validation_epoch_end()
 
     def _log_quartiles(self) -> None:

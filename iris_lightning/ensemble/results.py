@@ -83,8 +83,10 @@ class CrossValidation:
             columns = "".join(f"{cell:20}" for cell in cells)
             lines.append(f"{name:30}{columns}".rstrip())
         over = "repeats" if self.repeats > 1 else "folds"
-        meaning = f"±: standard error over the {over}; for a difference, it includes the"
-        meaning += " sampling of the rows (corrected resampled t-test)"
+        meaning = (
+            f"±: standard error over the {over}; for a difference, it includes the sampling of the "
+            "rows (corrected resampled t-test)"
+        )
         return "\n".join([*lines, meaning, *self._class_lines(summary["by_class"])])
 
     def _class_lines(self, by_class: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -108,7 +108,7 @@ def _train_stack(
     """Trains some of the folds, and adds their predictions and curves to the result."""
     result.epochs = trainer.max_epochs or 0
     if result.epochs < 1:
-        raise UserError(f"max_epochs: expected at least 1, got {result.epochs}")
+        raise UserError(f"max_epochs: expected at least 1, got {trainer.max_epochs}")
     patience = _take_patience(trainer)
     if result.choose == "last" and patience < math.inf:
         raise UserError("last: cannot be combined with EarlyStopping", "choose")
@@ -133,7 +133,7 @@ def _take_patience(trainer: L.Trainer) -> float:
     for stopping in trainer.early_stopping_callbacks:
         supported = EarlyStopping("loss/val", patience=stopping.patience)
         if vars(stopping) != vars(supported):
-            expected = "expected the monitor loss/val, and no option besides patience"
+            expected = "expected a new one with the monitor loss/val and no option besides patience"
             raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
         patience = min(patience, max(1, stopping.patience))  # to Lightning, 0 is like 1
         cast("Any", trainer).callbacks.remove(stopping)

@@ -44,7 +44,7 @@ class EpochRecord(Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the metrics of this epoch, and as `callback_metrics` the latest value of each."""
+        """Adds `metrics`, of this epoch, and `callback_metrics`, the latest of every metric."""
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         checkpoint["metrics"] = self.metrics_at(trainer, trainer.current_epoch)
 

@@ -18,9 +18,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, and each file at most once per second.
 
     On a small table, an epoch is shorter than the time it takes to write its checkpoints. So a
-    checkpoint that follows within a second waits in memory for the next one, or for the end of
-    training. A run that is killed in between repeats the lost epochs when it is resumed, with the
-    same result.
+    checkpoint that follows within a second stays in memory until the next one replaces it or
+    training ends. A run that is killed in between repeats the lost epochs when it is resumed, with
+    the same result.
 
     Attributes:
         before_write: Called before checkpoints are written: the `flush` of the run's logger, so
@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def flush(self) -> None:
         """Writes all waiting checkpoints.
 
-        `best.ckpt` comes first: `last.ckpt` records its score, so must never be newer.
+        `best.ckpt` comes first: `last.ckpt` must not record a score whose file is missing.
 
         Raises:
             OSError: If a checkpoint cannot be written. The previous file is kept.

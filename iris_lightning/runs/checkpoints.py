@@ -41,7 +41,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "a checkpoint, the folder of a fit, 'last', or 'best' if it was validated"
+        expected = "a checkpoint, 'last' or, of a fit with validation, 'best' or its folder"
         raise UserError(f"{path}: no such file; expected {expected}")
     return path
 

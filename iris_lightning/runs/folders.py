@@ -47,7 +47,9 @@ def claim_run(root: Path, name: str | None = None) -> Path:
     folder = root / RUNS
     if name is not None:
         if not re.fullmatch(NAME_PATTERN, name):
-            expected = f"letters, digits, _ and, after the first, . = + -; not version_N or {RUNS}"
+            expected = (
+                f"a letter, digit or _, then any of these or . = + -; not version_… or {RUNS}…"
+            )
             raise UserError(f"expected {expected}; got {name!r}", "name")
         folder = folder / name
     while True:

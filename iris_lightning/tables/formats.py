@@ -295,7 +295,7 @@ class TableFile(Cells):
                 name = f"column_{len(names) + 1}"
             if name in names:
                 raise UserError(
-                    f"{self.name}: has two columns {name!r}, unless the first line is data",
+                    f"{self.name}: has two columns {name!r}, or its first line is data",
                     remedy=("header", "false"),
                 )
             names.append(name)

@@ -80,7 +80,7 @@ def read_table(
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
             if frame[CLASS].has_nulls():
-                raise PolarsError  # caught below: blank rows, which have no class, are left out
+                raise PolarsError  # caught below, where `file.rows` has no blank rows
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
@@ -240,5 +240,8 @@ def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
         has_too_many = has_too_many or has_fractions or has_few_rows
     if has_too_many:
         message = f"{place} holds {len(found)} distinct values in {num_rows} rows"
-        raise UserError(f"{message}; classification needs classes", remedy=("target", "COLUMN"))
+        raise UserError(
+            f"{message}; classification needs classes: texts or numbers in many rows",
+            remedy=("target", "COLUMN"),
+        )
     return classes

@@ -64,7 +64,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     separator = separator or _find_separator(rows)
     if rows and skipped and skipped[-1].startswith("#"):
         width = rows[0].count(separator)
-        # The header is a line such as `#,name,class` if numbers follow.
+        # If the next row has numbers, `#,name,class` is the header.
         if width and re.search(r"\b\d", rows[0]) and skipped[-1].count(separator) == width:
             skipped.pop()
     return separator, skipped
@@ -73,7 +73,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often.
 
-    Of each line, at most as many as in the header are counted: any more must be inside cells.
+    Per line, no more are counted than the header has: the rest must be inside cells.
     """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")
@@ -101,4 +101,4 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
     try:
         return content.decode(encoding).encode(), encoding
     except (LookupError, UnicodeError) as error:
-        raise UserError(f"{name}: {error}; compressed files must be UTF-8", "encoding") from error
+        raise UserError(f"{name}: {error}; expected its encoding", "encoding") from error

@@ -60,8 +60,8 @@ class Weights(NamedTuple):
             network.load_state_dict(self.state, assign=True)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             *_, reason = str(error).splitlines()  # torch's last line is specific
-            reason = reason.strip()[:200]
-            raise UserError(f"{path}: {reason}") from error
+            found = f"{path}: {reason.strip()[:200]}"
+            raise UserError(f"{found} (a .pth does not tell its activation)") from error
         return network.eval().requires_grad_(False)
 
 
@@ -78,9 +78,7 @@ def read_weights(path: Path, **names: Any) -> Weights:
         state = read_torch(path)
         metadata = {}
     else:
-        raise UserError(
-            f"{path}: expected a .ckpt file, or weights written by export: .pth, .safetensors"
-        )
+        raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
     return make_weights(path, state, {**to_builtin(names), **metadata})
 
 
@@ -121,7 +119,8 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     Args:
         path: Where they were read, for messages.
         state: Should be the state dict of an `IrisNetwork`.
-        metadata: Names (by default those of Iris) and options of the network; others are ignored.
+        metadata: May have names, by default those of Iris, and the options in `UNSEEN_OPTIONS`; all
+            others are ignored.
 
     Raises:
         UserError: If they are not those of an `IrisNetwork`.
@@ -145,7 +144,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
     for name, size in sizes.items():
         names = getattr(result, name)
         if not len(names) == len({*names}) == size:
-            found = f"expected {size} distinct names, got {join_names(names)}; a .pth has no names"
+            found = f"expected {size} distinct names, got {join_names(names)}"
             raise UserError(f"{path}: {name}: {found}")
     return result
 

@@ -19,8 +19,8 @@ COMMANDS = {
     "fit --epochs 9": "--trainer.max_epochs",
     "fit --modell.hidden [3]": "did you mean --model.hidden?",
     "fit --model.lrr=1": "did you mean --model.lr?",
-    "fit --trainer.fast_dev_run true": "unknown option",
-    "fit --model.class_names [a]": "unknown option --model.class_names",
+    "fit --trainer.fast_dev_run true": "unrecognized arguments",
+    "fit --model.class_names [a]": "unrecognized arguments: --model.class_names",
     "fit --model.lr": "--model.lr: expected one argument",
     "fit --model.lr abc": "--model.lr: Expected a float",
     "fit --model.lr -1": "Invalid learning rate: -1",
@@ -79,7 +79,7 @@ COMMANDS = {
     "fit --ckpt_path BEST --optimizer SGD": "--optimizer",
     "fit --ckpt_path BEST --seed_everything 1": "--seed_everything",
     "validate": "run fit first",
-    "validate --ckpt_path BEST --trainer.limit_val_batches 1": "unknown option",
+    "validate --ckpt_path BEST --trainer.limit_val_batches 1": "unrecognized arguments",
     "test --ckpt_path last": "run fit first",
     "test --ckpt_path BEST --optimizer Adam": "--optimizer",
     "test --ckpt_path BEST --trainer.max_epochs 3": "--trainer.max_epochs",
@@ -89,11 +89,11 @@ COMMANDS = {
     "predict a.csv": "run fit first",
     "predict a.csv b.csv": "b.csv",
     "predict a.csv --outputs b.csv": "did you mean --output?",
-    "predict a.csv --config nope.yaml": "unknown option --config",
+    "predict a.csv --config nope.yaml": "unrecognized arguments: --config",
     "predict a.csv --ckpt_path BEST --weights BEST": "--weights",
     "predict a.csv --decimal_comma 3": "--decimal_comma",
     "export": "required: output",
-    "export --output model.pth": "unknown option --output",
+    "export --output model.pth": "unrecognized arguments: --output",
 }
 
 
