@@ -12,7 +12,7 @@ def run() -> None:
 
     It returns nothing, because the script would use the returned value as its exit status.
     """
-    # Writing files needs no interactive backend, and one that is not installed raises an error.
+    # Plots are written to files only. A backend that is not installed would raise an error.
     os.environ.pop("MPLBACKEND", None)
     # Garbage collection during imports would take a quarter of the time of a `fit`. `main` enables
     # it again.

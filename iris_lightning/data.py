@@ -209,9 +209,9 @@ class IrisDataModule(L.LightningDataModule):
         splits = split_rows(
             self.table.targets, options["split"], options["split_seed"], options["stratify"]
         )
-        # The test split, if `split_rows` has returned only two; otherwise, `zip` ignores it.
-        splits.append(torch.empty(0, dtype=torch.int64))
-        return dict(zip(SPLITS, splits, strict=False))
+        rows = dict(zip(SPLITS, splits, strict=False))
+        rows.setdefault("test", torch.empty(0, dtype=torch.int64))
+        return rows
 
     def tensors(self, split: str) -> tuple[Tensor, Tensor]:
         """Returns the features and targets of a split.
@@ -256,7 +256,7 @@ class IrisDataModule(L.LightningDataModule):
         self._tensors.clear()
         names = (trained_on.get("feature_names"), trained_on.get("class_names"))
         if "table" in vars(self) and names != (self.feature_names, self.class_names):
-            del self.table  # it is read again, with the names of the classifier
+            del self.table  # to be read again with the classifier's names
 
     def _follow_classifier(self) -> None:
         """Uses the split of the Trainer's classifier, if it is trained."""
@@ -266,7 +266,7 @@ class IrisDataModule(L.LightningDataModule):
             return
         trained_on = getattr(classifier, "trained_on", {})
         if trainer.state.fn == "fit" and trained_on.get("sha256") != self.table.sha256:
-            trained_on = {}  # fine-tuning on another table: its own split is used
+            trained_on = {}  # fine-tuning on another table follows the options
         self.keep_to(trained_on)
         self.table.check_options(classifier.hparams)
 

@@ -32,7 +32,7 @@ class Feature(NamedTuple):
 def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
     """Returns the texts that mean a missing value: the empty text and `na_values`.
 
-    Other values stand for their spellings in Python and YAML, such as `None` and `null`.
+    Values other than texts mean their spellings in Python and YAML: `None` and `null`.
     """
     if na_values is None:
         na_values = NA_VALUES
@@ -86,12 +86,13 @@ def missing_column(
 
 
 def _find_feature(name: str, columns_by_short_name: Mapping[str, str], source: str) -> Feature:
-    short = SHORT_NAMES.get(name, name)
-    if short in columns_by_short_name:
-        return Feature(name, columns_by_short_name[short])
     column = name
-    while "=" in column:  # columns and categories may contain "=", too
-        column = column.rpartition("=")[0]
-        if column in columns_by_short_name:
-            return Feature(name, columns_by_short_name[column], name.removeprefix(f"{column}="))
-    raise missing_column(column, list(columns_by_short_name.values()), source)
+    category: str | None = None
+    while True:
+        short = SHORT_NAMES.get(column, column)
+        if short in columns_by_short_name:
+            return Feature(name, columns_by_short_name[short], category)
+        if "=" not in column:
+            raise missing_column(column, list(columns_by_short_name.values()), source)
+        column = column.rpartition("=")[0]  # columns and categories may contain "=", too
+        category = name.removeprefix(f"{column}=")

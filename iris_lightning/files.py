@@ -26,7 +26,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     system. The folder is left behind if the process is killed.
     """
     try:
-        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".part") as folder:
+        with TemporaryDirectory(
+            dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".part"
+        ) as folder:
             new = Path(folder, path.name)
             yield new
             if path.exists():
@@ -35,7 +37,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(new, path)
     except OSError as error:
-        if error.errno:  # else it is not of the operating system
+        if error.errno:  # set by the operating system
             error.filename = str(path)
         raise
 

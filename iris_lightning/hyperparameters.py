@@ -11,7 +11,7 @@ import yaml
 from iris_lightning.network import uncompiled
 from iris_lightning.table import CsvFormat
 
-FORMAT = 1  # of checkpoints; those of version 0.1.0 record none
+FORMAT = 1  # of checkpoints; version 0.1.0 recorded none
 
 
 def class_name(instance: object) -> str:

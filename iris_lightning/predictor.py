@@ -26,8 +26,6 @@ PRINTED_MISSING = ("None", "nan", "NaT", "<NA>")
 class IrisPredictor(nn.Module):
     """A trained network with the names of its features and classes, in eval mode.
 
-    Its methods and attributes are named as in scikit-learn.
-
     Args:
         network: The trained network, or an `EnsembleNetwork`.
         feature_names: Names of the features, in the order of the network's inputs.
@@ -74,8 +72,9 @@ class IrisPredictor(nn.Module):
             UserError: If weights are not finite.
         """
         weights.check_finite(path)
-        network = weights.network(path)
-        return cls(network, weights.feature_names, weights.class_names, weights.na_values)
+        return cls(
+            weights.network(path), weights.feature_names, weights.class_names, weights.na_values
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Computes probabilities, shape `(rows, classes)`, from features, `(rows, features)`."""
@@ -111,7 +110,7 @@ class IrisPredictor(nn.Module):
             rows = _frame_values(rows, self)
         expected = f"expected numbers of shape (rows, {len(names)})"
         try:
-            values = np.asarray(rows, dtype=np.float64)
+            values = np.asarray(rows, np.float64, "C")
         except (TypeError, ValueError) as error:
             raise UserError(f"{expected}: {error}") from error
         if values.shape[1:] != names.shape:

@@ -12,7 +12,7 @@ from torch import Tensor
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import missing_column
 
-# Column delimiters of CSV files. `;` comes first: where each row has as many commas, these are
+# Column delimiters of CSV files. `;` comes first: if rows have as many `,` as `;`, those are
 # decimal commas.
 SEPARATORS = {";": ";", ",": ",", "tab": "\t", "|": "|"}
 
@@ -26,7 +26,7 @@ class CsvFormat:
     """How a CSV file is written.
 
     Args:
-        separator: Column delimiter, one of `, ; tab |`; detected by default.
+        separator: Column delimiter (detected by default): `, ; tab |`
         decimal_comma: Whether numbers are written with a decimal comma, as in `5,1`.
         na_values: Texts that mean a missing value, besides the empty cell; by default NA, N/A, NaN,
             null, None and ?.
@@ -55,8 +55,8 @@ class Column(NamedTuple):
         role: `target`, `number`, `category`, `identifier`, `date`, `text`, `constant`, `empty`, or
             `inexact` (distinct numbers that are equal in float32).
         reason: Reason for the role.
-        categories: The distinct labels, sorted; empty for a column of numbers. Of free text and
-            dates, they may be those of the first rows alone.
+        categories: The distinct labels, sorted; empty for a column of numbers. For free text and
+            dates, perhaps only those of the first rows.
     """
 
     name: str

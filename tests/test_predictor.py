@@ -21,7 +21,7 @@ IRIS = load_iris()
 UNDERSCORED = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 MORE = pl.lit("x").alias("more")
 ROWS = {
-    "array": IRIS.data,
+    "reversed array": IRIS.data[::-1].copy()[::-1],
     "list": IRIS.data.tolist(),
     "polars": pl.DataFrame(IRIS.data[:, ::-1], IRIS.feature_names[::-1]).with_columns(MORE),
     "pandas": pd.DataFrame(IRIS.data[:, ::-1], columns=UNDERSCORED[::-1]).assign(more="x"),

@@ -46,10 +46,10 @@ def predict(
     try:
         counts, notes = predict_table(predictor, table, output, CsvFormat(**options))
     except UserError as error:
-        error.add_note(str(source))  # which may be the wrong one for this table
+        error.add_note(str(source))  # perhaps the wrong one for this table
         raise
     found = [f"{number} {kind}" for kind, number in counts.most_common()]
-    result = textwrap.shorten("; ".join(found), 500, placeholder=" …") or "0 rows"
+    result = textwrap.shorten("; ".join(found), 500) or "0 rows"
     stream = sys.stdout
     if output == "-":  # then standard output holds the table only
         output = "standard output"

@@ -56,7 +56,7 @@ def crossvalidate(args: list[str]) -> CrossValidation:
         echo("", str(result))
         describe_run(run, cli.plain_options(), cli.trainer, table)
         if config.keep:
-            write_networks(run, result, cli.model)
+            write_networks(run, result, cli.model, cli.datamodule)
         write_results(run, result)  # from now on, the run is kept
         write_curves(run, result, config.figures)
     echo(f"run:    {relative_path(run)}", f"rows:   {relative_path(run / 'predictions.csv')}")

@@ -60,7 +60,7 @@ def main(args: list[str] | None = None) -> Any:
     except BrokenPipeError:  # the reader has stopped reading, like `head`
         discard_output()
     except (UserError, OSError, UnicodeError, MemoryError, RuntimeError, ImportError) as error:
-        # Out of memory, torch raises RuntimeError, or ImportError while its libraries load.
+        # If memory runs out, torch raises RuntimeError, or ImportError during its import.
         out_of_memory = re.search("out of memory|allocate memory|failed to map", str(error))
         if isinstance(error, RuntimeError | ImportError) and not out_of_memory:
             raise

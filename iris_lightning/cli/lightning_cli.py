@@ -171,9 +171,7 @@ class IrisCLI(LightningCLI):
         # Recorded options that the command does not have, such as the split, are not in the config.
         options = recorded_options(self.checkpoint, IrisDataModule) | dict(self.config.data)
         self.datamodule = self._build("data", options)
-        self.datamodule.keep_to(
-            trained_on
-        )  # before the table is read: it tells which columns to read
+        self.datamodule.keep_to(trained_on)  # tells which columns of the table to read
         options = recorded_options(self.checkpoint, IrisClassifier)
         if not self.checkpoint:
             options = {**self.config.model, **self.datamodule.classifier_options()}

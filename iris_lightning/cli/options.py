@@ -110,8 +110,8 @@ def crossvalidate(
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
-        choose: Epoch whose weights predict: best, the one with the lowest loss on some validation
-            rows, as in fit; or last, where all rows that are not held out are trained on.
+        choose: Epoch whose weights predict: best has the lowest loss on some validation rows, as in
+            fit; last is trained on all rows but those held out.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
         keep: Whether to keep the networks, for predict --run.
     """
@@ -149,10 +149,10 @@ def skipped(command: str, group: str) -> set[str]:
 def known_options() -> set[str]:
     """Returns the names of the options of all commands."""
     names = {"optimizer", "lr_scheduler"}
-    for functions in COMMANDS.values():
+    for command, functions in COMMANDS.items():
         for function in functions:
             names.update(inspect.signature(function).parameters)
-    for group, kind in GROUPS.items():
-        for name in option_names(kind):
-            names.add(f"{group}.{name}")
+        for group, kind in GROUPS.items():
+            for name in {*option_names(kind)} - skipped(command, group):
+                names.add(f"{group}.{name}")
     return names

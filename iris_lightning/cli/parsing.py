@@ -20,8 +20,8 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
-MAX_ALIASES = 30  # in a config; at worst, ten nested levels of three: 3**10 copies
-# Files of the standard library and of installed packages, except this one.
+MAX_ALIASES = 30  # in a config; at worst 3**10 copies, by ten levels of three
+# Source files of the standard library and of other packages.
 LIBRARY = re.compile(r"(-packages|python3\.\d+|Lib)[/\\](?!.*iris_lightning)")
 GROUPS = {"model", "data", "trainer"}
 
@@ -37,7 +37,7 @@ DETAILS = re.compile(
 # In jsonargparse's message about a class that cannot be imported.
 NOT_A_CLASS = "a dot import path string: "
 # Captures the name of the unknown option or class.
-UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*[Oo]ption '|{NOT_A_CLASS})([\w.]+)")
+UNKNOWN = re.compile(rf"(?:unrecognized arguments: --|^.*[Oo]ption '|{NOT_A_CLASS})([\w.-]+)")
 CLASS_MODULES = (  # whose classes can be named without the module
     "torch.optim",
     "torch.optim.lr_scheduler",
@@ -209,7 +209,7 @@ def _did_you_mean(message: str, names: Iterable[str]) -> str:
     if unknown[0].startswith(NOT_A_CLASS):
         classes = [cls for module in CLASS_MODULES for cls in sys.modules[module].__all__]
         known = {name.lower(): name for name in classes}
-    _, _, last = unknown[1].lower().rpartition(".")
+    last = unknown[1].lower().replace("-", "_").rpartition(".")[2]
     matches = [known[match] for match in get_close_matches(last, known)]
     if not matches or matches[0] in message.split():  # the name is right, and something else wrong
         return ""

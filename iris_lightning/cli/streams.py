@@ -6,7 +6,7 @@ import sys
 
 
 def prepare_streams() -> None:
-    """Replaces closed streams with the null device; makes all escape what they cannot encode."""
+    """Opens the null device for closed streams, and escapes characters that cannot be encoded."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115  # it stays open
         if isinstance(stream, io.TextIOWrapper):

@@ -113,7 +113,7 @@ class EnsembleClassifier(IrisClassifier):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Collects a batch of the members' folds; the metrics follow at the end."""
-        if not isinstance(batch, StackBatch):  # from another table than that of the training
+        if not isinstance(batch, StackBatch):  # of another table
             super().validation_step(batch, batch_idx)
             return
         self._val_batches.append(batch)

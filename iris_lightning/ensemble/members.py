@@ -132,8 +132,8 @@ def inner_splits(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than members
         splits = list(splitter.split(rows, targets))
-    # All members of a stack take equally many steps. Some folds leave one row less to train on;
-    # their members train on the first row twice: `np.resize` repeats it.
+    # All members of a stack take equally many steps. Where a fold leaves one row less to train on,
+    # `np.resize` repeats the first row.
     longest = max(len(train) for train, _ in splits)
     return [(rows[np.resize(train, longest)], rows[val]) for train, val in splits]
 

@@ -95,7 +95,7 @@ class CrossValidation:
             return []
         lines = ["", f"{'class (all folds)':30}{'precision':12}{'recall':12}{'f1':12}rows"]
         for name, scores in by_class.items():
-            cells = [f"{scores[key]:<12.4f}" for key in ("precision", "recall", "f1-score")]
+            cells = [f"{scores[key]:<12.4f}" for key in CLASS_SCORES[:3]]
             lines.append(f"{name:30.29}{''.join(cells)}{scores['support'] / self.repeats:.0f}")
         return lines
 

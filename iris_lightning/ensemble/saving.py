@@ -11,6 +11,7 @@ import polars as pl
 import torch
 
 from iris_lightning.classifier import IrisClassifier
+from iris_lightning.data import IrisDataModule
 from iris_lightning.ensemble.results import CrossValidation
 from iris_lightning.ensemble.stack import CURVES, mean_and_quartiles
 from iris_lightning.files import atomic_write
@@ -55,21 +56,24 @@ def write_results(run: Path, result: CrossValidation) -> None:
         new.write_text(f"{text}\n", encoding="utf-8")
 
 
-def write_networks(run: Path, result: CrossValidation, model: IrisClassifier) -> None:
+def write_networks(
+    run: Path, result: CrossValidation, model: IrisClassifier, data: IrisDataModule
+) -> None:
     """Writes the networks of all folds as one ensemble, for `predict --run`.
 
     Args:
         run: Folder of the run.
         result: The cross-validation.
         model: Template of the folds' classifiers.
+        data: The data module.
     """
     state = {}
     for name in result.networks[0]:
         tensors = [stack[name] for stack in result.networks]
         state[f"{PREFIX}{name}"] = torch.cat(tensors).cpu()
-    table = result.table
     network: Any = model.network
-    weights = Weights(state, network.options, table.feature_names, table.class_names)
+    na_values = data.hparams["na_values"]
+    weights = Weights(state, network.options, data.feature_names, data.class_names, na_values)
     export(weights, run / NETWORKS)
 
 
@@ -94,7 +98,6 @@ def write_curves(run: Path, result: CrossValidation, plots: bool) -> None:
         writer.add_custom_scalars({"mean and quartiles of the folds": charts})
         for epoch, stacks in result.curves.items():
             points = mean_and_quartiles(torch.cat(stacks, dim=1))
-            # Each chart has the tags of a mean and its quartiles.
             for (_, tags), values in zip(charts.values(), points, strict=True):
                 for tag, value in zip(tags, values, strict=True):
                     writer.add_scalar(tag, value, epoch)

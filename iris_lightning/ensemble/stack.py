@@ -33,9 +33,9 @@ SUPPORTED_OVERRIDES = {
     "row_losses",
     "weigh_classes",
 }
-# Optimizers whose update of a weight depends on that weight and its gradient alone, so that members
-# do not interact. Adagrad is missing: its constructor already allocates state, and at that moment
-# the parameters have the shapes of a single member (see `make_optimizer` below).
+# Optimizers that update each weight by its own gradient alone, so that members do not interact. Not
+# Adagrad: its constructor allocates state, while parameters have the shapes of a single member (see
+# `make_optimizer` below).
 ELEMENTWISE_OPTIMIZERS = {
     optim.ASGD,
     optim.Adadelta,
@@ -130,8 +130,7 @@ class StackedClassifier(L.LightningModule):
         # Validations since the last improvement of each group.
         self.register_buffer("waits", torch.zeros(len(groups)))
         self.curves: dict[int, Tensor] = {}
-        # For each split, totals over its rows so far in this epoch, shape `(3, members)`: the sum
-        # of the losses, the number of correct predictions, and the number of rows.
+        # Totals of this epoch by split, shape `(3, members)`: losses, correct predictions, rows.
         self._sums: dict[str, Tensor] = {}
 
     def train_dataloader(self) -> StackBatches:
@@ -226,8 +225,8 @@ class StackedClassifier(L.LightningModule):
         """Calls a classifier's `make_optimizer` on the stacked parameters."""
         parameters = list(self.step.parameters())
         stacked_tensors = [parameter.data for parameter in parameters]
-        # Parameter groups may depend on shapes (no weight decay for biases, say), so
-        # `make_optimizer` is shown those of a single member.
+        # Parameter groups may depend on shapes (no weight decay for biases, say), so parameters
+        # have the shapes of a single member during the call.
         for parameter in parameters:
             parameter.data = parameter.data[0]
         optimizer = make(self.step.parameters())

@@ -28,7 +28,6 @@ TRAINER: dict[str, Any] = {  # options that differ from Lightning's defaults
     "enable_checkpointing": False,
     "enable_model_summary": False,
     "enable_progress_bar": False,
-    "num_sanity_val_steps": 0,
 }
 
 
@@ -66,8 +65,8 @@ def cross_validate(
         members: Number of classifiers per fold, whose probabilities are averaged.
         choose: `best` to predict with the epoch of the lowest validation loss; `last` to train on
             all rows that are not held out, and predict with the last epoch.
-        baselines: Whether to score scikit-learn's classifiers on the same folds; the majority class
-            always is.
+        baselines: Whether to score scikit-learn's classifiers, not only the majority class, on the
+            same folds.
         **trainer: Options of `lightning.Trainer`, such as `max_epochs`, which is 5 by default. An
             `EarlyStopping` on `loss/val` among its callbacks stops each fold independently.
 

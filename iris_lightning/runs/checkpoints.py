@@ -41,7 +41,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "a checkpoint, 'last' or, of a fit with validation, 'best' or its folder"
+        expected = "a checkpoint, a run of fit, 'last', or after a fit with validation, 'best'"
         raise UserError(f"{path}: no such file; expected {expected}")
     return path
 
@@ -153,7 +153,7 @@ def find_source(
         root: Folder that contains `lightning_logs/`.
     """
     if (ckpt_path, weights, run).count(None) < 2:
-        raise UserError("expected only one of --ckpt_path, --weights and --run")
+        raise UserError("expected only one checkpoint, weights file or run")
     data: dict[str, Any] = {}
     if run and Path(run, SUMMARY).is_file():
         config = yaml.safe_load(Path(run, "config.yaml").read_text("utf-8"))

@@ -56,7 +56,7 @@ def claim_run(root: Path, name: str | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         numbers = [number for number, _ in _numbered_runs(root)]
         run = folder / f"version_{max(numbers, default=-1) + 1}"
-        # Another run may create the folder first, or remove the one above while it is empty.
+        # Another process may create this folder first, or remove the empty folder above.
         with contextlib.suppress(FileExistsError, FileNotFoundError):
             run.mkdir()
             return run

@@ -45,7 +45,6 @@ class RunLogger(TensorBoardLogger):
     def save(self) -> None:
         """Does nothing: Lightning calls this after every logging step, and flushing is slow."""
 
-    @rank_zero_only
     def flush(self) -> None:
         """Waits until all points are written to disk."""
         with self._named_errors():

@@ -38,7 +38,7 @@ class TensorBoardReport(Callback):
     During training, Custom Scalars has a chart for each metric, with its train and its validation
     curve.
     At the end, the callback adds the options, the metrics of the best epoch (HParams), its plots
-    (Images) and the network (Graphs). The best epoch is that of the first `ModelCheckpoint` with
+    (Images) and the network (Graphs). The best epoch is that of the last `ModelCheckpoint` with
     `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
     `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
 
@@ -108,7 +108,7 @@ def _loggers(trainer: L.Trainer) -> list[TensorBoardLogger]:
 
 def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
     """Returns the checkpoint with the lowest `loss/val`, or `None` if none was saved."""
-    for callback in trainer.checkpoint_callbacks:
+    for callback in reversed(trainer.checkpoint_callbacks):  # the last is that of `fit`
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
             path = Path(callback.best_model_path)
             if path.is_file():

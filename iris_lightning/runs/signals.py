@@ -50,7 +50,7 @@ class StopHandler:
 
 
 def set_handlers(handlers: dict[int, Any]) -> dict[int, Any]:
-    """Sets signal handlers and returns the previous ones; only works in the main thread."""
+    """Sets signal handlers and returns the previous ones; a no-op outside the main thread."""
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():

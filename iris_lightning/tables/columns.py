@@ -1,7 +1,4 @@
-"""Finds the role of each column in a table: a number, a category, an identifier and so on.
-
-All columns are parsed together; `find_role` then decides on each.
-"""
+"""Finds the role of each column in a table: a number, a category, an identifier and so on."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -43,18 +40,13 @@ DATE = re.compile(
 
 
 def find_role(
-    name: str,
-    kind: str,
-    num_values: int,
-    num_distinct: int,
-    numbers: NDArray[np.float64],
+    name: str, kind: str, num_values: int, num_distinct: int, numbers: NDArray[np.float64]
 ) -> tuple[str, str]:
     """Returns the role of a column and the reason for it.
 
     Args:
         name: The column.
-        kind: `number`, `text`, `date`, or `float` for numbers that the file stores as floats, which
-            IDs never are.
+        kind: `number`, `text` or `date`.
         num_values: Number of its values.
         num_distinct: Number of distinct values.
         numbers: Its finite values, if they are numbers.
@@ -68,7 +60,7 @@ def find_role(
     if kind == "date":
         return "date", "dates or times"
     is_distinct = num_distinct >= MIN_ID_DISTINCT * num_values
-    may_identify = kind != "float" and is_distinct and ID_NAME.fullmatch(name) is not None
+    may_identify = is_distinct and ID_NAME.fullmatch(name) is not None
     if kind == "number":
         steps = np.diff(numbers)
         counts_up = numbers[0] in (0, 1) and (steps == 1).all()
@@ -76,7 +68,7 @@ def find_role(
         may_identify = counts_up or (may_identify and are_whole)
     if may_identify:
         return "identifier", "identifies the rows"
-    if kind in ("number", "float"):
+    if kind == "number":
         if float32_merges(pl.Series(numbers)):
             return "inexact", "numbers too close for float32; subtract their minimum"
         return "number", "numbers"
@@ -133,11 +125,8 @@ def _measure(
         values = parsed[name].to_numpy()
         values = values[~np.isnan(values)]  # without missing values
         numbers = values[np.isfinite(values)]
-        kind = "number"
-        if schema[name].is_float():
-            kind = "float"
         num_distinct = len(np.unique(values))
-        role, reason = find_role(name, kind, len(numbers), num_distinct, numbers)
+        role, reason = find_role(name, "number", len(numbers), num_distinct, numbers)
         columns[name] = Column(name, role, reason)
     texts = [name for name in names if name not in columns]
     categorical = file.labels(*texts).cast(pl.Categorical)
@@ -206,7 +195,7 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
     if texts.width == 0:
         return {}
     counts = texts.select(pl.all().count()).to_numpy()
-    found = texts.select(condition.sum()).to_numpy()  # dividing these in polars would be slow
+    found = texts.select(condition.sum()).to_numpy()  # polars would divide more slowly
     shares = found / counts.clip(min=1)
     return dict(zip(texts.columns, shares[0].tolist(), strict=True))
 

@@ -80,7 +80,7 @@ class Cells:
     Attributes:
         missing: Texts that mean a missing value.
         formatted: Numeric columns with thousands separators or units.
-        doubtful: Columns whose decimal mark may not be that of `csv`, and an example of each.
+        doubtful: Columns that may use the other decimal mark, with an example.
         notes: Notes for the user on how the cells were read.
         csv_format: Options for polars to write a CSV file in the same format; empty for other
             tables.
@@ -134,7 +134,7 @@ class Cells:
         numeric = selected & cs.numeric()
         formatted = selected & cs.by_name(*self.formatted)
         missing = [*self.missing, "nan", "NaN"]
-        # Those of the missing texts that are numbers, such as -999.
+        # The missing texts that are numbers, such as -999.
         codes = pl.Series(missing).cast(pl.Float64, strict=False).to_list()
         values = numeric.as_expr().cast(pl.Float64)
         is_code = values.is_in(codes)
@@ -269,7 +269,7 @@ class TableFile(Cells):
         rows = self.scan(
             schema_overrides=dict.fromkeys(plain, pl.Float64), truncate_ragged_lines=False
         )
-        # This makes polars read all columns; otherwise, it would not count the cells of a row.
+        # Makes polars read all columns; only then does it count the cells of a row.
         return rows.map_batches(lambda batch: batch, streamable=True)
 
     def _read_start(self, path: str) -> tuple[str | bytes, str, list[str]]:
@@ -282,9 +282,7 @@ class TableFile(Cells):
                 return path, *read_start(path, self.name)
         content, encoding = to_utf8(path, self.name, self.csv.encoding)
         if self.csv.encoding is None:
-            self.notes.append(
-                f"not in UTF-8, so read as {encoding}; the option encoding changes it"
-            )
+            self.notes.append(f"not in UTF-8, so read as {encoding}; to change it, set encoding")
         return content, *read_start(content, self.name)
 
     def _column_names(self, header: Sequence[str | None]) -> list[str]:

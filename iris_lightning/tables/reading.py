@@ -69,7 +69,7 @@ def read_table(
         check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        check_decimal_mark(file, features or [name for name in file.names if name not in exclude])
+        check_decimal_mark(file, {*(features or file.names)} - {target, *categorical, *exclude})
         if class_names is not None:  # of a trained model, whose features are given, too
             inputs = find_features(features or (), file.names, path)
         else:
@@ -80,7 +80,7 @@ def read_table(
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
             if frame[CLASS].has_nulls():
-                raise PolarsError  # caught below, where `file.rows` has no blank rows
+                raise PolarsError  # perhaps a blank row; `file.rows`, read below, has none
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")
@@ -241,7 +241,7 @@ def _sort_classes(found: list[str], num_rows: int, place: str) -> list[str]:
     if has_too_many:
         message = f"{place} holds {len(found)} distinct values in {num_rows} rows"
         raise UserError(
-            f"{message}; classification needs classes: texts or numbers in many rows",
+            f"{message}; classification needs classes: texts or whole numbers in several rows each",
             remedy=("target", "COLUMN"),
         )
     return classes

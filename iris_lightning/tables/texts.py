@@ -54,7 +54,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     separator = None
     skipped: list[str] = []
     for line in lines:
-        named = re.fullmatch(r'"?sep=(.)"?', line)
+        named = re.fullmatch(r'(?i)"?sep=([ -~\t])"?', line)
         if named:
             separator = named[1]
         elif line.strip('",;|\t') and line[0] != "#":  # blank rows may have delimiters
@@ -73,7 +73,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often.
 
-    Per line, no more are counted than the header has: the rest must be inside cells.
+    A line counts at most as many as the header: the rest must be inside cells.
     """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")
@@ -101,4 +101,4 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
     try:
         return content.decode(encoding).encode(), encoding
     except (LookupError, UnicodeError) as error:
-        raise UserError(f"{name}: {error}; expected its encoding", "encoding") from error
+        raise UserError(f"{name}: {error}; give the file's encoding", "encoding") from error

@@ -1,7 +1,7 @@
 """Checks of a table's values; errors name the column and the row."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 import polars.selectors as cs
@@ -20,7 +20,7 @@ def check_header(file: TableFile, columns: Mapping[str, Column], target: str) ->
     """Raises an error if the header looks like a row.
 
     That is the case if the target's name is in the target column, too, and at least half of all
-    names are numbers or labels. The names 0, 1, 2 and so on are those that pandas gives.
+    names are numbers or labels. Names 0, 1, 2 and so on are exempt: pandas gives them.
     """
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
     targets = file.sample[target].to_list()
@@ -34,10 +34,10 @@ def check_header(file: TableFile, columns: Mapping[str, Column], target: str) ->
         raise UserError(found, remedy=("header", "false"))
 
 
-def check_decimal_mark(file: Cells, names: Iterable[str]) -> None:
+def check_decimal_mark(file: Cells, names: Collection[str]) -> None:
     """Raises an error for numbers with the other decimal mark or with an ambiguous comma."""
-    for name in names:
-        if name in file.doubtful:
+    for name in file.doubtful:
+        if name in names:
             found = f"{file.name}: column {name!r} holds numbers such as {file.doubtful[name]!r}"
             value = str(not file.csv.decimal_comma).lower()
             if name in file.formatted:
@@ -80,9 +80,6 @@ def notes_on_values(
 ) -> list[str]:
     """Returns notes on values that may not be what they seem.
 
-    These are texts read as missing, numbers that float32 merges, codes such as -999, and labels
-    that differ only in case.
-
     Raises an error if a class with a name such as `None` would be read as missing.
 
     Args:
@@ -94,14 +91,16 @@ def notes_on_values(
     if frame[MISSING].any() or frame[CLASS].has_nulls():
         notes += _notes_on_missing(file, columns)
     for values in frame.select(pl.col(pl.Float64)).iter_columns():  # encoded categories are Float32
-        # Up to `SAMPLE_ROWS` rows, `find_role` leaves such columns out.
+        # `find_role` has checked the first `SAMPLE_ROWS` rows.
         if frame.height > SAMPLE_ROWS and float32_merges(values):
             notes.append(
                 f"{values.name!r} holds numbers too close for float32; subtract their minimum"
             )
         code = values.min()
         if code in CODES and (values.filter(values != code) >= 0).all():
-            remedy = f"if it means missing: --data.na_values '[{code:g}]'"
+            remedy = (
+                f"if it means missing: --data.na_values '[{code:g}, NA]' (instead of the default)"
+            )
             notes.append(f"{values.name!r} holds {code:g}; {remedy}")
     for name, column in columns.items():
         folded = set(map(str.casefold, column.categories))

@@ -58,8 +58,8 @@ class EnsembleNetwork(nn.Module):
 def own_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Returns the parameters and buffers of a network by name, for `functional_call`.
 
-    Of a module that is used twice, such as a shared `PReLU`, only the first name is returned: with
-    two, `functional_call` would not put the module's own tensors back after the call.
+    A module that is used twice, such as a shared `PReLU`, appears under its first name only: given
+    both names, `functional_call` would not put its own tensors back.
     """
     tensors: dict[str, Tensor] = {}
     for prefix, module in network.named_modules():

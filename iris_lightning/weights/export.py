@@ -53,7 +53,7 @@ def _write_safetensors(weights: Weights, path: Path) -> bytes:
 
 
 def _write_onnx(weights: Weights, path: Path) -> bytes:
-    # The exporter reports that torchvision is not installed; it is not needed.
+    # The exporter warns that torchvision is missing, which is not needed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     classifier = nn.Sequential(weights.network(path), nn.Softmax(dim=1)).eval()
     example = torch.zeros(2, weights.options["in_features"])

@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     options: dict[str, Any]
     feature_names: Sequence[str]
     class_names: Sequence[str]
-    na_values: list[str | float | None] | None = None
+    na_values: list[str | float | None] | None
 
     def metadata(self) -> dict[str, str]:
         """Returns options and names as JSON texts, for the metadata of a file."""
@@ -61,7 +61,7 @@ class Weights(NamedTuple):
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             *_, reason = str(error).splitlines()  # torch's last line is specific
             found = f"{path}: {reason.strip()[:200]}"
-            raise UserError(f"{found} (a .pth does not tell its activation)") from error
+            raise UserError(f"{found} (was it trained with an activation?)") from error
         return network.eval().requires_grad_(False)
 
 

@@ -213,8 +213,8 @@ def test_networks_of_a_cross_validation_predict_as_one(capsys: pytest.CaptureFix
     data = ["--data.path", "own.csv", "--data.na_values", "[-999.0]"]
     main(["crossvalidate", *OPTIONS, *options, *data, "--keep", "true", "--name", "kept"])
     run = Path("lightning_logs/kept/version_0")
-    network: Any = iris_lightning.load(run / "networks.safetensors").network
-    assert network.num_members == 6
+    loaded: Any = iris_lightning.load(run / "networks.safetensors")
+    assert (loaded.network.num_members, loaded.na_values) == (6, [-999.0])
     main(["predict", "own.csv", "--output", "out.csv", "--run", str(run)])
     found = capsys.readouterr().out
     assert "accuracy" in found

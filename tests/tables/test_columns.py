@@ -38,6 +38,7 @@ COLUMNS: dict[tuple[str, str], Sequence[object]] = {
     ("0...n", "identifier"): range(ROWS),
     ("id", "identifier"): SHUFFLED,
     ("CustomerID", "identifier"): [100_000 + 3 * i for i in range(ROWS)],
+    ("a_id", "identifier"): [*map(float, SHUFFLED[1:]), None],
     ("rownames", "identifier"): [f"person {i}" for i in range(ROWS)],
     ("Unnamed: 0", "identifier"): SHUFFLED,
     ("__index_level_0__", "identifier"): SHUFFLED,

@@ -428,6 +428,17 @@ def test_all_rows_are_searched_for_given_categories() -> None:
     assert len(table.feature_names) == 251
 
 
+def test_categories_may_have_commas() -> None:
+    path = write("code,a,kind\n" + '"1,2",1.5,x\n"1,3",2.5,y\n' * 9)
+    assert read_table(path, categorical=["code"]).feature_names == ["code=1,2", "code=1,3", "a"]
+
+
+def test_a_category_can_be_named_like_a_measurement_of_iris() -> None:
+    path = write("petal width (cm),a,kind\n" + "large,1,x\nsmall,2,y\n" * 9)
+    names = read_table(path).feature_names
+    assert read_table(path, ["x", "y"], features=names).feature_names == names
+
+
 def test_empty_columns_of_a_spreadsheet() -> None:
     table = read_table(write("a,b,kind,,\n" + "1,2,x,,\n2,1,y,,\n" * 9))
     assert table.feature_names == ["a", "b"]

@@ -28,7 +28,7 @@ def export_trained(activation: str | None, path: str) -> IrisNetwork:
     torch.manual_seed(0)
     network = IrisNetwork(hidden=[7, 5], activation=activation, standardize=True)
     network.fit_buffers(torch.rand(50, 4) * UNITS)
-    weights = Weights(network.state_dict(), network.options, FEATURES, CLASSES)
+    weights = Weights(network.state_dict(), network.options, FEATURES, CLASSES, None)
     export(weights, Path(path))
     return network.eval()
 
@@ -86,7 +86,7 @@ def test_onnx_equals_the_plain_network(activation: str | None) -> None:
         ("model.pt", ["model.pt", ".pth, .safetensors, .onnx"]),
         ("no/model.pth", ["no folder no"]),
         ("weights.pth --weights weights.pth", ["weights.pth", "input"]),
-        ("model.pth --weights weights.pth --ckpt_path best", ["--ckpt_path", "--weights"]),
+        ("model.pth --weights weights.pth --ckpt_path best", ["only one"]),
         ("model.pth --ckpt_path none.ckpt", ["none.ckpt", "no such file"]),
     ],
 )
