@@ -32,8 +32,9 @@ class IrisClassifier(L.LightningModule):
     `iris_lightning/scores.py`. `loss/<split>` is never weighted, even with `class_weight`, so that
     runs with and without it can be compared.
 
-    To change the network, the optimizer or the loss, edit `make_network`, `make_optimizer` or
-    `row_losses`, and all commands follow; or override them in a subclass, for use in Python.
+    To change the optimizer or the loss, edit `make_optimizer` or `row_losses`; to change the
+    network, edit `IrisNetwork`: all commands follow. For use in Python, override them, or
+    `make_network`, in a subclass.
 
     Args:
         feature_names: Names of the features, in the order of the columns; by default those of Iris.

@@ -65,7 +65,7 @@ def split_rows(
     except ValueError as error:
         rarest = int(targets.bincount().min())
         found = f"splits of {sizes} rows cannot all have every class (the rarest has {rarest} rows)"
-        raise UserError(f"{found}; expected false, or more rows", "stratify") from error
+        raise UserError(f"{found}; set it to false, or add rows", "stratify") from error
     return [*splits, rows]
 
 

@@ -99,7 +99,7 @@ class Table:
         classes = (
             f"{len(self.class_names)} classes in {self.target!r} ({self.target_reason}): "
             f"{join_names(self.class_names)}; the largest has {majority_share(self.targets):.1%} "
-            f"of the rows, the smallest has {self.targets.bincount().min()}"
+            f"of the rows, the smallest {self.targets.bincount().min()} rows"
         )
         return [features, classes, *(f"{self.source}: {note}" for note in self.notes)]
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -65,7 +66,8 @@ def echo_next_steps(run: Path) -> None:
     """Prints how to view the curves of a run, beside those of all other runs."""
     # Smoothing would flatten the curves of a run with few epochs.
     page = "http://localhost:6006/?smoothing=0#custom_scalars&_smoothingWeight=0"
-    echo(f"curves: tensorboard --logdir {relative_path(logs_folder(run))}", f"open:   {page}")
+    folder = shlex.quote(relative_path(logs_folder(run)))
+    echo(f"curves: tensorboard --logdir {folder}", f"open:   {page}")
 
 
 def format_metrics(metrics: Mapping[str, float], names: Iterable[str]) -> str:

@@ -54,10 +54,10 @@ def crossvalidate(args: list[str]) -> CrossValidation:
             stopped.hint = "nothing was saved"
             raise
         echo("", str(result))
-        describe_run(run, cli.plain_options(), cli.trainer, table)
         if config.keep:
             write_networks(run, result, cli.model, cli.datamodule)
         write_results(run, result)  # from now on, the run is kept
+        describe_run(run, cli.plain_options(), cli.trainer, table)
         write_curves(run, result, config.figures)
     echo(f"run:    {relative_path(run)}", f"rows:   {relative_path(run / 'predictions.csv')}")
     echo_next_steps(run)

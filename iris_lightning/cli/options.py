@@ -110,8 +110,8 @@ def crossvalidate(
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
-        choose: Epoch whose weights predict: best has the lowest loss on some validation rows, as in
-            fit; last is trained on all rows but those held out.
+        choose: Epoch to predict with: best, by the loss on some validation rows, as in fit; or
+            last, after training on all rows not held out.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
         keep: Whether to keep the networks, for predict --run.
     """

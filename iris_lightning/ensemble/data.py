@@ -18,7 +18,7 @@ class EnsembleDataModule(IrisDataModule):
     """A table whose train and validation rows are divided into one fold per member.
 
     Each member trains without its fold, so every row is validated by a member that has not seen it.
-    The splits `train` and `val` both hold all of these rows; the test split is not touched.
+    The splits `train` and `val` both hold all train and validation rows; `test` is unchanged.
 
     Args:
         path: The table; see `IrisDataModule`.
@@ -45,8 +45,8 @@ class EnsembleDataModule(IrisDataModule):
         """Seed and rows of each member."""
         number = self.trained_on.get("members", self.hparams["members"])
         splits = inner_splits(self.rows["train"], self, number)
-        # Seeded like fold 0 of repeat 0 in a cross-validation; no rows are held out.
-        return make_group(splits, self.seed, 0, 0, torch.empty(0, dtype=torch.int64))
+        # Seeded like fold 0 of repeat 0 in a cross-validation.
+        return make_group(splits, self.seed, 0, 0, self.rows["test"])
 
     def describe_split(self) -> dict[str, Any]:
         """Describes the table and the split, for checkpoints and `keep_to`."""

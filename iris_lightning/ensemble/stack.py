@@ -34,18 +34,15 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers that update each weight by its own gradient alone, so that members do not interact. Not
-# Adagrad: its constructor allocates state, while parameters have the shapes of a single member (see
+# Adagrad: its constructor allocates state when parameters have the shapes of a single member (see
 # `make_optimizer` below).
 ELEMENTWISE_OPTIMIZERS = {
-    optim.ASGD,
-    optim.Adadelta,
     optim.Adam,
     optim.AdamW,
     optim.Adamax,
     optim.NAdam,
     optim.RAdam,
     optim.RMSprop,
-    optim.Rprop,
     optim.SGD,
 }
 

@@ -1,5 +1,6 @@
 """Callbacks that let a run be stopped at any time and resumed with the same result."""
 
+import re
 from typing import Any, cast
 
 import lightning as L
@@ -37,7 +38,7 @@ class EpochRecord(Callback):
         """
         metrics = {}
         for name, value in trainer.callback_metrics.items():
-            if epoch == self.validated_epoch or not name.endswith("/val"):
+            if epoch == self.validated_epoch or not re.search("^members/|/val$", name):
                 metrics[name] = float(value)
         return metrics
 

@@ -52,7 +52,7 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Closes the event file; if training failed, further errors are not reported."""
+        """Closes the event file. Errors of writing are reported only if training succeeded."""
         if status == "success":
             self.flush()
         with suppress(OSError):

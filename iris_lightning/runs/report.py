@@ -38,9 +38,9 @@ class TensorBoardReport(Callback):
     During training, Custom Scalars has a chart for each metric, with its train and its validation
     curve.
     At the end, the callback adds the options, the metrics of the best epoch (HParams), its plots
-    (Images) and the network (Graphs). The best epoch is that of the last `ModelCheckpoint` with
-    `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
-    `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
+    (Images) and the network (Graphs). The best epoch is that of the final
+    `ModelCheckpoint` callback with `monitor="loss/val"`; if there is none, the last epoch. If the
+    Trainer has no `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
 
     Args:
         figures: Whether to add plots and the network.
@@ -108,7 +108,7 @@ def _loggers(trainer: L.Trainer) -> list[TensorBoardLogger]:
 
 def best_checkpoint(trainer: L.Trainer) -> dict[str, Any] | None:
     """Returns the checkpoint with the lowest `loss/val`, or `None` if none was saved."""
-    for callback in reversed(trainer.checkpoint_callbacks):  # the last is that of `fit`
+    for callback in reversed(trainer.checkpoint_callbacks):  # `fit` adds its own last
         if isinstance(callback, ModelCheckpoint) and callback.monitor == "loss/val":
             path = Path(callback.best_model_path)
             if path.is_file():

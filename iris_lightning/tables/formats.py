@@ -146,7 +146,7 @@ class Cells:
         def parse(cells: pl.Expr, digits: pl.Expr) -> pl.Expr:
             parsed = to_number(digits, self.csv.decimal_comma)
             numbers = parsed.fill_null(math.inf).name.keep()
-            is_missing = cells.is_in(missing) | numbers.is_in(codes)
+            is_missing = cells.is_in(missing) | parsed.is_in(codes).fill_null(False)
             return pl.when(~is_missing).then(numbers)
 
         return [pl.when(~is_code).then(values), parse(plain, plain), parse(marked, unmarked)]

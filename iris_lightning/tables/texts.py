@@ -64,7 +64,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
     separator = separator or _find_separator(rows)
     if rows and skipped and skipped[-1].startswith("#"):
         width = rows[0].count(separator)
-        # If the next row has numbers, `#,name,class` is the header.
+        # `#,name,class` directly above a row with numbers is the header.
         if width and re.search(r"\b\d", rows[0]) and skipped[-1].count(separator) == width:
             skipped.pop()
     return separator, skipped
@@ -73,7 +73,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often.
 
-    A line counts at most as many as the header: the rest must be inside cells.
+    No line counts more than the header has: any others must be inside cells.
     """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")

@@ -59,7 +59,7 @@ def own_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Returns the parameters and buffers of a network by name, for `functional_call`.
 
     A module that is used twice, such as a shared `PReLU`, appears under its first name only: given
-    both names, `functional_call` would not put its own tensors back.
+    both, `functional_call` would not restore the module's tensors.
     """
     tensors: dict[str, Tensor] = {}
     for prefix, module in network.named_modules():

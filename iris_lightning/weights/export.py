@@ -65,7 +65,7 @@ def _write_onnx(weights: Weights, path: Path) -> bytes:
                 (example,),
                 input_names=["features"],
                 output_names=["probabilities"],
-                dynamic_shapes=({0: torch.export.Dim("rows")},),
+                dynamic_shapes=({0: "rows"},),
                 dynamo=True,
                 verbose=False,
             )

@@ -78,7 +78,7 @@ def read_weights(path: Path, **names: Any) -> Weights:
         state = read_torch(path)
         metadata = {}
     else:
-        raise UserError(f"{path}: expected weights written by export: .pth, .safetensors")
+        raise UserError(f"{path}: neither a checkpoint nor weights written by export")
     return make_weights(path, state, {**to_builtin(names), **metadata})
 
 
