@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 
 from iris_lightning.cli import main
 
@@ -21,5 +20,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[0] = "iris_lightning"  # shown in the help instead of __main__.py
     run()

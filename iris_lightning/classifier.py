@@ -43,9 +43,9 @@ class IrisClassifier(L.LightningModule):
         activation: Activation after each hidden layer, such as `relu`; `null` for none.
         standardize: Whether to scale features to mean 0 and standard deviation 1 over the train
             split.
-        class_weight: `balanced` weights classes inversely to their frequency in the train split, as
-            in scikit-learn: `rows / (classes * rows of the class)`. `null` weights all rows
-            equally.
+        class_weight: With `balanced`, classes are weighted inversely to their frequency in the
+            train split, as in scikit-learn: `rows / (classes * rows of the class)`. With `null`,
+            all rows have equal weight.
         lr: Learning rate of Adam.
         weight_decay: L2 penalty of Adam.
         impute: Whether to replace missing features (NaN) with their means over the train split.

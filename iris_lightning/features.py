@@ -32,7 +32,7 @@ class Feature(NamedTuple):
 def missing_texts(na_values: Iterable[str | float | None] | None) -> set[str]:
     """Returns the texts that mean a missing value: the empty text and `na_values`.
 
-    Other values stand for their Python and YAML spellings, such as `None` and `null`.
+    Values that are not texts, such as `None`, stand for their spellings in Python and YAML.
     """
     if na_values is None:
         na_values = NA_VALUES

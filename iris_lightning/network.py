@@ -49,7 +49,7 @@ class IrisNetwork(nn.Module):
         options: The arguments above: `IrisNetwork(**options)` is the same network.
 
     Raises:
-        ValueError: If a size is not positive, or the activation is unknown.
+        ValueError: If a hidden size or `bins` is out of range, or the activation is unknown.
 
     Example:
         >>> IrisNetwork(hidden=[])(torch.zeros(5, 4)).shape

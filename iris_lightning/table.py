@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iris_lightning.errors import UserError, join_names
-from iris_lightning.features import missing_column
+from iris_lightning.features import find_features, missing_column
 
 # Column delimiters of CSV files. `;` comes first: if rows have as many `,` as `;`, those are
 # decimal commas.
@@ -188,11 +188,11 @@ def load_iris_table(features: Sequence[str] | None = None) -> Table:
     iris = load_iris()
     names = list(iris.feature_names)
     chosen = list(features or names)
-    check_columns("features", chosen, names, "Iris")
-    positions = [names.index(name) for name in chosen]
+    found = find_features(chosen, names, "Iris")
+    positions = [names.index(feature.column) for feature in found]
     values = torch.tensor(iris.data.take(positions, axis=1), dtype=torch.float32)
     targets = torch.tensor(iris.target, dtype=torch.int64)
     classes = [str(name) for name in iris.target_names]
     columns = [Column(name, "number", "numbers") for name in names]
-    columns.append(Column("species", "target", "the class"))
+    columns.append(Column("species", "target", "it is the class"))
     return Table(values, targets, chosen, classes, "species", "Iris", [], columns=columns)

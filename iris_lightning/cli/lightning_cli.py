@@ -242,7 +242,7 @@ class IrisCLI(LightningCLI):
         loggers = []
         if options.logger is not False:
             # Discards the curves from the saved epoch on: `EpochRecord` logs that epoch again, and
-            # later ones are repeated.
+            # training repeats later ones.
             logger = RunLogger(folder, purge_step=self.checkpoint.get("epoch", 0))
             folder.checkpoint_io.before_write = logger.flush
             loggers.append(logger)

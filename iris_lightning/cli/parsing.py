@@ -20,7 +20,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
-MAX_ALIASES = 30  # in a config; three on each of ten levels make 3**10 copies
+MAX_ALIASES = 30  # in a config; at worst three on each of ten levels: 3**10 copies
 # Source files of the standard library and of other packages.
 LIBRARY = re.compile(r"(-packages|python3\.\d+|Lib)[/\\](?!.*iris_lightning)")
 GROUPS = {"model", "data", "trainer"}
@@ -94,7 +94,7 @@ def parse(
                 for name in options.keys() & others:
                     del options[name]
                 configs.append(f"--config={to_yaml(options)}")
-                parser.parse_args(configs[-1:], defaults=False)  # so that errors name the file
+                parser.parse_args(configs, defaults=False)  # so that errors name the file
     with simplify_errors(own):
         return parser.parse_args([*configs, *typed])
 

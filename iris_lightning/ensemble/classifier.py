@@ -59,13 +59,15 @@ class EnsembleClassifier(IrisClassifier):
     def setup(self, stage: str) -> None:
         """Creates the metrics and, to train, the stack of members."""
         super().setup(stage)
-        if stage != "fit":
+        if stage not in ("fit", "validate"):
             return
-        check_trainer(self.trainer)
         data = cast("Any", self.trainer).datamodule
         number = self.hparams["members"]
         if not isinstance(data, EnsembleDataModule) or data.hparams["members"] != number:
             raise UserError(f"expected an EnsembleDataModule with {number} members")
+        if stage == "validate":
+            return
+        check_trainer(self.trainer)
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer

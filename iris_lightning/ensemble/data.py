@@ -43,8 +43,7 @@ class EnsembleDataModule(IrisDataModule):
     @property
     def members(self) -> list[Member]:
         """Seed and rows of each member."""
-        number = self.trained_on.get("members", self.hparams["members"])
-        splits = inner_splits(self.rows["train"], self, number)
+        splits = inner_splits(self.rows["train"], self, self.hparams["members"])
         # Seeded like fold 0 of repeat 0 in a cross-validation.
         return make_group(splits, self.seed, 0, 0, self.rows["test"])
 

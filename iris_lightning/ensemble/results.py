@@ -37,8 +37,8 @@ class CrossValidation:
     Attributes:
         assigned: The fold in which each row is held out, shape `(repeats, rows)`.
         probabilities: Predictions for each row while held out, shape `(repeats, rows, classes)`.
-        curves: For each epoch, a tensor per stack with the metrics in `CURVES` of all its networks,
-            shape `(4, networks)`.
+        curves: For each epoch, a tensor per stack: the metrics in `CURVES` for each network, shape
+            `(4, networks)`.
         epochs: Maximum number of epochs of a fold.
         networks: For each stack, the state dict of its networks, stacked.
         baselines: Scores of scikit-learn's classifiers, by name.

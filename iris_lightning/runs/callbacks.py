@@ -52,7 +52,7 @@ class EpochRecord(Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps the checkpoint until training starts."""
+        """Keeps the checkpoint."""
         self.resumed = checkpoint
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -99,19 +99,17 @@ class StopOnSignal(Callback):
 
     Attributes:
         received: Number of the signal that was received, or 0.
-        previous_handlers: The handlers to restore after training.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self.previous_handlers: dict[int, Any] = {}
 
     def _receive(self, number: int, frame: Any) -> None:
         self.received = number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Installs the handlers; Lightning has installed its own by now."""
-        self.previous_handlers = set_handlers(dict.fromkeys(SIGNALS, self._receive))
+        """Replaces Lightning's handlers. After training, Lightning restores those from before."""
+        set_handlers(dict.fromkeys(SIGNALS, self._receive))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any
@@ -125,8 +123,3 @@ class StopOnSignal(Callback):
             raise Stopped(number)
 
     on_validation_batch_end = on_train_batch_end
-
-    def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Restores the previous handlers."""
-        set_handlers(self.previous_handlers)
-        self.previous_handlers = {}

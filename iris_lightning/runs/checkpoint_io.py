@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def flush(self) -> None:
         """Writes all waiting checkpoints.
 
-        `best.ckpt` comes first: `last.ckpt` must not record a score whose file is missing.
+        `best.ckpt` comes first, because `last.ckpt` records its score.
 
         Raises:
             OSError: If a checkpoint cannot be written. The previous file is kept.

@@ -41,7 +41,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "a checkpoint, a run of fit, 'last', or 'best', which needs validation rows"
+        expected = "a checkpoint, a run of fit, 'last', or 'best' (only after validation)"
         raise UserError(f"{path}: no such file; expected {expected}")
     return path
 

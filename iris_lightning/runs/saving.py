@@ -122,7 +122,7 @@ def describe_run(run: Path, options: dict[str, Any], trainer: L.Trainer, table: 
     """
     versions = {}
     for name in PACKAGES:
-        with suppress(PackageNotFoundError):  # a copy of this project may not be installed
+        with suppress(PackageNotFoundError):  # this project also runs without being installed
             versions[name] = version(name)
     environment = {
         "platform": platform.platform(),

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-# Rows per batch times parameters: about 4300 rows for the lesson's network. Below this, threads
+# Rows per batch times parameters, such as 4300 rows times the lesson's 243. Below this, threads
 # mostly wait for each other; above it, two threads are about 20 % faster than one.
 MIN_WORK_FOR_THREADS = 2**20
 

@@ -107,7 +107,7 @@ def find_columns(file: TableFile, target: str, categorical: Sequence[str]) -> di
     for name in categorical:
         if columns[name].categories:
             columns[name] = columns[name]._replace(role="category", reason="as given")
-    columns[target] = column._replace(role="target", reason="the class")
+    columns[target] = column._replace(role="target", reason="it is the class")
     return {name: columns[name] for name in file.names}
 
 

@@ -33,7 +33,7 @@ def predict_table(
         path: CSV or Parquet file with the columns of the features; `-` is CSV from standard
             input.
         output: CSV or Parquet file to write; `-` is standard output.
-        csv: Format of a CSV input, which CSV output repeats; `.tsv` output has tabs.
+        csv: Format of CSV input and output; but `.tsv` output has tabs.
 
     Returns:
         A counter whose keys are phrases, such as `rows` or `missing values in 'age'`; and notes on

@@ -69,7 +69,8 @@ def read_table(
         check_columns("categorical", categorical, file.names, path)
         columns = find_columns(file, target, categorical)
         check_header(file, columns, target)
-        check_decimal_mark(file, {*(features or file.names)} - {target, *categorical, *exclude})
+        wanted = categories_by_column(find_features(features or file.names, file.names, path))
+        check_decimal_mark(file, wanted.keys() - {target, *categorical, *exclude})
         if class_names is not None:  # of a trained model, whose features are given, too
             inputs = find_features(features or (), file.names, path)
         else:

@@ -73,7 +73,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often.
 
-    No line counts more than the header has: any others must be inside cells.
+    A line has no more delimiters than the header; additional ones must be inside cells.
     """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")

@@ -99,7 +99,7 @@ def notes_on_values(
         code = values.min()
         if code in CODES and (values.filter(values != code) >= 0).all():
             remedy = (
-                f"if it means missing: --data.na_values '[{code:g}, NA]' (instead of the default)"
+                f"if it means missing: --data.na_values '[{code:g}, NA]' (replaces the defaults)"
             )
             notes.append(f"{values.name!r} holds {code:g}; {remedy}")
     for name, column in columns.items():
@@ -120,7 +120,10 @@ def _notes_on_missing(file: TableFile, columns: Mapping[str, Column]) -> list[st
     for name, text, number in counts.collect(engine="streaming").iter_rows():
         if columns[name].role == "target" and file.csv.na_values is None:
             meaning = f"{number} rows have the class {text!r}, which is read as missing by default"
-            raise UserError(f"{file.name}: {meaning}", remedy=("na_values", "'[]'"))
+            raise UserError(
+                f"{file.name}: {meaning}",
+                remedy=("na_values", f"'[]', or '[{text}]' to drop these rows"),
+            )
         counted.append(f"{number} cells {text!r} in {name!r}")
     if not counted:
         return []

@@ -123,7 +123,7 @@ def make_weights(path: Path, state: Any, metadata: Mapping[str, Any]) -> Weights
             others are ignored.
 
     Raises:
-        UserError: If they are not those of an `IrisNetwork`.
+        UserError: If `state` is not that of an `IrisNetwork`.
     """
     weights = {}
     try:

@@ -152,12 +152,13 @@ def test_an_own_classifier_can_be_a_member() -> None:
 
 
 @plain_lightning
-def test_members_keep_to_their_folds_in_another_data_module() -> None:
+def test_members_are_only_validated_on_their_folds() -> None:
     trainer = L.Trainer(max_epochs=2, logger=False, enable_checkpointing=False)
     model = EnsembleClassifier(members=3)
     trainer.fit(model, EnsembleDataModule(members=3))
-    found = [trainer.validate(model, EnsembleDataModule(members=number)) for number in (3, 2, 5)]
-    assert found[0] == found[1] == found[2]
+    for data in (EnsembleDataModule(members=2), IrisDataModule()):
+        with pytest.raises(UserError, match="expected an EnsembleDataModule with 3 members"):
+            trainer.validate(model, data)
 
 
 @pytest.mark.parametrize("kind", [IrisDataModule, partial(EnsembleDataModule, members=2)])

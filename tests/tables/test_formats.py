@@ -91,6 +91,9 @@ def test_decimal_commas() -> None:
     assert_good(write(quoted.replace("4.5", '"4,5"')), decimal_comma=True)
     as_many_commas = write("a, mm;b, mm;kind\n" + "1,5;2;x\n3;4,5;y\n" * 5)
     assert read_table(as_many_commas, decimal_comma=True).class_names == ["x", "y"]
+    write("petal width (cm);kind\n" + "1,5;x\n2,5;y\n" * 9)
+    with pytest.raises(UserError, match="decimal_comma: true"):
+        read_table("table.csv", features=["petal_width"])
 
 
 @pytest.mark.parametrize("decimal_comma", [False, True])
@@ -291,7 +294,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
         (GOOD, {"features": ["lenght"]}, "'lenght'.*mean 'length'"),
         (GOOD, {"categorical": ["lenght"]}, "categorical: .*'lenght'"),
-        (GOOD, {"features": ["length", "species=a"]}, "'species=a' cannot be a feature: the class"),
+        (GOOD, {"features": ["length", "species=a"]}, "'species=a' cannot be a feature: it is the class"),
         (GOOD, {"features": []}, "no column can be a feature"),
         (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
         ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has only one class"),
