@@ -294,7 +294,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
         (GOOD, {"features": ["lenght"]}, "'lenght'.*mean 'length'"),
         (GOOD, {"categorical": ["lenght"]}, "categorical: .*'lenght'"),
-        (GOOD, {"features": ["length", "species=a"]}, "'species=a' cannot be a feature: it is the class"),
+        (GOOD, {"features": ["length", "species=a"]}, "'species=a' cannot be.*: it is the class"),
         (GOOD, {"features": []}, "no column can be a feature"),
         (DIFFERENT, {"features": ["a", "b"]}, "'a' cannot be a feature: more than 100 distinct"),
         ("a,species\n1,b\n2,b\n1,b\n", {}, "'species' .found by name. has only one class"),
