@@ -33,8 +33,8 @@ class IrisClassifier(L.LightningModule):
     runs with and without it can be compared.
 
     To change the optimizer or the loss, edit `make_optimizer` or `row_losses`; to change the
-    network, edit `IrisNetwork`: all commands follow. For use in Python, override them, or
-    `make_network`, in a subclass.
+    network, edit `IrisNetwork`: all commands use the change. In Python, you can also override these
+    two methods, or `make_network`, in a subclass.
 
     Args:
         feature_names: Names of the features, in the order of the columns; by default those of Iris.
@@ -60,7 +60,7 @@ class IrisClassifier(L.LightningModule):
             `IrisDataModule` can reuse them.
 
     Raises:
-        ValueError: If an option is out of range. Adam checks `lr` and `weight_decay`.
+        ValueError: If an option is out of range.
 
     Example:
         >>> IrisClassifier()(torch.tensor([[5.1, 3.5, 1.4, 0.2]])).shape

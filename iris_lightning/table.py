@@ -12,8 +12,8 @@ from torch import Tensor
 from iris_lightning.errors import UserError, join_names
 from iris_lightning.features import find_features, missing_column
 
-# Column delimiters of CSV files. `;` comes first: if rows have as many `,` as `;`, those are
-# decimal commas.
+# Column delimiters of CSV files. `;` comes first: if rows have as many `,` as `;`, each `,`
+# is a decimal comma.
 SEPARATORS = {";": ";", ",": ",", "tab": "\t", "|": "|"}
 
 

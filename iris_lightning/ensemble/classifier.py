@@ -27,8 +27,8 @@ class EnsembleClassifier(IrisClassifier):
 
     Each member keeps the weights of its epoch with the lowest loss on its fold. For `loss/val` and
     the other validation metrics, each fold is predicted by its member with the weights kept so far.
-    All other rows are predicted with the mean of the members' probabilities. Each `fit` trains new
-    members, unless it resumes from a checkpoint.
+    Test rows and other tables are predicted with the members' mean probabilities. Each `fit` trains
+    new members, unless it resumes from a checkpoint.
 
     Args:
         members: Number of members, as in the `EnsembleDataModule` that it is trained with.
@@ -71,7 +71,7 @@ class EnsembleClassifier(IrisClassifier):
         self.stack = StackedClassifier(self._make_member(), data, [data.members])
         self.stack.to(next(self.parameters()))
         self.stack.trainer = self.trainer
-        # One shared module, so that checkpoints have the stack's best weights.
+        # Shared, so that `network` always has the stack's best weights.
         self.stack.best.classifier.network = self.network.members
 
     @property

@@ -41,7 +41,7 @@ def find_checkpoint(name: str, root: Path) -> Path:
     elif path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        expected = "a checkpoint, a run of fit, 'last', or 'best' (only after validation)"
+        expected = "a checkpoint, a run of fit, 'last', or 'best' (if fit had validation)"
         raise UserError(f"{path}: no such file; expected {expected}")
     return path
 
@@ -71,7 +71,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint.setdefault(name, {})
     for name, kind in (ENTRIES | OPTIONAL_ENTRIES).items():
         if not isinstance(checkpoint.get(name), kind):
-            raise UserError(f"{path}: not a checkpoint of iris_lightning: it has no {name}")
+            raise UserError(
+                f"{path}: not a checkpoint of iris_lightning: it has no {name} (is it weights?)"
+            )
     _check_origin(path, checkpoint["iris_lightning"])
     if checkpoint["global_step"] == 0:
         raise UserError(f"{path}: its network is untrained")

@@ -28,7 +28,15 @@ from iris_lightning.weights.reading import read_torch
 # HParams shows five columns of options by default: these, and one for all other settings.
 HPARAMS_COLUMNS = ("table", "batch_size", "lr", "seed")
 # Not in the settings: the column `table` covers them.
-TABLE_OPTIONS = {"path", "target", "features", "feature_names", "class_names", "one_hot_features"}
+TABLE_OPTIONS = {
+    "impute",
+    "path",
+    "target",
+    "features",
+    "feature_names",
+    "class_names",
+    "one_hot_features",
+}
 PREDICTION_BATCH_SIZE = 65536
 
 
@@ -142,7 +150,7 @@ def _settings(options: Mapping[str, Any]) -> str:
             usual[name] = json.dumps(parameter.default, default=str)
     settings = []
     for name, value in options.items():
-        text = json.dumps(value, default=str)
+        text = json.dumps(value, default=str, ensure_ascii=False)
         if name not in TABLE_OPTIONS and text != usual.get(name):
             settings.append(f"{name} " + text.strip('"'))
     return ", ".join(settings)

@@ -201,7 +201,7 @@ def share(texts: pl.DataFrame, condition: pl.Expr) -> dict[str, float]:
 
 
 def float32_merges(numbers: pl.Series) -> bool:
-    """Returns whether float32 merges many of the distinct numbers in a part of a column.
+    """Returns whether float32 merges many distinct numbers in any part of a column.
 
     Even precise measurements collide somewhere in a long column, so only numbers within chunks of
     neighboring rows are compared. Of a very long column, `MAX_CHUNKS` evenly spaced chunks are

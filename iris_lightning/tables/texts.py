@@ -73,7 +73,7 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 def _find_separator(lines: Sequence[str]) -> str:
     """Returns the delimiter that occurs most often.
 
-    A line has no more delimiters than the header; additional ones must be inside cells.
+    Delimiters that a line has beyond the header's number are inside cells, and not counted.
     """
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")
@@ -101,4 +101,4 @@ def to_utf8(path: str, name: str, encoding: str | None) -> tuple[bytes, str]:
     try:
         return content.decode(encoding).encode(), encoding
     except (LookupError, UnicodeError) as error:
-        raise UserError(f"{name}: {error}; give the file's encoding", "encoding") from error
+        raise UserError(f"{name}: not in {encoding}: {error}", "encoding") from error

@@ -19,7 +19,7 @@ CODES = (-9, -99, -999, -9999)  # often mean missing where no other number is ne
 def check_header(file: TableFile, columns: Mapping[str, Column], target: str) -> None:
     """Raises an error if the header looks like a row.
 
-    That is the case if the target's name is in the target column, too, and at least half of all
+    That is the case if the target's name is also a value of its column, and at least half of all
     names are numbers or labels. Names 0, 1, 2 and so on are exempt: pandas gives them.
     """
     numbers = pl.Series(file.names).cast(pl.Float64, strict=False)
