@@ -91,8 +91,8 @@ class IrisPredictor(nn.Module):
 
         Args:
             rows: Numbers of shape `(rows, features)` in their original units, such as an array or a
-                list of lists; or a pandas or polars data frame with the columns of the features, in
-                any order and among others.
+                list of lists; or a pandas or polars data frame that has the columns of the
+                features, in any order.
 
         Raises:
             UserError: If the rows lack a feature or hold an invalid value.

@@ -20,7 +20,7 @@ from iris_lightning.errors import UserError
 from iris_lightning.hyperparameters import to_yaml
 
 MAX_BYTES = 1_000_000  # of a config
-MAX_ALIASES = 30  # in a config; at worst three on each of ten levels: 3**10 copies
+MAX_ALIASES = 30  # in a config; more could expand to gigabytes
 # Source files of the standard library and of other packages.
 LIBRARY = re.compile(r"(-packages|python3\.\d+|Lib)[/\\](?!.*iris_lightning)")
 GROUPS = {"model", "data", "trainer"}

@@ -61,7 +61,9 @@ class Weights(NamedTuple):
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             *_, reason = str(error).splitlines()  # torch's last line is specific
             found = f"{path}: {reason.strip()[:200]}"
-            raise UserError(f"{found} (was it trained with an activation?)") from error
+            raise UserError(
+                f"{found} (a network with an activation must be loaded with it)"
+            ) from error
         return network.eval().requires_grad_(False)
 
 
