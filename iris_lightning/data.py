@@ -198,7 +198,7 @@ class IrisDataModule(L.LightningDataModule):
         After `keep_to`, the splits are those of the training. If that was on another table, there
         is no train split, and all rows are evaluated.
         """
-        options = {**self.hparams, **self.trained_on}  # `path` is that of the training
+        options = {**self.hparams, **self.trained_on}  # the path is that of the training
         if options.get("sha256") not in (None, self.table.sha256):
             trained_path = os.path.realpath(options["path"] or "")
             if os.path.realpath(self.hparams["path"] or "") == trained_path:

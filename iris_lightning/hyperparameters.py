@@ -60,8 +60,8 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[\d_.]+([eE][-+]?\d+)?$"), [*"-+0123456789."]
 )
-# Subclasses of int and str, which jsonargparse and Lightning have, are written as int and str; all
-# other types, such as time spans and devices, as their text.
+# jsonargparse and Lightning have subclasses of int and str. Other types, such as time spans, are
+# written as texts.
 _Dumper.add_multi_representer(int, _Dumper.represent_int)
 _Dumper.add_multi_representer(str, _Dumper.represent_str)
 _Dumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))

@@ -34,8 +34,8 @@ SUPPORTED_OVERRIDES = {
     "weigh_classes",
 }
 # Optimizers that update each weight by its own gradient alone, so that members do not interact. Not
-# Adagrad: its constructor allocates state, and parameters then still have the shapes of a single
-# member (see `make_optimizer`).
+# Adagrad: it allocates its state when it is created, in the shapes of a single member (see
+# `make_optimizer`).
 ELEMENTWISE_OPTIMIZERS = {
     optim.Adam,
     optim.AdamW,

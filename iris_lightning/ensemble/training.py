@@ -132,8 +132,8 @@ def _take_patience(trainer: L.Trainer) -> float:
     for stopping in trainer.early_stopping_callbacks:
         supported = EarlyStopping("loss/val", patience=stopping.patience)
         if vars(stopping) != vars(supported):
-            expected = "expected a new one with the monitor loss/val and no option besides patience"
-            raise UserError(f"EarlyStopping of folds: {expected}", "trainer.callbacks")
+            expected = "a new EarlyStopping('loss/val', patience=N), without other options"
+            raise UserError(f"expected {expected}", "trainer.callbacks")
         patience = min(patience, max(1, stopping.patience))  # to Lightning, 0 is like 1
         cast("Any", trainer).callbacks.remove(stopping)
     return patience

@@ -108,7 +108,7 @@ class StopOnSignal(Callback):
         self.received = number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Replaces Lightning's handlers. After training, Lightning restores those from before."""
+        """Installs the handlers; Lightning restores the previous ones after training."""
         set_handlers(dict.fromkeys(SIGNALS, self._receive))
 
     def on_train_batch_end(

@@ -104,8 +104,8 @@ def count_gaps(
     Args:
         values: Parsed cells, as selected by `TableFile.values`.
         features: The features.
-        examples: By column, the unknown category to quote. The first batch that has one adds it
-            here, and all others quote the same, so that their keys are equal.
+        examples: By column, the unknown category to quote. The first batch that has one adds it,
+            and all batches quote the same, so that their counts can be added.
     """
     gaps = Counter[str]()
     for column, categories in categories_by_column(features).items():

@@ -28,7 +28,7 @@ from iris_lightning.tables.validation import (
 
 USED_ROLES = ("number", "category")
 TARGET_NAMES = ("species", "class", "target", "label")
-# A target with more distinct numbers than this needs ten rows for each, on average.
+# A target with more distinct numbers needs ten rows per number, on average.
 MAX_NUMBERED_CLASSES = 50
 
 
@@ -81,7 +81,7 @@ def read_table(
             rows = file.open_plain(inputs, target)
             frame = file.inputs(rows, *options).collect(engine="streaming")
             if frame[CLASS].has_nulls():
-                raise PolarsError  # perhaps a blank row; `file.rows`, read below, has none
+                raise PolarsError  # perhaps blank rows, which are left out below
         except PolarsError:
             file.check_width()
             frame = file.inputs(file.rows, *options).collect(engine="streaming")

@@ -58,8 +58,8 @@ class EnsembleNetwork(nn.Module):
 def own_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Returns the parameters and buffers of a network by name, for `functional_call`.
 
-    A module that is used twice, such as a shared `PReLU`, appears under its first name only: given
-    both, `functional_call` would not restore the module's tensors.
+    A module that is used twice, such as a shared `PReLU`, appears under its first name only, because
+    `functional_call` would not restore it if it was given both names.
     """
     tensors: dict[str, Tensor] = {}
     for prefix, module in network.named_modules():

@@ -60,10 +60,8 @@ class Weights(NamedTuple):
             network.load_state_dict(self.state, assign=True)
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             *_, reason = str(error).splitlines()  # torch's last line is specific
-            found = f"{path}: {reason.strip()[:200]}"
-            raise UserError(
-                f"{found} (a network with an activation must be loaded with it)"
-            ) from error
+            found = f"{path}: does not fit the network: {reason.strip()[:200]}"
+            raise UserError(f"{found}; is its activation missing?") from error
         return network.eval().requires_grad_(False)
 
 
