@@ -36,7 +36,7 @@ from iris_lightning.runs.report import TensorBoardReport
 from iris_lightning.runs.saving import RunFolder, checkpoint_callbacks
 
 ENSEMBLES: dict[str, type] = {"model": EnsembleClassifier, "data": EnsembleDataModule}
-EPOCHS = 5  # of the lesson; Lightning's default is 1000
+EPOCHS = 5  # as in the lesson; Lightning's default would be 1000
 # Options that can be changed when a run is resumed.
 CHANGEABLE = ("--trainer.", "--ckpt_path", "--data.path", "--data.num_workers")
 

@@ -110,8 +110,8 @@ def crossvalidate(
         folds: Number of folds per repeat.
         repeats: Number of repeats, each with different folds.
         fold_seed: Seed of the folds, like scikit-learn's random_state.
-        choose: Epoch to predict with: best is chosen by the loss on validation rows, as in fit; with
-            last, all rows that are not held out are trained on.
+        choose: Epoch to predict with: best is chosen by the loss on validation rows, as in fit;
+            with last, all rows that are not held out are trained on.
         baselines: Whether to evaluate scikit-learn classifiers on the same folds.
         keep: Whether to keep the networks, for predict --run.
     """

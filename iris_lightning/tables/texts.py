@@ -71,15 +71,13 @@ def read_start(source: str | bytes, name: str) -> tuple[str, list[str]]:
 
 
 def _find_separator(lines: Sequence[str]) -> str:
-    """Returns the delimiter that occurs most often.
-
-    If the header has three, no more than three are counted in any line: more must be inside cells.
-    """
+    """Returns the delimiter that occurs most often."""
     text = re.sub(QUOTED, "", "\n".join(lines))
     rows = text.split("\n")
     counts = {}
     for separator in SEPARATORS.values():
         width = rows[0].count(separator)
+        # Any beyond `width` are inside cells.
         counts[separator] = sum(min(width, row.count(separator)) for row in rows)
     return max(counts, key=counts.__getitem__)
 

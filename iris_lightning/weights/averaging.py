@@ -58,7 +58,7 @@ class EnsembleNetwork(nn.Module):
 def own_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Returns the parameters and buffers of a network by name, for `functional_call`.
 
-    A module that is used twice, such as a shared `PReLU`, appears under its first name only, because
+    A module that is used twice, such as a shared `PReLU`, appears only under its first name, since
     `functional_call` would not restore it if it was given both names.
     """
     tensors: dict[str, Tensor] = {}
