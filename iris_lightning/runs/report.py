@@ -46,9 +46,9 @@ class TensorBoardReport(Callback):
     During training, Custom Scalars has a chart for each metric, with its train and its validation
     curve.
     At the end, the callback adds the options, the metrics of the best epoch (HParams), its plots
-    (Images) and the network (Graphs). The best epoch is that of the final
-    `ModelCheckpoint` callback with `monitor="loss/val"`; if there is none, the last epoch. If the
-    Trainer has no `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
+    (Images) and the network (Graphs). The best epoch is that of the final `ModelCheckpoint`
+    callback with `monitor="loss/val"`; if there is none, the last epoch. If the Trainer has no
+    `TensorBoardLogger`, nothing is added. Train with an `IrisDataModule`.
 
     Args:
         figures: Whether to add plots and the network.
