@@ -292,6 +292,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD, {"features": ["length=999"]}, "'length=999' cannot be a feature: numbers"),
         (DATES, {}, "'day' holds dates"),
         (GOOD, {"target": "specis"}, "target: .*'specis'.*mean 'species'"),
+        (GOOD.replace("1.5", "5.l", 1), {"na_values": ["inf"]}, "finite number, got '5.l'"),
         (GOOD, {"features": ["lenght"]}, "'lenght'.*mean 'length'"),
         (GOOD, {"categorical": ["lenght"]}, "categorical: .*'lenght'"),
         (GOOD, {"features": ["length", "species=a"]}, "'species=a' cannot be.*: it is the class"),
