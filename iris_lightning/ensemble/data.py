@@ -57,7 +57,7 @@ class EnsembleDataModule(IrisDataModule):
         return StackBatches(self.table, self.members, "train", self.batch_size)
 
     def val_dataloader(self) -> Any:
-        """Loads the validation rows of each member, or every row if the table has changed."""
+        """Loads the validation rows of each member or, for another table, all rows."""
         self._follow_classifier()
         if "train" not in self.rows:
             return self._loader("val")

@@ -91,7 +91,7 @@ COMMANDS = {
     "predict a.csv b.csv": "b.csv",
     "predict a.csv --outputs b.csv": "did you mean --output?",
     "predict a.csv --config nope.yaml": "unrecognized arguments: --config",
-    "predict a.csv --ckpt_path BEST --weights BEST": "only one",
+    "predict a.csv --ckpt_path BEST --weights BEST": "only one checkpoint, weights file or run",
     "predict a.csv --decimal_comma 3": "--decimal_comma",
     "export": "required: output",
     "export --output model.pth": "unrecognized arguments: --output",

@@ -52,7 +52,7 @@ def test_a_cross_validation_of_another_table(
     main(["plot", "--run", "lightning_logs/folds/version_0", "--output", "out"])
     assert files("out") == {"confusion.png", "confusion.svg"}
     both = ["--run", "lightning_logs/folds/version_0", "--ckpt_path", "last"]
-    assert "only one" in fails(capsys, "plot", *both)
+    assert "only one checkpoint, weights file or run" in fails(capsys, "plot", *both)
 
 
 def test_plots_that_cannot_be_drawn(

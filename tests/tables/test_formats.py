@@ -287,7 +287,7 @@ NO_HEADER = "".join(f"5.{i % 3},3.{i % 4},{'ab'[i % 2]}\n" for i in range(20))
         (GOOD.replace("2", "\0", 1), {}, "line 2 has a NUL"),
         (GOOD.encode("utf-16-le"), {}, "line 1 has a NUL.*encoding: utf-16-le"),
         (GOOD.replace("red", "grün").encode("cp1252"), {"encoding": "utf-8"}, "encoding: .*utf-8"),
-        (GOOD, {"encoding": "klingon"}, "encoding: table.csv: not in klingon"),
+        (GOOD, {"encoding": "klingon"}, "encoding: table.csv: not in klingon: unknown encoding"),
         (GOOD, {"features": ["length", "colour=pink"]}, "'colour=pink' cannot be a feature"),
         (GOOD, {"features": ["length=999"]}, "'length=999' cannot be a feature: numbers"),
         (DATES, {}, "'day' holds dates"),

@@ -86,7 +86,10 @@ def test_onnx_equals_the_plain_network(activation: str | None) -> None:
         ("model.pt", ["model.pt", ".pth, .safetensors, .onnx"]),
         ("no/model.pth", ["no folder no"]),
         ("weights.pth --weights weights.pth", ["weights.pth", "input"]),
-        ("model.pth --weights weights.pth --ckpt_path best", ["only one"]),
+        (
+            "model.pth --weights weights.pth --ckpt_path best",
+            ["only one checkpoint, weights file or run"],
+        ),
         ("model.pth --ckpt_path none.ckpt", ["none.ckpt", "no such file"]),
     ],
 )
